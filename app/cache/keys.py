@@ -1,0 +1,32 @@
+"""Every Redis key and channel of the platform, named here and nowhere else."""
+
+from __future__ import annotations
+
+CHART_UPDATES = "chart_updates"  # pub/sub: bars that changed, JSON (app.domain.updates)
+COMPLETED_BARS = "completed_bars"  # pub/sub: bars that closed, were verified or revised, JSON
+WATCHLIST = "watchlist"  # pub/sub: the instruments table changed
+HEALTH = "system:health"  # hash: process name → JSON heartbeat
+COUNTERS = "system:counters"  # hash: reason → count
+QUOTES = "quotes"  # hash: exchange:symbol → JSON last trade price and time
+DELIVERIES = "deliveries:"  # + task id: how often it was delivered
+PARKED = "parked"  # list: messages delivered too often
+
+
+def chart(exchange: str, symbol: str, timeframe: str) -> str:
+    """The encoded chart of a series: its newest closed bars and indicators."""
+    return f"chart:{exchange}:{symbol}:{timeframe}"
+
+
+def indicators(exchange: str, symbol: str, timeframe: str) -> str:
+    """The newest indicator values of a series."""
+    return f"indicators:{exchange}:{symbol}:{timeframe}"
+
+
+def generation(exchange: str, symbol: str) -> str:
+    """A counter that rises whenever a stored bar or indicator of the instrument changed; guards `chart`."""
+    return f"chart-generation:{exchange}:{symbol}"
+
+
+def tape(exchange: str) -> str:
+    """Pub/sub: the trades of an exchange (off by default)."""
+    return f"trades:{exchange}"

@@ -1,0 +1,134 @@
+"""The settings of the platform: the one module that reads the environment.
+
+Every value comes from the environment, then `.env`, then the default below. A secret may be given as a
+file: `BINANCE_API_SECRET_FILE=/run/secrets/binance` reads the value from there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Market = Literal["sandbox", "live"]
+
+
+class Settings(BaseSettings):
+    """All settings, validated; units are in the names."""
+
+    model_config = SettingsConfigDict(env_file=ROOT / ".env", extra="ignore", env_ignore_empty=True)
+
+    # Where things are. Empty URLs mean: the embedded servers of DATA_DIR.
+    data_dir: Path = ROOT / ".data"
+    database_url: str = ""
+    redis_url: str = ""
+    celery_broker_url: str = ""
+    log_dir: Path = ROOT / "logs"
+    log_level: str = "INFO"
+
+    # What listens where.
+    web_host: str = "127.0.0.1"
+    web_port: int = Field(8000, ge=0, le=65535)
+    flower_port: int = Field(5555, ge=0, le=65535)
+    sandbox_host: str = "127.0.0.1"
+    sandbox_port: int = Field(8010, ge=0, le=65535)
+
+    # The market: simulated on loopback, or the exchanges themselves.
+    market: Market = "sandbox"
+    binance_api_url: str = "https://api.binance.com"
+    binance_stream_url: str = "wss://stream.binance.com:9443"
+    binance_api_key: str = ""
+    binance_api_secret: SecretStr = SecretStr("")
+    alpaca_api_url: str = "https://data.alpaca.markets"
+    alpaca_stream_url: str = "wss://stream.data.alpaca.markets"
+    alpaca_api_key: str = ""
+    alpaca_secret_key: SecretStr = SecretStr("")
+    alpaca_feed: Literal["iex", "sip"] = "iex"
+    yahoo_api_url: str = "https://query2.finance.yahoo.com"
+
+    # The simulated market.
+    sandbox_speed: float = Field(1.0, gt=0, description="exchange seconds per wall second")
+    sandbox_history_hours: int = Field(72, ge=1, le=24 * 400)
+    sandbox_seed: int = 7
+    sandbox_trades_per_second: float = Field(4.0, gt=0, le=5000)
+
+    # Live ingestion.
+    flush_interval_ms: int = Field(100, ge=5, le=5000)
+    flush_trades: int = Field(5000, ge=1, le=50_000)
+    stream_buffer_trades: int = Field(500_000, ge=1000, description="held while the broker is away")
+    stream_silence_s: float = Field(30.0, gt=0, description="no frame for so long: reconnect")
+    trade_shards: int = Field(1, ge=1, le=64)
+
+    # Bars.
+    grace_s: float = Field(2.0, ge=0, description="exchange time a minute stays open after its end")
+    import_idle_s: float = Field(2.0, ge=0, description="an imported minute closes after so long unwritten")
+    feed_wait_s: float = Field(10.0, gt=0, description="longest a missing batch may hold a feed's clock")
+    flat_days: int = Field(7, ge=1, description="longest proven quiet stretch that is filled with flat bars")
+    ledger_fragments: int = Field(1000, ge=1, description="most pieces a stream's ledger may keep")
+    start_backfill_hours: int = Field(72, ge=0, description="history fetched for an instrument without any")
+
+    # Database and cache.
+    db_pool_size: int = Field(2, ge=1)
+    db_pool_overflow: int = Field(3, ge=0)
+    db_statement_timeout_ms: int = Field(30_000, ge=0)
+    db_lock_timeout_ms: int = Field(10_000, ge=0)
+    db_idle_tx_timeout_ms: int = Field(5_000, ge=0)
+    chart_ttl_s: int = Field(3600, ge=1)
+    chart_bars: int = Field(1000, ge=1, le=5000)
+
+    # Celery.
+    visibility_timeout_s: int = Field(60, ge=2)
+    max_deliveries: int = Field(5, ge=1, description="a message that came more often is parked")
+
+    # Web.
+    ws_queue: int = Field(256, ge=2, description="updates held for one slow client before it is skipped")
+    ws_coalesce_ms: int = Field(100, ge=0)
+    ws_ping_s: float = Field(20.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in cls.model_fields:
+            path = os.environ.get(f"{name.upper()}_FILE")
+            if path and not values.get(name):
+                try:
+                    values[name] = Path(path).read_text(encoding="utf-8").strip()
+                except OSError as error:
+                    raise ValueError(f"{name.upper()}_FILE={path}: {error.strerror}") from error
+        return values
+
+    @field_validator("data_dir", "log_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        level = value.upper()
+        if level not in {"TRACE", "DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("use TRACE, DEBUG, INFO, WARNING or ERROR")
+        return level
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL: `CELERY_BROKER_URL`, by default the Redis of the platform."""
+        return self.celery_broker_url or self.redis_url
+
+
+def load_settings(**overrides: Any) -> Settings:  # Any: pydantic checks each value against its field
+    """The settings from environment and `.env`; raises ConfigError naming each bad variable."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in item['loc']).upper() or 'settings'}: {item['msg']}" for item in error.errors()
+        ]
+        raise ConfigError("; ".join(lines)) from error

@@ -1,0 +1,160 @@
+"""Trade batches: columns of trades, and their one encoding on the wire between streamer and worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import WireError
+
+Ints = NDArray[np.int64]
+
+VERSION = 1
+SCALE = 8  # prices and sizes are integers of 1e-8, exact for every exchange here
+LIMIT = 2**62
+
+
+class Trade(NamedTuple):
+    """One trade, or an aggregate of the trades `first`..`last` at one price; price and size in 1e-8 units."""
+
+    instrument_id: int
+    time_us: int
+    first: int
+    last: int
+    price_e8: int
+    size_e8: int
+    taker_buy: bool  # the buyer took liquidity (Binance: `m` is false)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a batch stands in its feed: batch `n` of `run` holds everything up to exchange time `upto_us`.
+
+    `run` is one connection of a streamer, or one import. `subscribed` lists (instrument id, since_us), and is sent
+    with the first batch of a run and whenever it changes, else None. `over` says that nothing follows in this run.
+    """
+
+    run: int
+    n: int
+    upto_us: int
+    exchange: str
+    kind: str = "live"  # live, import
+    shard: str = "0/1"
+    since_us: int = 0
+    subscribed: tuple[tuple[int, int], ...] | None = None
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TradeBatch:
+    """Trades in columns of equal length, all int64 (`taker_buy` bool); any order, duplicates allowed.
+
+    `size_scale` is the decimal scale of `size`: 8, or less where a batch has sizes too big for 8 places in 63 bits.
+    """
+
+    instrument_id: Ints
+    time_us: Ints
+    first: Ints
+    last: Ints
+    price_e8: Ints
+    size: Ints
+    taker_buy: NDArray[np.bool_]
+    mark: Mark | None = None
+    size_scale: int = SCALE
+    sent_us: int = 0  # wall clock at hand-over, for lag only
+    id: str = field(default="", compare=False)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @classmethod
+    def of(cls, trades: Iterable[Trade], *, mark: Mark | None = None, sent_us: int = 0, id: str = "") -> TradeBatch:
+        """The batch of `trades`; raises WireError where a number does not fit 62 bits."""
+        columns = list(zip(*trades, strict=True)) or [()] * 7
+        sizes, scale = _fit(list(columns[5]))
+        if any(abs(price) > LIMIT for price in columns[4]):
+            raise WireError("a price is over 4.6e10, more than 62 bits of 1e-8 units hold")
+        ints = [np.array(columns[i], dtype=np.int64) for i in range(5)]
+        return cls(*ints, np.array(sizes, np.int64), np.array(columns[6], np.bool_), mark, scale, sent_us, id)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> TradeBatch:
+        """The batch of just these rows, same mark."""
+        return replace(
+            self,
+            instrument_id=self.instrument_id[rows],
+            time_us=self.time_us[rows],
+            first=self.first[rows],
+            last=self.last[rows],
+            price_e8=self.price_e8[rows],
+            size=self.size[rows],
+            taker_buy=self.taker_buy[rows],
+        )
+
+    def encode(self) -> bytes:
+        """The batch as msgpack: a map of header fields and little-endian columns; decode() reverses it."""
+        mark = self.mark
+        return msgpack.packb(
+            {
+                "v": VERSION,
+                "id": self.id,
+                "sent": self.sent_us,
+                "scale": self.size_scale,
+                "mark": None
+                if mark is None
+                else [
+                    mark.run, mark.n, mark.upto_us, mark.exchange, mark.kind, mark.shard, mark.since_us, mark.subscribed, mark.over,
+                ],
+                "c": [
+                    np.ascontiguousarray(column, "<i8").tobytes()
+                    for column in (self.instrument_id, self.time_us, self.first, self.last, self.price_e8, self.size)
+                ],
+                "b": np.packbits(self.taker_buy).tobytes(),
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> TradeBatch:
+        """The batch that encode() made; raises WireError for anything else."""
+        try:
+            body = msgpack.unpackb(data, strict_map_key=True, use_list=False)
+            if body["v"] != VERSION:
+                raise WireError(f"trade batch of version {body['v']!r}; this worker reads {VERSION}")
+            columns = [np.frombuffer(column, "<i8") for column in body["c"]]
+            length = len(columns[0])
+            if len(columns) != 6 or any(len(column) != length for column in columns):
+                raise WireError("trade batch with columns of unequal length")
+            flags = np.unpackbits(np.frombuffer(body["b"], np.uint8), count=length).astype(np.bool_)
+            mark = None if body["mark"] is None else Mark(*body["mark"])
+            return cls(*columns, flags, mark, int(body["scale"]), int(body["sent"]), str(body["id"]))
+        except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise WireError(f"not a trade batch: {error}") from error
+
+
+def _fit(sizes: list[int]) -> tuple[list[int], int]:
+    scale = SCALE
+    while scale and any(abs(size) > LIMIT for size in sizes):
+        if any(size % 10 for size in sizes):
+            raise WireError("sizes of one batch span more than 18 digits")
+        sizes = [size // 10 for size in sizes]
+        scale -= 1
+    if any(abs(size) > LIMIT for size in sizes):
+        raise WireError("a size does not fit 62 bits")
+    return sizes, scale
+
+
+def e8(text: str) -> int:
+    """The decimal `text` in units of 1e-8, exact; raises ValueError for more than 8 places or anything else.
+
+    >>> e8("0.00141342")
+    141342
+    """
+    whole, _, places = text.partition(".")
+    places = places.rstrip("0") if len(places) > SCALE else places
+    if len(places) > SCALE or not (whole.isascii() and whole.isdigit() and (not places or (places.isascii() and places.isdigit()))):
+        raise ValueError(f"{text!r} is not a plain decimal of at most {SCALE} places")
+    return int(whole + places.ljust(SCALE, "0"))

@@ -1,0 +1,42 @@
+"""Chart updates: the JSON that workers publish and the web forwards; one shape for REST, pub/sub and WebSocket."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from app.domain.bars import Bar, Origin, State
+
+STATE_NAMES = {State.OPEN: "open", State.CLOSED: "closed", State.VERIFIED: "verified"}
+ORIGIN_NAMES = {Origin.TRADES: "trades", Origin.EXCHANGE: "exchange", Origin.ROLLUP: "rollup", Origin.FLAT: "flat"}
+
+
+class Order(NamedTuple):
+    """First and last trade of a bar as (time_us, seq) pairs: what tells whether a roll-up holds a minute already."""
+
+    open_time: int
+    open_seq: int
+    close_time: int
+    close_seq: int
+
+
+def bar_json(bar: Bar) -> dict[str, Any]:
+    """The bar as REST and WebSocket show it; time in ms, sums as numbers rounded to 8 places."""
+    return {
+        "time": bar.time_ms,
+        "open": bar.open,
+        "high": bar.high,
+        "low": bar.low,
+        "close": bar.close,
+        "volume": float(round(bar.volume, 8)),
+        "quote_volume": float(round(bar.quote_volume, 8)),
+        "trade_count": bar.trade_count,
+        "state": STATE_NAMES[bar.state],
+        "completed": bar.state is not State.OPEN,
+        "revision": bar.revision,
+        "origin": ORIGIN_NAMES[bar.origin],
+    }
+
+
+def order_json(bar: Bar) -> list[int]:
+    """The bar's first and last trade, carried beside bar_json in pub/sub messages as "order"."""
+    return list(Order(bar.open_time, bar.open_seq, bar.close_time, bar.close_seq))

@@ -1,0 +1,88 @@
+"""The platform's errors, one tree.
+
+PlatformError
+├── ConfigError            a setting is missing or malformed; ends the process with the reason
+├── NotRunning             no platform answers for this DATA_DIR
+├── AlreadyRunning         another `up` holds this DATA_DIR
+├── ServerFailed           an embedded server or child process did not start or keep running
+├── BadInput               a user gave something unusable: arguments, a file, a row
+│   ├── BadFile            a file cannot be imported; carries file and line
+│   ├── BadRange           a date range is empty or reversed
+│   ├── UnknownInstrument  no such symbol (or exchange)
+│   └── AmbiguousSymbol    several exchanges have the symbol
+├── WireError              bytes from outside are not what the protocol promises
+├── SourceError            an exchange's API refused or failed
+│   └── RateLimited        it asked us to wait; carries the seconds
+├── Unavailable            the database (or Redis, where it is needed) cannot be reached
+└── Poisoned               a task was delivered too often and is parked
+"""
+
+from __future__ import annotations
+
+
+class PlatformError(Exception):
+    """Base of every error raised on purpose; its text is fit for a user."""
+
+
+class ConfigError(PlatformError):
+    """Raised when a setting is missing or malformed."""
+
+
+class NotRunning(PlatformError):
+    """Raised by a command that needs the running platform when there is none."""
+
+
+class AlreadyRunning(PlatformError):
+    """Raised when another `up` holds the DATA_DIR."""
+
+
+class ServerFailed(PlatformError):
+    """Raised when an embedded server or a child process does not start or keep running."""
+
+
+class BadInput(PlatformError):
+    """Raised for anything a user gave that cannot be used."""
+
+
+class BadFile(BadInput):
+    """Raised for a file, or a row of one, that cannot be imported."""
+
+    def __init__(self, path: str, reason: str, *, line: int | None = None) -> None:
+        self.path, self.reason, self.line = path, reason, line
+        super().__init__(f"{path}{f', line {line}' if line is not None else ''}: {reason}")
+
+
+class BadRange(BadInput):
+    """Raised when a date range is empty or reversed."""
+
+
+class UnknownInstrument(BadInput):
+    """Raised when no instrument has the given symbol, or the exchange is unknown."""
+
+
+class AmbiguousSymbol(BadInput):
+    """Raised when several exchanges have the symbol and none was named."""
+
+
+class WireError(PlatformError):
+    """Raised when bytes from outside are not what the protocol promises."""
+
+
+class SourceError(PlatformError):
+    """Raised when an exchange's API refuses or fails; its text is the exchange's own word."""
+
+
+class RateLimited(SourceError):
+    """Raised when an exchange asks us to wait."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class Unavailable(PlatformError):
+    """Raised when the database, or Redis where it is needed, cannot be reached."""
+
+
+class Poisoned(PlatformError):
+    """Raised when a task was delivered too often; its message is parked, not lost."""
