@@ -23,7 +23,7 @@ def indicators(exchange: str, symbol: str, timeframe: str) -> str:
 
 
 def generation(exchange: str, symbol: str) -> str:
-    """A counter that rises whenever a stored bar or indicator of the instrument changed; guards `chart`."""
+    """A token that changes whenever a stored bar or indicator of the instrument changed; guards `chart`."""
     return f"chart-generation:{exchange}:{symbol}"
 
 

@@ -1,0 +1,54 @@
+"""Heartbeats and counters of the platform's processes, in two Redis hashes.
+
+A streamer beats as `streamer-<exchange>` (`streamer-<exchange>-<shard>` where there are several) and says at least:
+`exchange`, `feed` (connected, reconnecting, down), `since` (wall ms of the last change of `feed`) and `at` (exchange
+ms up to which everything was received). Every other process says what it likes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from app.cache import keys
+
+BEAT_MS = "beat_ms"  # wall ms of the heartbeat, added to the facts
+
+
+def beat(redis: Redis, process: str, facts: Mapping[str, Any]) -> None:
+    """Say that `process` lives, with `facts` about it; call it each second or two."""
+    redis.hset(keys.HEALTH, process, orjson.dumps({**facts, BEAT_MS: time.time_ns() // 1_000_000}).decode())
+
+
+def forget(redis: Redis, process: str) -> None:
+    """Take back the heartbeat of a process that ended on purpose."""
+    redis.hdel(keys.HEALTH, process)
+
+
+def read(redis: Redis) -> dict[str, dict[str, Any]]:
+    """Each process's last facts, with `age_s`, the wall seconds since it said them."""
+    now_ms = time.time_ns() // 1_000_000
+    found: dict[str, dict[str, Any]] = {}
+    for process, text in redis.hgetall(keys.HEALTH).items():
+        facts: dict[str, Any] = orjson.loads(text)
+        facts["age_s"] = max(0, now_ms - int(facts.get(BEAT_MS, 0))) / 1000
+        found[_text(process)] = facts
+    return dict(sorted(found.items()))
+
+
+def count(redis: Redis, reason: str, n: int = 1) -> None:
+    """Add `n` to the counter `reason`: everything dropped, refused, repaired or late is counted."""
+    redis.hincrby(keys.COUNTERS, reason, n)
+
+
+def counters(redis: Redis) -> dict[str, int]:
+    """Every counter by its reason."""
+    return {_text(reason): int(value) for reason, value in sorted(redis.hgetall(keys.COUNTERS).items())}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,31 @@
+"""Publishing on Redis channels: what happened, said once, after the commit; a hint, never the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from app.cache import keys
+
+
+def publish(redis: Redis, channel: str, message: Mapping[str, Any]) -> None:
+    """Publish `message` as JSON; raises redis.RedisError, which the caller may count and pass over."""
+    redis.publish(channel, orjson.dumps(message))
+
+
+def set_quote(redis: Redis, key: str, price: float, time_ms: int) -> None:
+    """Keep the price and exchange time (ms) of the instrument's last trade; `key` is Instrument.key."""
+    redis.hset(keys.QUOTES, key, orjson.dumps({"price": price, "time": time_ms}).decode())
+
+
+def quotes(redis: Redis) -> dict[str, tuple[float, int]]:
+    """Every instrument's last price and its exchange time (ms), by Instrument.key."""
+    stored: dict[bytes | str, bytes | str] = redis.hgetall(keys.QUOTES)
+    found = {}
+    for key, text in stored.items():
+        quote = orjson.loads(text)
+        found[key.decode() if isinstance(key, bytes) else key] = (float(quote["price"]), int(quote["time"]))
+    return found
