@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     celery_broker_url: str = ""
     log_dir: Path = ROOT / "logs"
     log_level: str = "INFO"
+    log_console: bool = True  # `up` turns it off for its children: their files have it
+    ready_file: Path | None = None  # set by `up`: a child makes this file once it serves
 
     # What listens where.
     web_host: str = "127.0.0.1"
@@ -129,6 +131,7 @@ def load_settings(**overrides: Any) -> Settings:  # Any: pydantic checks each va
         return Settings(**overrides)
     except ValidationError as error:
         lines = [
-            f"{'.'.join(str(part) for part in item['loc']).upper() or 'settings'}: {item['msg']}" for item in error.errors()
+            f"{'.'.join(str(part) for part in item['loc']).upper() or 'settings'}: {item['msg']}"
+            for item in error.errors()
         ]
         raise ConfigError("; ".join(lines)) from error

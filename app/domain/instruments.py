@@ -66,7 +66,10 @@ def canonical(text: str) -> str:
 
 # The watchlist a new database starts with: (exchange, symbol, price decimals).
 SEED: tuple[tuple[Exchange, str, int], ...] = (
-    *((Exchange.BINANCE, f"{base}/USDT", places) for base, places in (("BTC", 2), ("ETH", 2), ("SOL", 2), ("BNB", 2), ("ADA", 4))),
+    *(
+        (Exchange.BINANCE, f"{base}/USDT", places)
+        for base, places in (("BTC", 2), ("ETH", 2), ("SOL", 2), ("BNB", 2), ("ADA", 4))
+    ),
     *((Exchange.ALPACA, symbol, 2) for symbol in ("AAPL", "TSLA", "NVDA", "MSFT", "GOOGL", "AMZN", "META")),
     *((Exchange.YAHOO, f"{symbol}.IS", 2) for symbol in ("THYAO", "GARAN", "ISCTR", "AKBNK", "SISE")),
 )

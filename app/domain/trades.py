@@ -107,7 +107,15 @@ class TradeBatch:
                 "mark": None
                 if mark is None
                 else [
-                    mark.run, mark.n, mark.upto_us, mark.exchange, mark.kind, mark.shard, mark.since_us, mark.subscribed, mark.over,
+                    mark.run,
+                    mark.n,
+                    mark.upto_us,
+                    mark.exchange,
+                    mark.kind,
+                    mark.shard,
+                    mark.since_us,
+                    mark.subscribed,
+                    mark.over,
                 ],
                 "c": [
                     np.ascontiguousarray(column, "<i8").tobytes()
@@ -155,6 +163,8 @@ def e8(text: str) -> int:
     """
     whole, _, places = text.partition(".")
     places = places.rstrip("0") if len(places) > SCALE else places
-    if len(places) > SCALE or not (whole.isascii() and whole.isdigit() and (not places or (places.isascii() and places.isdigit()))):
+    if len(places) > SCALE or not (
+        whole.isascii() and whole.isdigit() and (not places or (places.isascii() and places.isdigit()))
+    ):
         raise ValueError(f"{text!r} is not a plain decimal of at most {SCALE} places")
     return int(whole + places.ljust(SCALE, "0"))

