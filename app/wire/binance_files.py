@@ -1,0 +1,288 @@
+"""Binance's public bulk files, read in constant memory: trades and aggTrades, csv or zip, header or none, ms or µs.
+
+Layouts as https://github.com/binance/binance-public-data describes them (spot):
+aggTrades `agg id, price, quantity, first id, last id, time, buyer is maker, best match`,
+trades `id, price, quantity, quote quantity, time, buyer is maker, best match`.
+
+A block of lines is parsed by columns; only where something in it is odd is it read again line by line, which finds
+the bad line and its reason.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from app.domain.batching import batches_of
+from app.domain.trades import LIMIT, Trade, TradeBatch, e8
+from app.errors import BadFile, WireError
+
+BLOCK_BYTES = 1 << 18
+MS_RANGE = (1_230_768_000_000, 4_102_444_800_000)  # 2009 to 2100: in ms and in µs they never meet
+FLAGS = {text: text.lower() in ("true", "1") for text in ("True", "true", "TRUE", "1", "False", "false", "FALSE", "0")}
+
+OnBad = Callable[[BadFile], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the columns of one kind of bulk file are, and what its well-formed lines look like."""
+
+    name: str
+    columns: int
+    first: int
+    last: int
+    time: int
+    buyer_is_maker: int
+    lines: re.Pattern[str]
+
+
+_INT, _AMOUNT, _FLAG = r"[0-9]{1,18}", r"[0-9]{1,18}(?:\.[0-9]{1,8})?", rf"(?:{'|'.join(FLAGS)})"
+
+
+def _pattern(*columns: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:{','.join(columns)}\n)+")
+
+
+AGG_TRADES = Layout(
+    "aggTrades", 8, 3, 4, 5, 6, _pattern(_INT, _AMOUNT, _AMOUNT, _INT, _INT, _INT, _FLAG, _FLAG)
+)
+TRADES = Layout("trades", 7, 0, 0, 4, 5, _pattern(_INT, _AMOUNT, _AMOUNT, _AMOUNT, _INT, _FLAG, _FLAG))
+_HEADERS = {"agg_trade_id": AGG_TRADES, "aggregate_trade_id": AGG_TRADES, "id": TRADES, "trade_id": TRADES}
+_FIXED = re.compile(r"(?:[0-9]+\.[0-9]{8},)+")  # the exchange's own way to write a price or size
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """Some lines of a file; `start` is the number of the first."""
+
+    start: int
+    texts: list[str]
+
+
+def read_batches(path: Path, instrument_id: int, *, most: int, on_bad: OnBad | None = None) -> Iterator[TradeBatch]:
+    """The file's trades in batches of at most `most`, each sorted by first id, without a mark.
+
+    Raises BadFile at the first bad row; with `on_bad` a bad row is handed to it and left out. A file that cannot be
+    read, is damaged, empty or of another kind raises BadFile in any case.
+    """
+    for name, lines in _members(path):
+        yield from _read_lines(name, lines, instrument_id, most=most, on_bad=on_bad)
+
+
+def _members(path: Path) -> Iterator[tuple[str, Iterator[_Lines]]]:
+    """(name to show, blocks of lines) of the file, or of each csv in the zip."""
+    with _readable(str(path)):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadFile(str(path), "not a regular file")
+        with path.open("rb") as file:
+            magic = file.read(4)
+            file.seek(0)
+            if magic.startswith(b"PK"):
+                yield from _zip_members(path, file)
+            else:
+                yield str(path), _blocks(str(path), file)
+
+
+def _zip_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, Iterator[_Lines]]]:
+    with zipfile.ZipFile(file) as archive:
+        csvs = (name for name in archive.namelist() if name.lower().endswith(".csv"))
+        names = [name for name in csvs if not name.startswith("__MACOSX/")]
+        if not names:
+            raise BadFile(str(path), "the zip holds no csv file")
+        for name in names:
+            with archive.open(name) as member:
+                shown = str(path) if len(names) == 1 else f"{path}:{name}"
+                yield shown, _blocks(shown, member)
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turns what goes wrong in reading bytes into BadFile."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BadFile(path, f"truncated or damaged zip ({error})") from error
+    except (RuntimeError, NotImplementedError) as error:
+        raise BadFile(path, f"this zip cannot be read ({error})") from error
+    except OSError as error:
+        raise BadFile(path, error.strerror or str(error)) from error
+
+
+def _blocks(path: str, file: IO[bytes]) -> Iterator[_Lines]:
+    """Whole lines, numbered from 1, a block at a time."""
+    number, rest = 1, b""
+    while True:
+        with _readable(path):
+            chunk = file.read(BLOCK_BYTES)
+        body, newline, tail = (rest + chunk).rpartition(b"\n") if chunk else (rest, b"", b"")
+        if len(tail) > BLOCK_BYTES:
+            raise BadFile(path, "not a Binance bulk file (a line without end)", line=number)
+        rest = tail
+        if body or newline:
+            texts = _decoded(path, body, number).replace("\r\n", "\n").removesuffix("\r").split("\n")
+            yield _Lines(number, texts)
+            number += len(texts)
+        if not chunk:
+            return
+
+
+def _decoded(path: str, body: bytes, number: int) -> str:
+    try:
+        return body.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        line = number + body.count(b"\n", 0, error.start)
+        raise BadFile(path, "not a Binance bulk file (not text)", line=line) from error
+
+
+def _read_lines(
+    path: str, blocks: Iterator[_Lines], instrument_id: int, *, most: int, on_bad: OnBad | None
+) -> Iterator[TradeBatch]:
+    layout: Layout | None = None
+    for lines in blocks:
+        texts, number = lines.texts, lines.start
+        while texts and layout is None:  # the first line that is not blank says what the file is
+            if texts[0].strip():
+                layout, is_header = _recognise(path, number, texts[0])
+                if not is_header:
+                    break
+            texts, number = texts[1:], number + 1
+        for start in range(0, len(texts), most):
+            assert layout is not None
+            yield from _parse(path, layout, _Lines(number + start, texts[start : start + most]), instrument_id, on_bad)
+    if layout is None:
+        raise BadFile(path, "the file is empty")
+
+
+def _recognise(path: str, number: int, text: str) -> tuple[Layout, bool]:
+    """(layout, whether this first line is a header)."""
+    fields = [field.strip().lower() for field in text.split(",")]
+    if fields[0] == "open_time" or len(fields) == 12:
+        raise BadFile(path, "a klines file; import reads aggTrades and trades", line=number)
+    if fields[0] in _HEADERS and "price" in fields:
+        return _HEADERS[fields[0]], True
+    for layout in (AGG_TRADES, TRADES):
+        if len(fields) == layout.columns and fields[layout.buyer_is_maker] in FLAGS:
+            return layout, False
+    raise BadFile(
+        path,
+        f"not a Binance spot bulk file: {len(fields)} columns of another kind, where aggTrades has "
+        f"{AGG_TRADES.columns} and trades {TRADES.columns}",
+        line=number,
+    )
+
+
+def _parse(path: str, layout: Layout, lines: _Lines, instrument_id: int, on_bad: OnBad | None) -> Iterator[TradeBatch]:
+    batch = _by_columns(layout, lines.texts, instrument_id)
+    if batch is not None:
+        yield _sorted(batch)
+        return
+    trades: list[Trade] = []
+    for number, text in enumerate(lines.texts, lines.start):
+        if not text.strip():
+            continue
+        try:
+            trades.append(_parse_row(layout, text, instrument_id))
+        except ValueError as error:
+            bad = BadFile(path, str(error), line=number)
+            if on_bad is None:
+                raise bad from None
+            on_bad(bad)
+    yield from (_sorted(batch) for batch in batches_of(trades, max(1, len(trades))))
+
+
+def _sorted(batch: TradeBatch) -> TradeBatch:
+    steps = np.diff(batch.first)
+    return batch if (steps >= 0).all() else batch.take(np.argsort(batch.first, kind="stable"))
+
+
+def _by_columns(layout: Layout, texts: list[str], instrument_id: int) -> TradeBatch | None:
+    """The lines as one batch, or None where any of them needs a closer look."""
+    body = "\n".join([*texts, ""])
+    if not layout.lines.fullmatch(body):
+        return None
+    flat = body.replace("\n", ",").split(",")
+    columns = [flat[i : len(texts) * layout.columns : layout.columns] for i in range(layout.columns)]
+    try:
+        first, last, time = (np.array(columns[i]).astype(np.int64) for i in (layout.first, layout.last, layout.time))
+        price, size = (np.array(_units(columns[i]), np.int64) for i in (1, 2))
+    except OverflowError:
+        return None
+    taker_buy = np.array([not FLAGS[text] for text in columns[layout.buyer_is_maker]], np.bool_)
+    in_ms = time < MS_RANGE[1]
+    time_us = np.where(in_ms, time * in_ms * 1000, time)
+    fits = (price > 0) & (price <= LIMIT) & (size > 0) & (size <= LIMIT) & (last >= first)
+    fits &= (time_us >= MS_RANGE[0] * 1000) & (time_us < MS_RANGE[1] * 1000)
+    if not fits.all():
+        return None
+    ids = np.full(len(texts), instrument_id, np.int64)
+    return TradeBatch(ids, time_us, first, last, price, size, taker_buy)
+
+
+def _units(texts: list[str]) -> list[int]:
+    joined = ",".join(texts) + ","
+    if _FIXED.fullmatch(joined):
+        return [int(text) for text in joined.replace(".", "")[:-1].split(",")]
+    return [e8(text) for text in texts]
+
+
+def _parse_row(layout: Layout, text: str, instrument_id: int) -> Trade:
+    """The trade of one line; raises ValueError saying what is wrong with it."""
+    fields = [field.strip() for field in text.split(",")]
+    if len(fields) != layout.columns:
+        raise ValueError(f"{len(fields)} columns where {layout.name} has {layout.columns}")
+    _integer(fields[0], "id")
+    first, last = _integer(fields[layout.first], "first id"), _integer(fields[layout.last], "last id")
+    if last < first:
+        raise ValueError(f"last id {last} is before first id {first}")
+    if layout is TRADES:
+        _amount(fields[3], "quote quantity", at_least=0)
+    if fields[-1] not in FLAGS:
+        raise ValueError(f"best match is {fields[-1]!r}, neither True nor False")
+    maker = fields[layout.buyer_is_maker]
+    if maker not in FLAGS:
+        raise ValueError(f"buyer is maker is {maker!r}, neither True nor False")
+    price = _amount(fields[1], "price")
+    if price > LIMIT:
+        raise ValueError(f"price {fields[1]} is too big")
+    size, time_us = _amount(fields[2], "quantity"), _time_us(fields[layout.time])
+    trade = Trade(instrument_id, time_us, first, last, price, size, not FLAGS[maker])
+    try:
+        TradeBatch.of([trade])
+    except WireError as error:
+        raise ValueError(f"quantity {fields[2]} is too big") from error
+    return trade
+
+
+def _integer(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise ValueError(f"{name} is {text!r}, not a whole number")
+    return int(text)
+
+
+def _amount(text: str, name: str, at_least: int = 1) -> int:
+    try:
+        units = e8(text)
+    except ValueError:
+        reason = "negative" if re.fullmatch(r"-[0-9.]+", text) else "not a plain decimal of at most 8 places"
+        raise ValueError(f"{name} is {text!r}, {reason}") from None
+    if units < at_least:
+        raise ValueError(f"{name} is {text}, not above zero")
+    return units
+
+
+def _time_us(text: str) -> int:
+    time = _integer(text, "time")
+    for unit in (1000, 1):
+        if MS_RANGE[0] * 1000 <= time * unit < MS_RANGE[1] * 1000:
+            return time * unit
+    raise ValueError(f"time {text} is neither ms nor µs between 2009 and 2100")
