@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.domain.batching import batches_of
 from app.domain.trades import LIMIT, Trade, TradeBatch, e8
@@ -213,7 +214,7 @@ def _by_columns(layout: Layout, texts: list[str], instrument_id: int) -> TradeBa
     flat = body.replace("\n", ",").split(",")
     columns = [flat[i : len(texts) * layout.columns : layout.columns] for i in range(layout.columns)]
     try:
-        first, last, time = (np.array(columns[i]).astype(np.int64) for i in (layout.first, layout.last, layout.time))
+        first, last, time = (_ints(columns[i]) for i in (layout.first, layout.last, layout.time))
         price, size = (np.array(_units(columns[i]), np.int64) for i in (1, 2))
     except OverflowError:
         return None
@@ -226,6 +227,10 @@ def _by_columns(layout: Layout, texts: list[str], instrument_id: int) -> TradeBa
         return None
     ids = np.full(len(texts), instrument_id, np.int64)
     return TradeBatch(ids, time_us, first, last, price, size, taker_buy)
+
+
+def _ints(texts: list[str]) -> NDArray[np.int64]:
+    return np.array([int(text) for text in texts], np.int64)
 
 
 def _units(texts: list[str]) -> list[int]:

@@ -1,0 +1,66 @@
+"""The queue of trade batches, as streamers and import see it: Celery messages to `tasks.bars.ingest`, by shard."""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from app.config import Settings
+from app.domain.trades import TradeBatch
+from app.errors import Unavailable
+
+TASK = "tasks.bars.ingest"
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
+SOCKET_S = 5.0  # a broker half open must not hold a publisher
+
+
+def queue_name(shard: int) -> str:
+    """The queue of the workers of `shard`."""
+    return f"trades.{shard}"
+
+
+def make_publisher(settings: Settings) -> Celery:
+    """A Celery client that only publishes: it knows no task and keeps no result."""
+    client = Celery("publisher", broker=settings.broker_url, set_as_current=False)
+    client.conf.update(
+        task_serializer="msgpack",
+        accept_content=["msgpack", "json"],
+        task_ignore_result=True,
+        broker_connection_retry_on_startup=False,
+        broker_transport_options={
+            "socket_timeout": SOCKET_S,
+            "socket_connect_timeout": SOCKET_S,
+            "health_check_interval": 10,
+            "visibility_timeout": settings.visibility_timeout_s,
+        },
+    )
+    return client
+
+
+class TradeQueue:
+    """Sends batches to the workers; safe to use from several threads."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def send(self, batch: TradeBatch, shard: int) -> None:
+        """Hand the batch to the workers of `shard`; raises Unavailable with the broker away (no retry here)."""
+        try:
+            self._celery.send_task(
+                TASK, args=(batch.encode(),), queue=queue_name(shard), retry=False, ignore_result=True, argsrepr="(…)"
+            )
+        except BROKER_ERRORS as error:
+            raise Unavailable(f"the broker does not answer: {error}") from error
+
+    def waiting(self, shard: int) -> int:
+        """How many batches wait for the workers of `shard`; raises Unavailable with the broker away."""
+        try:
+            with self._celery.pool.acquire(block=True) as connection:
+                try:
+                    queue = connection.default_channel.queue_declare(queue_name(shard), passive=True)
+                except connection.channel_errors:
+                    return 0  # an empty list does not exist in Redis
+                return int(queue.message_count)
+        except BROKER_ERRORS as error:
+            raise Unavailable(f"the broker does not answer: {error}") from error
