@@ -1,0 +1,15 @@
+"""Columns as PostgreSQL array literals: unnest of literals is several times faster than a row list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def literal(values: Iterable[object]) -> str:
+    """`{1,2.5,NULL}` for numbers, Decimals and None; floats keep their shortest exact form."""
+    return "{" + ",".join("NULL" if value is None else format_number(value) for value in values) + "}"
+
+
+def format_number(value: object) -> str:
+    """The number as PostgreSQL reads it back exactly."""
+    return repr(value) if isinstance(value, float) else str(value)

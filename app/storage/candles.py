@@ -1,0 +1,87 @@
+"""Bars in the database: the merge of live trades, the exchange's word, and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from app.domain.bars import Bar, Origin, PartialBar, State
+from app.domain.timeframes import Timeframe
+from app.storage.arrays import literal
+from app.storage.sql import sql
+
+FIRST_MS, LAST_MS = 0, 253_402_300_800_000  # 1970 to the end of 9999: constant bounds where a caller names none
+
+
+class Merged(NamedTuple):
+    """What a merge changed: the bars as they stand now, and the keys of verified bars it left alone."""
+
+    bars: list[Bar]
+    verified: list[tuple[int, int]]
+
+
+def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:
+    """Adds the minutes of a batch to the stored 1m bars (law 2); `parts` are sorted by (instrument, time)."""
+    if not parts:
+        return Merged([], [])
+    rows = connection.execute(sql("candles", "merge"), _columns(parts))
+    bars = [_bar(row) for row in rows]
+    if len(bars) == len(parts):
+        return Merged(bars, [])
+    changed = {(bar.instrument_id, bar.time_ms) for bar in bars}
+    return Merged(bars, [key for part in parts if (key := (part.instrument_id, part.time_ms)) not in changed])
+
+
+def replace(
+    connection: sa.Connection, bars: Sequence[Bar], *, tf: Timeframe = Timeframe.M1, flats: bool = True
+) -> list[tuple[int, int]]:
+    """Stores the exchange's own bars as verified; returns the (instrument, time ms) that changed.
+
+    `flats`: a bar without trades is marked flat, as on an exchange whose series has them.
+    """
+    if not bars:
+        return []
+    ordered = sorted(bars, key=lambda bar: (bar.instrument_id, bar.time_ms))
+    rows = connection.execute(sql("candles", "replace", tf), {**_columns(ordered), "flats": flats})
+    return [(row[0], row[1]) for row in rows]
+
+
+def read(
+    connection: sa.Connection,
+    instrument_id: int,
+    tf: Timeframe,
+    *,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+    limit: int = 1000,
+) -> list[Bar]:
+    """The newest `limit` stored bars with start_ms <= time < end_ms, oldest first."""
+    values = {
+        "instrument_id": instrument_id,
+        "lo": FIRST_MS if start_ms is None else start_ms,
+        "hi": LAST_MS if end_ms is None else end_ms,
+        "limit": limit,
+    }
+    return [_bar(row) for row in connection.execute(sql("candles", "read", tf), values)][::-1]
+
+
+def read_many(
+    connection: sa.Connection, instruments: Iterable[int], tf: Timeframe, *, start_ms: int, end_ms: int
+) -> list[Bar]:
+    """All bars of several instruments with start_ms <= time < end_ms, by (instrument, time)."""
+    values = {"instruments": literal(instruments), "lo": start_ms, "hi": end_ms}
+    return [_bar(row) for row in connection.execute(sql("candles", "read_many", tf), values)]
+
+
+_NAMES = PartialBar._fields
+
+
+def _columns(rows: Sequence[PartialBar] | Sequence[Bar]) -> dict[str, Any]:
+    columns = {name: literal(getattr(row, name) for row in rows) for name in _NAMES if name != "time_ms"}
+    return {**columns, "time": literal(row.time_ms for row in rows)}
+
+
+def _bar(row: Sequence[Any]) -> Bar:
+    return Bar(*row[:14], State(row[14]), row[15], Origin(row[16]))

@@ -1,0 +1,57 @@
+"""Closing minutes: which open bars are over, and the flat bars at the edge of a connected feed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from app.storage.arrays import literal
+from app.storage.sql import sql
+
+
+class Due(NamedTuple):
+    """Open bars of an instrument in [lo, hi) are over once nobody wrote them for `idle_s`."""
+
+    instrument_id: int
+    lo_ms: int
+    hi_ms: int
+    idle_s: float
+
+
+def oldest_open(connection: sa.Connection) -> int | None:
+    """The start (ms) of the oldest open 1m bar."""
+    found: int | None = connection.execute(sql("closing", "oldest_open")).scalar()
+    return found
+
+
+def close(connection: sa.Connection, due: Sequence[Due], *, lo_ms: int) -> int:
+    """Closes what is due from lo_ms on and marks it for roll-up; returns how many bars."""
+    if not due:
+        return 0
+    values = {
+        "instrument_id": literal(item.instrument_id for item in due), "lows": literal(item.lo_ms for item in due),
+        "highs": literal(item.hi_ms for item in due), "idles": literal(float(item.idle_s) for item in due),
+        "lo": lo_ms, "hi": max(item.hi_ms for item in due),
+    }  # fmt: skip
+    return int(connection.execute(sql("closing", "close"), values).one()[0])
+
+
+def trailing_flats(
+    connection: sa.Connection, instruments: Sequence[tuple[int, int, int]], *, lo_ms: int, hi_ms: int
+) -> int:
+    """Flat bars for (instrument, since ms, hi ms): quiet minutes before hi, after a bar at or after since."""
+    if not instruments:
+        return 0
+    values = {
+        "instrument_id": literal(item[0] for item in instruments), "sinces": literal(item[1] for item in instruments),
+        "highs": literal(item[2] for item in instruments), "lo": lo_ms, "hi": hi_ms,
+    }  # fmt: skip
+    return int(connection.execute(sql("closing", "trailing_flats"), values).one()[0])
+
+
+def open_left(connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int) -> int:
+    """How many 1m bars of [lo, hi] (both inclusive) are still open."""
+    values = {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms}
+    return int(connection.execute(sql("closing", "open_left"), values).scalar_one())

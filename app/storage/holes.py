@@ -1,0 +1,103 @@
+"""Coverage and holes: the stretches we claim to hold, and what is missing inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from app.domain.timeframes import Timeframe
+from app.storage.sql import sql
+
+
+class Hole(NamedTuple):
+    """A stretch [lo, hi) of 1m bars of one instrument that is missing or in doubt, and why."""
+
+    id: int
+    instrument_id: int
+    lo_ms: int
+    hi_ms: int
+    cause: str
+    attempts: int
+    age_s: float
+
+
+def cover(
+    connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int | None, *, tf: Timeframe = Timeframe.M1
+) -> None:
+    """Claims [lo, hi) as held; hi None is open into the future."""
+    values = {"instrument_id": instrument_id, "timeframe": tf.value, "lo": lo_ms, "hi": hi_ms}
+    connection.execute(sql("holes", "cover"), values)
+
+
+def covered(
+    connection: sa.Connection, instrument_id: int, *, tf: Timeframe = Timeframe.M1
+) -> list[tuple[int, int | None]]:
+    """The stretches [lo, hi) held, oldest first; the last may be open."""
+    values = {"instrument_id": instrument_id, "timeframe": tf.value}
+    return [(row[0], row[1]) for row in connection.execute(sql("holes", "covered"), values)]
+
+
+def last_bar(connection: sa.Connection, instrument_id: int, before_ms: int) -> int | None:
+    """The start of the newest stored 1m bar before a time."""
+    values = {"instrument_id": instrument_id, "before": before_ms}
+    found: int | None = connection.execute(sql("holes", "last_bar"), values).scalar()
+    return found
+
+
+def record(
+    connection: sa.Connection,
+    instrument_id: int,
+    lo_ms: int,
+    hi_ms: int,
+    cause: str,
+    *,
+    ids: tuple[int, int] | None = None,
+) -> bool:
+    """Records the hole [lo, hi), `ids` its missing (first, last); False where an open hole holds it already."""
+    values = {
+        "instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms, "cause": cause,
+        "first_id": ids[0] if ids else None, "last_id": ids[1] if ids else None,
+    }  # fmt: skip
+    return connection.execute(sql("holes", "record"), values).rowcount > 0
+
+
+def open_holes(connection: sa.Connection, *, due_only: bool = True, limit: int = 200) -> list[Hole]:
+    """The holes not repaired yet; `due_only` leaves out those whose last attempt is too fresh."""
+    return [Hole(*row) for row in connection.execute(sql("holes", "open"), {"all": not due_only, "limit": limit})]
+
+
+def repaired(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Closes holes."""
+    connection.execute(sql("holes", "repaired"), {"ids": list(ids)})
+
+
+def shrink(connection: sa.Connection, ids: Sequence[int], lo_ms: int) -> None:
+    """Moves the start of holes that were repaired up to `lo_ms`."""
+    connection.execute(sql("holes", "shrink"), {"ids": list(ids), "lo": lo_ms})
+
+
+def failed(connection: sa.Connection, ids: Sequence[int], error: str) -> None:
+    """Notes a failed attempt and its reason."""
+    connection.execute(sql("holes", "failed"), {"ids": list(ids), "error": error})
+
+
+def around_gap(
+    connection: sa.Connection, instrument_id: int, first: int, end: int, *, since_ms: int = 0
+) -> tuple[int | None, int | None]:
+    """The minutes (ms) of the bars on either side of the missing ids [first, end)."""
+    values = {"instrument_id": instrument_id, "first": first, "end": end, "lo": since_ms}
+    row = connection.execute(sql("holes", "around_gap"), values).one()
+    return row[0], row[1]
+
+
+def unverified(connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int) -> int:
+    """How many minutes of [lo, hi) are not stored as verified."""
+    values = {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms}
+    return int(connection.execute(sql("holes", "unverified"), values).scalar_one())
+
+
+def exclusive(connection: sa.Connection, key: int) -> bool:
+    """Takes an advisory lock until the transaction ends; False where somebody else has it."""
+    return bool(connection.execute(sql("holes", "lock"), {"key": key}).scalar())

@@ -1,0 +1,144 @@
+"""Indicators in the database, the columns of bars they are computed from, and their stage of the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from app.domain.indicator_names import INDICATORS
+from app.domain.indicators import BarColumns, IndicatorColumns
+from app.domain.outbox import Amounts, Mark, Span
+from app.domain.timeframes import Timeframe
+from app.storage.arrays import literal
+from app.storage.sql import sql
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Y2000_MS = 946_684_800_000  # PostgreSQL sends timestamps as µs since 2000-01-01
+
+
+def read(
+    connection: sa.Connection, instrument_id: int, tf: Timeframe, *, start_ms: int, end_ms: int
+) -> list[dict[str, int | float | None]]:
+    """The stored values of the bars with start_ms <= time < end_ms, oldest first: {"time": ms, name: value or None}."""
+    values = {"instrument_id": instrument_id, "lo": _utc(start_ms), "hi": _utc(end_ms)}
+    names = ("time", *INDICATORS)
+    return [dict(zip(names, row, strict=True)) for row in connection.execute(_read_sql(tf), values)]
+
+
+def write(connection: sa.Connection, tf: Timeframe, rows: Sequence[IndicatorColumns]) -> int:
+    """Stores the values, one statement for all series; NaN becomes null. Returns how many bars they cover."""
+    count = sum(len(each.time_ms) for each in rows)
+    if count:
+        values = {name: _column(each.values[name] for each in rows) for name in INDICATORS}
+        ids = np.repeat([each.instrument_id for each in rows], [len(each.time_ms) for each in rows])
+        times = np.concatenate([each.time_ms for each in rows])
+        values |= {"ids": literal(ids.tolist()), "times": literal(times.tolist())}
+        connection.execute(_write_sql(tf), values)
+    return count
+
+
+def bars(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, BarColumns]:
+    """The bars of each span (one span an instrument) as columns; an instrument without any is left out."""
+    rows = connection.execute(sql("indicators", "bars", tf), _spans(spans)) if spans else ()
+    return {
+        row[0]: BarColumns(np.frombuffer(row[1], ">i8").astype(np.int64) // 1000 + _Y2000_MS, *map(_floats, row[2:]))
+        for row in rows
+    }
+
+
+def amounts(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, Amounts]:
+    """The exact volumes of each span's bars."""
+    found = {span.instrument_id: Amounts([], [], []) for span in spans}
+    for instrument, time_ms, volume, quote in connection.execute(sql("indicators", "amounts", tf), _spans(spans)):
+        columns = found[instrument]
+        columns.time_ms.append(time_ms)
+        columns.volume.append(volume)
+        columns.quote_volume.append(quote)
+    return found
+
+
+def sums(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, tuple[Decimal, Decimal]]:
+    """(volume, quote volume) summed over each span, exact; an instrument without bars there is left out."""
+    rows = connection.execute(sql("indicators", "sums", tf), _spans(spans)) if spans else ()
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def extents(
+    connection: sa.Connection, tf: Timeframe, instruments: Sequence[int], *, from_ms: int
+) -> dict[int, tuple[int, int]]:
+    """(first, last) bar time of each series that has a bar at or after `from_ms`."""
+    values = {"ids": literal(instruments), "lo": _utc(from_ms)}
+    return {row[0]: (row[1], row[2]) for row in connection.execute(sql("indicators", "extents", tf), values)}
+
+
+def lock(connection: sa.Connection, shard: int) -> bool:
+    """Takes the shard until the transaction's end; False: another process is at it."""
+    return bool(connection.execute(sql("indicators", "lock"), {"shard": shard}).scalar_one())
+
+
+def marks(connection: sa.Connection, *, shard: int, shards: int, limit: int) -> list[Mark]:
+    """The oldest marks of the indicators stage, at most `limit`."""
+    values = {"shard": shard, "shards": shards, "limit": limit}
+    return [Mark(*row) for row in connection.execute(sql("indicators", "marks"), values)]
+
+
+def settle(connection: sa.Connection, *, done: Iterable[Mark], rest: Sequence[Span], publish: Sequence[Span]) -> None:
+    """Deletes the marks that are done, and marks what is left of them and what has to be published."""
+    connection.execute(sql("indicators", "settle"), {"marks": literal(mark.id for mark in done)})
+    for stage, spans in (("indicators", rest), ("publish", publish)):
+        if spans:
+            columns = {name: value for name, value in _spans(spans).items() if name in {"ids", "los", "his"}}
+            connection.execute(sql("indicators", "mark"), {"stage": stage, **columns})
+
+
+@cache
+def _read_sql(tf: Timeframe) -> sa.TextClause:
+    return sa.text(
+        f'SELECT (extract(epoch FROM time) * 1000)::bigint, {", ".join(INDICATORS)} FROM "indicators_{tf.value}"'
+        " WHERE instrument_id = :instrument_id AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)"
+        " ORDER BY time"
+    )
+
+
+@cache
+def _write_sql(tf: Timeframe) -> sa.TextClause:
+    """The upsert; its lists of columns come from INDICATORS, the one place that names them."""
+    names = ", ".join(INDICATORS)
+    return sa.text(
+        f'INSERT INTO "indicators_{tf.value}" (instrument_id, time, {names})'
+        f" SELECT i, timestamptz 'epoch' + t * interval '1 millisecond', {names}"
+        " FROM unnest(CAST(:ids AS int[]), CAST(:times AS bigint[]), "
+        + ", ".join(f"CAST(:{name} AS float8[])" for name in INDICATORS)
+        + f") AS u (i, t, {names}) ORDER BY i, t ON CONFLICT (instrument_id, time) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in INDICATORS)
+    )
+
+
+def _spans(spans: Sequence[Span]) -> dict[str, Any]:
+    return {
+        "ids": literal(span.instrument_id for span in spans),
+        "los": literal(span.lo_ms for span in spans),
+        "his": literal(span.hi_ms for span in spans),
+        "lo": _utc(min(span.lo_ms for span in spans)),
+        "hi": _utc(max(span.hi_ms for span in spans)),
+    }
+
+
+def _column(parts: Iterable[NDArray[np.float64]]) -> str:
+    values: list[float] = np.concatenate(list(parts)).tolist()
+    return "{" + ",".join(map(repr, values)).replace("nan", "NULL") + "}"
+
+
+def _floats(column: memoryview) -> NDArray[np.float64]:
+    return np.frombuffer(column, ">f8").astype(np.float64)
+
+
+def _utc(time_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=time_ms)

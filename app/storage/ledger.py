@@ -1,0 +1,67 @@
+"""The ledger: which trade ids of each stream are in its bars (law 1). Everything here runs in the bars' transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from app.storage.sql import sql
+
+Ranges = Sequence[tuple[int, int]]  # [first, end) of ids, ascending, disjoint
+
+
+class Stream(NamedTuple):
+    """One numbered stream of trades: an instrument, and the run where the exchange does not number contiguously."""
+
+    instrument_id: int
+    run: int
+
+
+def take(connection: sa.Connection, wanted: Mapping[Stream, Ranges]) -> dict[Stream, list[tuple[int, int]]]:
+    """Enters the ids of streams that overlap nothing known, and locks all of them.
+
+    Returns, for each stream that was NOT entered, the parts of its ids known already; the caller filters its trades
+    and calls extend() with what is left, in the same transaction.
+    """
+    if not wanted:
+        return {}
+    taken = {row[0] for row in connection.execute(sql("ledger", "fast"), _arrays(wanted))}
+    late = {stream: ranges for stream, ranges in wanted.items() if stream.instrument_id not in taken}
+    known: dict[Stream, list[tuple[int, int]]] = {stream: [] for stream in late}
+    if late:
+        by_id = {stream.instrument_id: stream for stream in late}
+        for instrument_id, first, end in connection.execute(sql("ledger", "known"), _arrays(late)):
+            known[by_id[instrument_id]].append((first, end))
+    return known
+
+
+def extend(connection: sa.Connection, rest: Mapping[Stream, Ranges]) -> None:
+    """Enters the ids that the filter kept, of streams that take() locked."""
+    if rest:
+        connection.execute(sql("ledger", "extend"), _arrays(rest))
+
+
+def add(connection: sa.Connection, instrument_id: int, first: int, end: int) -> None:
+    """Counts the ids [first, end) of a contiguous stream as in: a bar of the exchange holds them."""
+    connection.execute(sql("ledger", "add"), {"instrument_id": instrument_id, "applied": f"{{[{first},{end})}}"})
+
+
+def gaps(connection: sa.Connection, *, limit: int = 1000) -> list[tuple[int, int, int]]:
+    """(instrument id, first, end) of each stretch of missing ids inside the contiguous streams."""
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql("ledger", "gaps"), {"limit": limit})]
+
+
+def fragments(connection: sa.Connection) -> list[tuple[int, int, int]]:
+    """(instrument id, run, pieces) of the streams that are in very many pieces."""
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql("ledger", "fragments"))]
+
+
+def _arrays(streams: Mapping[Stream, Ranges]) -> dict[str, Any]:
+    ordered = sorted(streams.items())
+    return {
+        "instrument_id": [stream.instrument_id for stream, _ in ordered],
+        "run": [stream.run for stream, _ in ordered],
+        "applied": ["{" + ",".join(f"[{first},{end})" for first, end in ranges) + "}" for _, ranges in ordered],
+    }

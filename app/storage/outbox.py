@@ -1,0 +1,102 @@
+"""The outbox: what has to be derived again, written with its cause, and the statements that derive bars from bars.
+
+A mark is (instrument, [lo, hi]) of 1m bars. Stages: `rollup` → `indicators` → `publish`. Append only: a writer never
+waits for the one who settles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from app.domain.timeframes import Timeframe
+from app.storage.arrays import literal
+from app.storage.sql import sql
+
+
+class Stretch(NamedTuple):
+    """1m bars of one instrument from lo_ms to hi_ms, both inclusive."""
+
+    instrument_id: int
+    lo_ms: int
+    hi_ms: int
+
+
+class Bounds(NamedTuple):
+    """Constant time bounds of a statement, [lo, hi) in ms: without them a hypertable opens every chunk."""
+
+    lo_ms: int
+    hi_ms: int
+
+
+def lock(connection: sa.Connection, shard: int) -> bool:
+    """Takes the shard's derivation lock until the transaction ends; False where somebody else has it."""
+    return bool(connection.execute(sql("settle", "lock"), {"shard": shard}).scalar())
+
+
+def take(connection: sa.Connection, stage: str, *, shard: int = 0, shards: int = 1, limit: int = 500) -> list[Stretch]:
+    """Removes and returns the oldest marks of a stage; they come back if the transaction does not commit."""
+    values = {"stage": stage, "shard": shard, "shards": shards, "limit": limit}
+    return [Stretch(*row) for row in connection.execute(sql("settle", "take"), values)]
+
+
+def mark(connection: sa.Connection, stage: str, stretches: Sequence[Stretch]) -> None:
+    """Asks for a stage over stretches, in the transaction of the cause."""
+    if stretches:
+        connection.execute(sql("settle", "mark"), {"stage": stage, **_arrays(stretches)})
+
+
+def left(connection: sa.Connection, stretch: Stretch) -> int:
+    """How many marks of derivation still touch the stretch."""
+    values = {"instrument_id": stretch.instrument_id, "lo": stretch.lo_ms, "hi": stretch.hi_ms}
+    return int(connection.execute(sql("settle", "left"), values).scalar_one())
+
+
+def pending(connection: sa.Connection) -> dict[str, tuple[int, float]]:
+    """Stage → (marks waiting, age in s of the oldest)."""
+    return {row[0]: (row[1], row[3]) for row in connection.execute(sql("settle", "pending"))}
+
+
+def proven_flats(connection: sa.Connection, stretches: Sequence[Stretch], bounds: Bounds) -> list[tuple[int, int]]:
+    """Inserts the flat bars that ids prove around the stretches; returns their (instrument, time ms)."""
+    return _keys(connection, "proven_flats", stretches, bounds)
+
+
+def fix_flats(connection: sa.Connection, stretches: Sequence[Stretch], bounds: Bounds) -> list[tuple[int, int]]:
+    """Gives the flat bars behind the stretches the close before them; returns those that changed."""
+    return _keys(connection, "fix_flats", stretches, bounds)
+
+
+def roll_up(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> int:
+    """Makes the bars of `tf` anew at instrument id → bucket starts (ms); returns how many changed."""
+    pairs = sorted({(instrument, bucket) for instrument, starts in buckets.items() for bucket in starts})
+    if not pairs:
+        return 0
+    values = {
+        "bucket_instruments": literal(pair[0] for pair in pairs),
+        "buckets": literal(pair[1] for pair in pairs),
+        "instruments": literal(sorted(buckets)),
+        "lo": min(pair[1] for pair in pairs),
+        "hi": max(pair[1] for pair in pairs) + tf.ms,
+    }
+    return connection.execute(sql("settle", "rollup", tf), values).rowcount
+
+
+def _keys(
+    connection: sa.Connection, block: str, stretches: Sequence[Stretch], bounds: Bounds
+) -> list[tuple[int, int]]:
+    if not stretches:
+        return []
+    values = {**_arrays(stretches), "lo": bounds.lo_ms, "hi": bounds.hi_ms}
+    return [(row[0], row[1]) for row in connection.execute(sql("settle", block), values)]
+
+
+def _arrays(stretches: Sequence[Stretch]) -> dict[str, Any]:
+    ordered = sorted(stretches)
+    return {
+        "instrument_id": literal(item.instrument_id for item in ordered),
+        "lows": literal(item.lo_ms for item in ordered),
+        "highs": literal(item.hi_ms for item in ordered),
+    }

@@ -1,0 +1,88 @@
+-- Times travel as bigint: ms for bars, µs for trades. `to_ms`-like conversions stand in the statements.
+
+-- name: merge
+INSERT INTO "candles_1m" AS b (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume,
+    trade_count, open_time, open_seq, close_time, close_seq, state, origin)
+SELECT i, timestamptz 'epoch' + t * interval '1 millisecond', o, h, l, c, v, q, k, n, ot, os, ct, cs, 0, 0
+FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[]), CAST(:open AS float8[]), CAST(:high AS float8[]),
+    CAST(:low AS float8[]), CAST(:close AS float8[]), CAST(:volume AS numeric[]), CAST(:quote_volume AS numeric[]),
+    CAST(:taker_buy_volume AS numeric[]), CAST(:trade_count AS bigint[]), CAST(:open_time AS bigint[]),
+    CAST(:open_seq AS bigint[]), CAST(:close_time AS bigint[]), CAST(:close_seq AS bigint[]))
+    AS u (i, t, o, h, l, c, v, q, k, n, ot, os, ct, cs)
+ORDER BY i, t
+ON CONFLICT (instrument_id, time) DO UPDATE SET
+    open = CASE WHEN b.trade_count = 0 OR (excluded.open_time, excluded.open_seq) < (b.open_time, b.open_seq)
+        THEN excluded.open ELSE b.open END,
+    open_time = CASE WHEN b.trade_count = 0 OR (excluded.open_time, excluded.open_seq) < (b.open_time, b.open_seq)
+        THEN excluded.open_time ELSE b.open_time END,
+    open_seq = CASE WHEN b.trade_count = 0 OR (excluded.open_time, excluded.open_seq) < (b.open_time, b.open_seq)
+        THEN excluded.open_seq ELSE b.open_seq END,
+    close = CASE WHEN b.trade_count = 0 OR (excluded.close_time, excluded.close_seq) > (b.close_time, b.close_seq)
+        THEN excluded.close ELSE b.close END,
+    close_time = CASE WHEN b.trade_count = 0 OR (excluded.close_time, excluded.close_seq) > (b.close_time, b.close_seq)
+        THEN excluded.close_time ELSE b.close_time END,
+    close_seq = CASE WHEN b.trade_count = 0 OR (excluded.close_time, excluded.close_seq) > (b.close_time, b.close_seq)
+        THEN excluded.close_seq ELSE b.close_seq END,
+    high = CASE WHEN b.trade_count = 0 THEN excluded.high ELSE greatest(b.high, excluded.high) END,
+    low = CASE WHEN b.trade_count = 0 THEN excluded.low ELSE least(b.low, excluded.low) END,
+    volume = b.volume + excluded.volume,
+    quote_volume = b.quote_volume + excluded.quote_volume,
+    taker_buy_volume = b.taker_buy_volume + excluded.taker_buy_volume,
+    trade_count = b.trade_count + excluded.trade_count,
+    origin = 0,
+    revision = b.revision + (b.state = 1)::int,
+    updated = clock_timestamp()
+WHERE b.state < 2
+RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
+    taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
+
+-- name: replace
+-- The exchange's own bars: they win over anything, and are verified. Unchanged verified rows are left alone.
+INSERT INTO "candles_{tf}" AS b (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume,
+    trade_count, open_time, open_seq, close_time, close_seq, state, origin)
+SELECT i, timestamptz 'epoch' + t * interval '1 millisecond', o, h, l, c, v, q, k, n, ot, os, ct, cs, 2,
+    CASE WHEN n = 0 AND CAST(:flats AS boolean) THEN 3 ELSE 1 END
+FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[]), CAST(:open AS float8[]), CAST(:high AS float8[]),
+    CAST(:low AS float8[]), CAST(:close AS float8[]), CAST(:volume AS numeric[]), CAST(:quote_volume AS numeric[]),
+    CAST(:taker_buy_volume AS numeric[]), CAST(:trade_count AS bigint[]), CAST(:open_time AS bigint[]),
+    CAST(:open_seq AS bigint[]), CAST(:close_time AS bigint[]), CAST(:close_seq AS bigint[]))
+    AS u (i, t, o, h, l, c, v, q, k, n, ot, os, ct, cs)
+ORDER BY i, t
+ON CONFLICT (instrument_id, time) DO UPDATE SET
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
+    volume = excluded.volume, quote_volume = excluded.quote_volume, taker_buy_volume = excluded.taker_buy_volume,
+    trade_count = excluded.trade_count,
+    open_time = CASE WHEN b.trade_count > 0 AND b.open_seq > 0 AND excluded.trade_count > 0 THEN b.open_time ELSE excluded.open_time END,
+    open_seq = CASE WHEN b.trade_count > 0 AND b.open_seq > 0 AND excluded.trade_count > 0 THEN b.open_seq ELSE excluded.open_seq END,
+    close_time = CASE WHEN b.trade_count > 0 AND b.close_seq > 0 AND excluded.trade_count > 0 THEN b.close_time ELSE excluded.close_time END,
+    close_seq = CASE WHEN b.trade_count > 0 AND b.close_seq > 0 AND excluded.trade_count > 0 THEN b.close_seq ELSE excluded.close_seq END,
+    state = 2,
+    origin = CASE WHEN (b.open, b.high, b.low, b.close, round(b.volume, 8), b.trade_count)
+            = (excluded.open, excluded.high, excluded.low, excluded.close, round(excluded.volume, 8), excluded.trade_count)
+        THEN b.origin ELSE excluded.origin END,
+    revision = b.revision + (b.state > 0 AND (b.open, b.high, b.low, b.close, round(b.volume, 8), round(b.quote_volume, 8), b.trade_count)
+        <> (excluded.open, excluded.high, excluded.low, excluded.close, round(excluded.volume, 8),
+            round(excluded.quote_volume, 8), excluded.trade_count))::int,
+    updated = clock_timestamp()
+WHERE b.state < 2 OR (b.open, b.high, b.low, b.close, round(b.volume, 8), round(b.quote_volume, 8), b.trade_count)
+    <> (excluded.open, excluded.high, excluded.low, excluded.close, round(excluded.volume, 8),
+            round(excluded.quote_volume, 8), excluded.trade_count)
+RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
+
+-- name: read
+SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
+    taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
+FROM "candles_{tf}"
+WHERE instrument_id = :instrument_id
+    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+ORDER BY time DESC LIMIT :limit
+
+-- name: read_many
+SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
+    taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
+FROM "candles_{tf}"
+WHERE instrument_id = ANY(CAST(:instruments AS int[]))
+    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+ORDER BY instrument_id, time

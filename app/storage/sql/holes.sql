@@ -1,0 +1,61 @@
+-- name: cover
+INSERT INTO coverage AS c (instrument_id, timeframe, stretches)
+VALUES (:instrument_id, :timeframe, tstzmultirange(tstzrange(
+    timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond',
+    CASE WHEN CAST(:hi AS bigint) IS NULL THEN NULL ELSE timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' END)))
+ON CONFLICT (instrument_id, timeframe) DO UPDATE SET stretches = c.stretches + excluded.stretches
+WHERE NOT c.stretches @> excluded.stretches
+
+-- name: covered
+SELECT (extract(epoch FROM lower(s)) * 1000)::bigint, (extract(epoch FROM upper(s)) * 1000)::bigint
+FROM coverage c, unnest(c.stretches) s
+WHERE c.instrument_id = :instrument_id AND c.timeframe = :timeframe ORDER BY 1
+
+-- name: last_bar
+SELECT (extract(epoch FROM max(time)) * 1000)::bigint FROM candles_1m WHERE instrument_id = :instrument_id
+    AND time < timestamptz 'epoch' + CAST(:before AS bigint) * interval '1 millisecond'
+
+-- name: record
+INSERT INTO holes (instrument_id, lo, hi, cause, first_id, last_id)
+SELECT :instrument_id, timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond',
+    timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond', :cause, :first_id, :last_id
+WHERE NOT EXISTS (
+    SELECT 1 FROM holes h WHERE h.instrument_id = :instrument_id AND h.repaired IS NULL
+        AND h.lo <= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND h.hi >= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+
+-- name: open
+SELECT id, instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint, cause, attempts,
+    extract(epoch FROM clock_timestamp() - found)::float8
+FROM holes WHERE repaired IS NULL
+    AND (CAST(:all AS boolean) OR tried IS NULL
+        OR tried < clock_timestamp() - least(300, power(2, least(attempts, 9))) * interval '1 second')
+ORDER BY instrument_id, lo LIMIT :limit
+
+-- name: repaired
+UPDATE holes SET repaired = clock_timestamp(), attempts = attempts + 1, tried = clock_timestamp(), error = NULL
+WHERE id = ANY(CAST(:ids AS bigint[])) AND repaired IS NULL
+
+-- name: shrink
+UPDATE holes SET lo = timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' WHERE id = ANY(CAST(:ids AS bigint[]))
+    AND lo < timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' AND repaired IS NULL
+
+-- name: failed
+UPDATE holes SET attempts = attempts + 1, tried = clock_timestamp(), error = :error WHERE id = ANY(CAST(:ids AS bigint[]))
+
+-- name: around_gap
+-- The bar that holds the last id before a gap, and the bar that holds the first id after it.
+SELECT (extract(epoch FROM (SELECT max(time) FROM candles_1m WHERE instrument_id = :instrument_id AND trade_count > 0
+        AND close_seq > 0 AND open_seq < :first AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')) * 1000)::bigint,
+    (extract(epoch FROM (SELECT min(time) FROM candles_1m WHERE instrument_id = :instrument_id AND trade_count > 0
+        AND open_seq > 0 AND close_seq >= :end AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')) * 1000)::bigint
+
+-- name: unverified
+-- How many minutes of [lo, hi) are not there verified.
+SELECT CAST((CAST(:hi AS bigint) - CAST(:lo AS bigint)) / 60000 AS bigint) - count(*) FROM candles_1m
+WHERE instrument_id = :instrument_id AND state = 2
+    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+
+-- name: lock
+SELECT pg_try_advisory_xact_lock(:key)

@@ -1,0 +1,126 @@
+-- name: lock
+SELECT pg_try_advisory_xact_lock(7001, :shard)
+
+-- name: take
+DELETE FROM touched WHERE id IN (
+    SELECT id FROM touched WHERE stage = :stage AND instrument_id % :shards = :shard ORDER BY id LIMIT :limit
+)
+RETURNING instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint
+
+-- name: mark
+INSERT INTO touched (stage, instrument_id, lo, hi)
+SELECT :stage, i, timestamptz 'epoch' + lo * interval '1 millisecond', timestamptz 'epoch' + hi * interval '1 millisecond'
+FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
+
+-- name: left
+SELECT count(*) FROM touched WHERE instrument_id = :instrument_id AND stage IN ('rollup', 'indicators')
+    AND hi >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND lo <= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+
+-- name: pending
+SELECT stage, count(*), min(extract(epoch FROM clock_timestamp() - at))::float8, max(extract(epoch FROM clock_timestamp() - at))::float8
+FROM touched GROUP BY stage
+
+-- name: proven_flats
+-- Consecutive ids on either side prove that the minutes between two bars were quiet: no clock, no feed is asked.
+WITH u AS (
+    SELECT * FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
+), r AS (
+    SELECT u.i, coalesce(p.time, timestamptz 'epoch' + u.lo * interval '1 millisecond') AS a,
+        coalesce(n.time, timestamptz 'epoch' + u.hi * interval '1 millisecond') AS z
+    FROM u
+    LEFT JOIN LATERAL (
+        SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i AND c.origin <> 3
+            AND c.time < timestamptz 'epoch' + u.lo * interval '1 millisecond'
+            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        ORDER BY c.time DESC LIMIT 1
+    ) p ON true
+    LEFT JOIN LATERAL (
+        SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i AND c.origin <> 3
+            AND c.time > timestamptz 'epoch' + u.hi * interval '1 millisecond'
+            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        ORDER BY c.time LIMIT 1
+    ) n ON true
+), pairs AS (
+    SELECT c.instrument_id, c.time, c.close, c.close_seq, c.origin,
+        lead(c.time) OVER w AS next_time, lead(c.open_seq) OVER w AS next_seq
+    FROM r JOIN candles_1m c ON c.instrument_id = r.i AND c.time >= r.a AND c.time <= r.z AND c.origin <> 3
+        AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    WINDOW w AS (PARTITION BY r.i, r.a ORDER BY c.time)
+)
+INSERT INTO candles_1m (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume, trade_count,
+    open_time, open_seq, close_time, close_seq, state, origin)
+SELECT DISTINCT ON (instrument_id, g) instrument_id, g, close, close, close, close, 0, 0, 0, 0, us, 0, us, 0, 1, 3
+FROM pairs, generate_series(time + interval '1 minute', next_time - interval '1 minute', interval '1 minute') g,
+    LATERAL (SELECT (extract(epoch FROM g) * 1000000)::bigint AS us) t
+WHERE close_seq > 0 AND next_seq = close_seq + 1 AND next_time > time + interval '1 minute'
+ORDER BY 1, 2 ON CONFLICT DO NOTHING
+RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
+
+-- name: fix_flats
+-- Flat bars follow the close before them when it is revised.
+WITH w AS (
+    SELECT b.instrument_id AS i, b.time AS t, b.close AS c, coalesce((
+        SELECT min(n.time) FROM candles_1m n WHERE n.instrument_id = b.instrument_id AND n.time > b.time AND n.origin <> 3
+            AND n.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        ), timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond') AS nt
+    FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
+    JOIN candles_1m b ON b.instrument_id = u.i
+        AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
+        AND b.time <= timestamptz 'epoch' + u.hi * interval '1 millisecond'
+        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    WHERE b.origin <> 3
+), k AS MATERIALIZED (
+    SELECT f.instrument_id, f.time, w.c FROM w JOIN candles_1m f ON f.instrument_id = w.i AND f.time > w.t AND f.time < w.nt
+        AND f.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND f.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    WHERE f.origin = 3 AND f.state < 2 AND f.close IS DISTINCT FROM w.c
+    ORDER BY 1, 2 FOR UPDATE OF f
+)
+UPDATE candles_1m f SET open = k.c, high = k.c, low = k.c, close = k.c, revision = f.revision + 1, updated = clock_timestamp()
+FROM k WHERE f.instrument_id = k.instrument_id AND f.time = k.time
+    AND f.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND f.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+RETURNING f.instrument_id, (extract(epoch FROM f.time) * 1000)::bigint
+
+-- name: rollup
+-- {tf} from {below}, just the touched buckets. Flat children count only where all are flat. A bar stays open until
+-- every child is there and closed; a closed bar gives way only to a complete one.
+INSERT INTO "candles_{tf}" AS r (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume,
+    trade_count, open_time, open_seq, close_time, close_seq, state, origin)
+SELECT c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch') AS bucket,
+    coalesce((array_agg(c.open ORDER BY c.time) FILTER (WHERE c.trade_count > 0))[1], (array_agg(c.open ORDER BY c.time))[1]),
+    coalesce(max(c.high) FILTER (WHERE c.trade_count > 0), max(c.high)),
+    coalesce(min(c.low) FILTER (WHERE c.trade_count > 0), min(c.low)),
+    coalesce((array_agg(c.close ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], (array_agg(c.close ORDER BY c.time DESC))[1]),
+    sum(c.volume), sum(c.quote_volume), sum(c.taker_buy_volume), sum(c.trade_count)::bigint,
+    coalesce((array_agg(c.open_time ORDER BY c.time) FILTER (WHERE c.trade_count > 0))[1], min(c.open_time)),
+    coalesce((array_agg(c.open_seq ORDER BY c.time) FILTER (WHERE c.trade_count > 0))[1], 0),
+    coalesce((array_agg(c.close_time ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], max(c.close_time)),
+    coalesce((array_agg(c.close_seq ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], 0),
+    CASE WHEN count(*) FILTER (WHERE c.state > 0) = {children} THEN min(c.state) ELSE 0 END,
+    CASE WHEN bool_and(c.origin = 3) THEN 3 ELSE 2 END
+FROM "candles_{below}" c
+WHERE c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND c.instrument_id = ANY(CAST(:instruments AS int[]))
+    AND ('{below}' <> '1m' OR c.state > 0)
+    AND (c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch')) IN (
+        SELECT i, timestamptz 'epoch' + t * interval '1 millisecond'
+        FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t))
+GROUP BY 1, 2 ORDER BY 1, 2
+ON CONFLICT (instrument_id, time) DO UPDATE SET
+    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
+    quote_volume = excluded.quote_volume, taker_buy_volume = excluded.taker_buy_volume, trade_count = excluded.trade_count,
+    open_time = excluded.open_time, open_seq = excluded.open_seq, close_time = excluded.close_time, close_seq = excluded.close_seq,
+    state = excluded.state, origin = excluded.origin, updated = clock_timestamp(),
+    revision = r.revision + (r.state > 0 AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trade_count)
+        <> (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume, excluded.trade_count))::int
+WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
+    AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.taker_buy_volume, r.trade_count, r.open_time, r.open_seq,
+        r.close_time, r.close_seq, r.state, r.origin)
+    IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume,
+        excluded.taker_buy_volume, excluded.trade_count, excluded.open_time, excluded.open_seq, excluded.close_time,
+        excluded.close_seq, excluded.state, excluded.origin)
