@@ -1,0 +1,124 @@
+"""`import`: Binance's public bulk files enter the way live trades do."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.config import Settings
+    from app.domain.instruments import Instrument
+    from app.services.importing import Checked, Counts
+
+RUN_BITS = 62
+SYMBOL = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{2,20}")
+
+
+def import_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="aggTrades or trades; csv or zip.")],
+    symbol: Annotated[str, typer.Option("--symbol", "-s", help="What the files hold: XRP/ETH (or XRP-ETH).")],
+    exchange: Annotated[str, typer.Option("--exchange", "-e", help="Whose files they are: binance.")] = "binance",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good rows and list the others.")] = False,
+) -> None:
+    """Import Binance's public bulk files; running it again adds nothing.
+
+    Every file is read wholly first: with a bad row nothing is written. The command ends when all bars of the files
+    are closed, rolled up and indicated.
+    """
+    from app.cli.platform import attached_settings
+
+    name = _binance_symbol(exchange, symbol)
+    checked = _check(files, skip_bad=skip_bad)
+    settings = attached_settings()
+    instrument, counts = _send(settings, checked, name)
+    _report(checked, instrument, counts)
+
+
+def _binance_symbol(exchange: str, symbol: str) -> str:
+    from app.domain.instruments import Exchange, canonical
+    from app.errors import BadInput
+    from app.storage.catalog import exchange_named
+
+    if exchange_named(exchange) is not Exchange.BINANCE:
+        raise BadInput(f"import reads Binance's bulk files; there are none of {exchange}")
+    name = canonical(symbol)
+    if not SYMBOL.fullmatch(name):
+        raise BadInput(f"{symbol!r} is not a symbol of binance: write it like XRP/ETH")
+    return name
+
+
+def _check(files: list[Path], *, skip_bad: bool) -> Checked:
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    from app.services.importing import check
+    from app.wire.binance_files import read_batches
+
+    columns = (SpinnerColumn(), TextColumn("checking the files: {task.completed:,.0f} trades"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        return check(files, read_batches, skip_bad=skip_bad, advance=lambda n: progress.advance(task, n))
+
+
+def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument, Counts]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from app.cache import keys
+    from app.cache.pubsub import publish
+    from app.cache.trade_queue import TradeQueue, make_publisher
+    from app.cli.platform import cache, database
+    from app.domain.instruments import Exchange
+    from app.services.importing import Importer
+    from app.storage import catalog
+    from app.storage.engine import make_engine
+    from app.storage.imports import ImportProgress
+    from app.wire.binance_files import read_batches
+
+    exchange = Exchange.BINANCE.value
+    with database(settings) as connection:
+        instrument = catalog.add(connection, exchange, symbol, active=False)
+    with cache(settings) as redis:
+        publish(redis, keys.WATCHLIST, {})
+    engine = make_engine(settings, process="import")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"importing {instrument.symbol}", total=checked.rows)
+
+            def advance(rows: int) -> None:
+                progress.advance(task, rows)
+                if progress.tasks[0].completed >= checked.rows:
+                    progress.update(task, description=f"closing the bars of {instrument.symbol}")
+
+            importer = Importer(
+                TradeQueue(make_publisher(settings)),
+                ImportProgress(engine),
+                read_batches,
+                settings.flush_trades,
+                settings.trade_shards,
+            )
+            run = secrets.randbits(RUN_BITS) + 1
+            counts = importer.run(checked, instrument.id, exchange=exchange, run=run, advance=advance)
+            progress.update(task, description=f"imported {instrument.symbol}")
+    finally:
+        engine.dispose()
+    return instrument, counts
+
+
+def _report(checked: Checked, instrument: Instrument, counts: Counts) -> None:
+    if checked.rejected:
+        print(f"rejected {checked.rejected:,}:", file=sys.stderr)
+        for line in checked.shown:
+            print(f"  {line}", file=sys.stderr)
+        if checked.rejected > len(checked.shown):
+            print(f"  … and {checked.rejected - len(checked.shown):,} more", file=sys.stderr)
+    print(f"{instrument.symbol}: {checked.trades:,} raw trades in {len(checked.files)} file(s)")
+    refused = f"  refused {counts.refused:,} (known in part)" if counts.refused else ""
+    rejected = f"  rejected {checked.rejected:,}" if checked.rejected else ""
+    print(f"read {checked.rows:,}  new {counts.accepted:,}  already known {counts.known:,}{refused}{rejected}")

@@ -1,0 +1,34 @@
+"""What the database says of a running import: the adapter behind app.services.importing.Progress."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.errors import Unavailable
+from app.storage.sql import sql
+
+
+class ImportProgress:
+    """Asks the database how far a run has come; each question is a transaction of its own."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def import_progress(self, run: int, instrument_id: int, lo_ms: int, hi_ms: int) -> tuple[int, int, int]:
+        """(batches applied, bars open in [lo, hi), outbox marks left there); raises Unavailable."""
+        row = self._ask("imports", "progress", run=run, instrument_id=instrument_id, lo=lo_ms, hi=hi_ms)
+        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
+
+    def import_counts(self, run: int) -> tuple[int, int, int]:
+        """(accepted, known, refused) rows of the run; raises Unavailable."""
+        row = self._ask("feeds", "one", run=run)
+        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
+
+    def _ask(self, file: str, name: str, **facts: int) -> sa.Row[Any] | None:
+        try:
+            with self._engine.begin() as connection:
+                return connection.execute(sql(file, name), facts).first()
+        except sa.exc.OperationalError as error:
+            raise Unavailable(f"the database cannot be reached: {str(error.orig).strip().splitlines()[0]}") from error
