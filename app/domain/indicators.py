@@ -21,9 +21,10 @@ from app.domain.timeframes import DAY_MS
 
 Floats = NDArray[np.float64]
 
-MEMORY_CHANGES = 400  # (13/14)^400 = 1e-13: what RSI still knows of a change; flat bars make it forget nothing
-MEMORY_BARS = 600  # (49/51)^600 = 4e-11: what EMA 50 still knows of a bar, whatever the closes do
-MEMORY_MOST = 5_000  # no window reaches farther; TA-Lib's RSI is 0 after some 600 flat bars, so it need not
+# A bar is forgotten after so many bars: EMA 50 keeps (49/51)^600 = 4e-11 of it, RSI (13/14)^600 = 5e-20. RSI is a
+# quotient, though, and through bars whose close does not change it forgets nothing: both its parts shrink alike.
+MEMORY_BARS = 600
+MEMORY_MOST = 20_000  # no window reaches farther: the longest quiet stretch that is filled with flat bars is shorter
 
 _LONGEST = 200  # bars sma_200 needs: series are padded to it, since pandas-ta answers None to shorter ones
 
@@ -131,12 +132,12 @@ def together(bars: BarColumns, vwaps: Floats, *, instrument_id: int) -> Indicato
 def warm_up_start(close: Floats, at: int, *, whole: bool) -> int | None:
     """The index from which the value at `at` must be computed to equal the one over the whole history.
 
-    400 bars before `at` whose close changed and 600 bars, yet at most 5,000; index 0 where history begins there
+    600 bars before the last close up to `at` that changed, yet at most 20,000; index 0 where history begins there
     (`whole`), so that the first values are null as they should be. None: `close` begins too late to say.
     """
-    changed = np.flatnonzero(np.diff(close[:at])) + 1
-    if len(changed) >= MEMORY_CHANGES and at >= MEMORY_BARS:
-        return int(max(min(changed[-MEMORY_CHANGES] - 1, at - MEMORY_BARS), at - MEMORY_MOST))
+    changed = np.flatnonzero(np.diff(close[: at + 1])) + 1
+    if len(changed) and changed[-1] >= MEMORY_BARS:
+        return int(max(changed[-1] - MEMORY_BARS, at - MEMORY_MOST))
     if at >= MEMORY_MOST:
         return at - MEMORY_MOST
     return 0 if whole else None
@@ -145,13 +146,14 @@ def warm_up_start(close: Floats, at: int, *, whole: bool) -> int | None:
 def reach_end(close: Floats, last: int, *, whole: bool) -> int | None:
     """The index of the last bar whose value depends on the bar at `last`.
 
-    400 changed closes and 600 bars on, yet at most 5,000; the newest bar where `close` ends there (`whole`). None:
-    `close` ends too early to say.
+    The bar before the first changed close 600 bars on, yet at most 20,000; the newest bar where `close` ends there
+    (`whole`). None: `close` ends too early to say.
     """
+    forgotten = last + MEMORY_BARS
+    changed = np.flatnonzero(np.diff(close[forgotten - 1 :])) + forgotten
+    if len(changed):
+        return int(min(changed[0] - 1, last + MEMORY_MOST))
     newest = len(close) - 1
-    changed = np.flatnonzero(np.diff(close[last + 1 :])) + last + 2
-    if len(changed) >= MEMORY_CHANGES and newest >= last + MEMORY_BARS:
-        return int(min(max(changed[MEMORY_CHANGES - 1], last + MEMORY_BARS), last + MEMORY_MOST))
     if newest >= last + MEMORY_MOST:
         return last + MEMORY_MOST
     return newest if whole else None
