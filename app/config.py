@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     log_dir: Path = ROOT / "logs"
     log_level: str = "INFO"
     log_console: bool = True  # `up` turns it off for its children: their files have it
+    process_name: str = ""  # set by `up`: names the child's log file
     ready_file: Path | None = None  # set by `up`: a child makes this file once it serves
 
     # What listens where.

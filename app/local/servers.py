@@ -117,7 +117,7 @@ class Server(ABC):
             return None  # no pid file, or its process is gone or not ours: nothing to clean up
 
     def _spawn(self, command: list[str], **options: object) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
@@ -125,8 +125,9 @@ class Server(ABC):
             cwd=self.dir,
             **options,  # type: ignore[call-overload]
         )
+        return process
 
-    def _ready(self) -> None:
+    def _ready(self) -> None:  # noqa: B027  not every server has something left
         """What is left to do once the server answers."""
 
     @abstractmethod

@@ -1,0 +1,88 @@
+"""What `status` asks Redis and the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from app.config import Settings
+
+if TYPE_CHECKING:
+    import redis
+    import sqlalchemy as sa
+
+STALE_S = 15.0  # a heartbeat older than this is no heartbeat
+BACKLOG = 1000  # messages waiting in a queue: more is worth a warning
+Level = Literal["ok", "degraded"]
+
+
+@dataclass(slots=True)
+class Facts:
+    """The state of the platform, as far as it could be seen; `troubles` is empty when all is well."""
+
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    feeds: list[dict[str, Any]] = field(default_factory=list)
+    queues: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    last_trades: list[dict[str, Any]] = field(default_factory=list)
+    open_holes: int = 0
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def level(self) -> Level:
+        """`ok`, or `degraded` when anything troubles."""
+        return "degraded" if self.troubles else "ok"
+
+
+def queue_names(settings: Settings) -> list[str]:
+    """Every queue of the workers."""
+    trades = [f"trades.{shard}" for shard in range(settings.trade_shards)]
+    return [*trades, "bars", "indicators", "polling", "backfill", "upkeep"]
+
+
+def ask_redis(facts: Facts, client: redis.Redis, settings: Settings) -> None:
+    """Fills in processes, feeds, queues and counters."""
+    from app.cache import health, keys
+
+    beats = health.read(client)
+    supervisor = beats.pop("up", None)
+    if supervisor is not None and supervisor["age_s"] <= STALE_S:
+        for name, child in supervisor["children"].items():
+            facts.processes.append({"name": name, **child})
+            if child["state"] != "ready":
+                facts.troubles.append(f"{name} is {child['state']}")
+    for name, beat in beats.items():
+        stale = beat["age_s"] > STALE_S
+        facts.feeds.append({"name": name, "stale": stale, **beat})
+        if stale:
+            facts.troubles.append(f"{name} has not been heard of for {beat['age_s']:.0f} s")
+        elif beat.get("feed") not in {None, "connected"}:
+            facts.troubles.append(f"{name} is {beat['feed']}")
+    for name in queue_names(settings):
+        facts.queues[name] = int(client.llen(name))
+        if facts.queues[name] > BACKLOG:
+            facts.troubles.append(f"queue {name} holds {facts.queues[name]:,} messages")
+    facts.queues["taken, not done"] = int(client.hlen("unacked"))
+    facts.queues["parked"] = int(client.llen(keys.PARKED))
+    if facts.queues["parked"]:
+        facts.troubles.append(f"{facts.queues['parked']:,} messages are parked: they failed too often")
+    facts.counters = health.counters(client)
+
+
+def ask_database(facts: Facts, connection: sa.Connection) -> None:
+    """Fills in the newest trade of each active instrument and the open holes."""
+    import sqlalchemy as sa
+
+    newest = sa.text(
+        """
+        SELECT i.exchange, i.symbol, c.close AS price, c.close_time / 1000 AS time_ms
+        FROM instruments i
+        LEFT JOIN LATERAL (
+            SELECT close, close_time FROM candles_1m
+            WHERE instrument_id = i.id AND trade_count > 0 ORDER BY time DESC LIMIT 1
+        ) c ON true
+        WHERE i.active ORDER BY i.id
+        """
+    )
+    facts.last_trades = [dict(row) for row in connection.execute(newest).mappings()]
+    facts.open_holes = connection.execute(sa.text("SELECT count(*) FROM holes WHERE repaired IS NULL")).scalar_one()

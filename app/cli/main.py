@@ -1,0 +1,39 @@
+"""The commands by name, and how an error ends one: a single line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli import backfill, db, importing, instruments, status, up
+from app.errors import BadInput, PlatformError
+
+app = typer.Typer(
+    name="python -m app",
+    help=(
+        "A self-hosted market-data platform: real trades become live, exact charts.\n\n"
+        "Start everything with [bold]up[/], then open the address it shows; the other commands find it by themselves."
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("up")(up.up)
+app.command("status")(status.status)
+app.add_typer(instruments.app, name="instruments")
+app.command("import")(importing.import_command)
+app.command("backfill")(backfill.backfill)
+app.add_typer(db.app, name="db")
+
+
+def main() -> None:
+    """Runs the command line; 2 for input that cannot be used, 1 for what failed otherwise."""
+    try:
+        app()
+    except PlatformError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, BadInput) else 1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

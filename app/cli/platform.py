@@ -1,0 +1,72 @@
+"""What the commands share: the running platform's settings, its database and its Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from app.config import Settings, load_settings
+from app.errors import Unavailable
+from app.local.runfile import attach
+
+if TYPE_CHECKING:
+    import redis
+    import sqlalchemy as sa
+
+
+def attached_settings() -> Settings:
+    """The settings, with the running platform's addresses; raises NotRunning."""
+    return attach(load_settings())
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[sa.Connection]:
+    """A connection in one transaction; raises Unavailable when the database cannot be reached."""
+    import sqlalchemy as sa
+
+    from app.storage.engine import make_engine
+
+    engine = make_engine(settings, process="cli")
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.OperationalError as error:
+        raise Unavailable(f"the database cannot be reached: {_first_line(error.orig)}") from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def cache(settings: Settings) -> Iterator[redis.Redis]:
+    """A Redis client; raises Unavailable when Redis cannot be reached."""
+    import redis
+
+    client = redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3)
+    try:
+        yield client
+    except redis.RedisError as error:
+        raise Unavailable(f"Redis cannot be reached: {_first_line(error)}") from error
+    finally:
+        client.close()
+
+
+def exchange_now_us(settings: Settings) -> int:
+    """Exchange time (µs): the simulated market's clock, or the machine's with a live one."""
+    import json
+    import urllib.request
+
+    if settings.market == "live":
+        return time.time_ns() // 1000
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{settings.binance_api_url}/sandbox/clock", timeout=3) as answer:
+            clock = json.load(answer)
+    except OSError as error:
+        raise Unavailable(f"the simulated market at {settings.binance_api_url} does not answer") from error
+    return int(clock["exchange_us"] + (time.time_ns() // 1000 - clock["wall_us"]) * clock["speed"])
+
+
+def _first_line(error: object) -> str:
+    return str(error).strip().split("\n", 1)[0]

@@ -1,0 +1,136 @@
+"""`status`: every process, queue, feed and the last trade of each symbol."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from app.cli.facts import Facts
+    from app.config import Settings
+    from app.local.runfile import Run
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
+) -> None:
+    """Show how the platform is: every process, queue lengths, lag, the last trade of each symbol.
+
+    Exit code 0 when all is well, 1 when something is degraded, 2 when nothing runs.
+    """
+    import sys
+
+    from rich.console import Console
+
+    from app.config import load_settings
+    from app.errors import NotRunning
+    from app.local.runfile import attach, read_run
+
+    settings = load_settings()
+    try:
+        settings = attach(settings)
+    except NotRunning as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    facts = _gather(settings)
+    if as_json:
+        _print_json(facts)
+    else:
+        _show(Console(), facts, read_run(settings.data_dir))
+    raise typer.Exit(0 if facts.level == "ok" else 1)
+
+
+def _gather(settings: Settings) -> Facts:
+    import sqlalchemy as sa
+
+    from app.cli.facts import Facts, ask_database, ask_redis
+    from app.cli.platform import cache, database
+    from app.errors import Unavailable
+
+    facts = Facts()
+    try:
+        with cache(settings) as redis:
+            ask_redis(facts, redis, settings)
+    except Unavailable as error:
+        facts.troubles.append(str(error))
+    try:
+        with database(settings) as connection:
+            ask_database(facts, connection)
+    except Unavailable as error:
+        facts.troubles.append(str(error))
+    except sa.exc.ProgrammingError:
+        facts.troubles.append("the database has no schema yet: run `python -m app db upgrade`")
+    return facts
+
+
+def _print_json(facts: Facts) -> None:
+    import json
+    from dataclasses import asdict
+
+    print(json.dumps({"status": facts.level, **asdict(facts)}, indent=2))
+
+
+def _show(console: Console, facts: Facts, run: Run | None) -> None:
+    if run is not None and run.alive:
+        console.print(f"[bold]{run.web_url}[/]  market {run.market}, pid {run.pid}, logs {run.log_dir}", highlight=False)
+    _table(console, "Processes", ("process", "state", "pid", "restarts"), [
+        (item["name"], _coloured(str(item["state"])), item["pid"] or "–", item["restarts"]) for item in facts.processes
+    ])  # fmt: skip
+    _table(console, "Heartbeats", ("from", "feed", "heard", "facts"), [
+        (item["name"], item.get("feed", "–"), f"{item['age_s']:.0f} s ago", _rest(item)) for item in facts.feeds
+    ])  # fmt: skip
+    _table(console, "Queues", ("queue", "waiting"), list(facts.queues.items()))
+    now_ms = time.time_ns() // 1_000_000
+    _table(console, "Last trades", ("exchange", "symbol", "price", "time (UTC)", "age"), [
+        (item["exchange"], item["symbol"], *_trade(item, now_ms)) for item in facts.last_trades
+    ])  # fmt: skip
+    _table(console, "Counted", ("reason", "times"), [(key, f"{value:,}") for key, value in facts.counters.items()])
+    if facts.open_holes:
+        console.print(f"{facts.open_holes:,} holes wait for repair")
+    for trouble in facts.troubles:
+        console.print(f"[yellow]![/] {trouble}", highlight=False)
+    console.print("[green]ok[/]" if facts.level == "ok" else "[yellow]degraded[/]")
+
+
+def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table, "")
+
+
+def _coloured(state: str) -> str:
+    colour = {"ready": "green", "given up": "red"}.get(state, "yellow")
+    return f"[{colour}]{state}[/]"
+
+
+def _rest(beat: dict[str, Any]) -> str:
+    shown = {"name", "feed", "stale", "age_s", "beat_ms", "exchange", "since", "at"}
+    return " ".join(f"{key}={value}" for key, value in beat.items() if key not in shown)
+
+
+def _trade(item: dict[str, Any], now_ms: int) -> tuple[str, str, str]:
+    if item["time_ms"] is None:
+        return "–", "no trade yet", "–"
+    from datetime import UTC, datetime
+
+    when = datetime.fromtimestamp(item["time_ms"] / 1000, UTC)
+    return f"{item['price']:,.8g}", f"{when:%Y-%m-%d %H:%M:%S}", _age(now_ms - item["time_ms"])
+
+
+def _age(ms: int) -> str:
+    seconds = ms / 1000
+    if seconds < 0:
+        return "–"  # a market whose clock is ahead of ours
+    for length, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.1f} s"

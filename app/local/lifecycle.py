@@ -1,0 +1,41 @@
+"""What a child does to tell `up` that it serves, and how Celery's processes log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from app.config import Settings
+from app.logs import setup_logging
+
+
+def mark_ready(settings: Settings) -> None:
+    """Makes the READY_FILE that `up` waits for; does nothing for a process started by hand."""
+    if settings.ready_file is not None:
+        settings.ready_file.touch()
+
+
+def connect_celery(settings: Settings) -> None:
+    """Has Celery's workers and beat log through loguru and tell when they are ready."""
+    name = settings.process_name or "celery"
+
+    def log(**_: Any) -> None:
+        setup_logging(settings, process=name)
+
+    def log_child(**_: Any) -> None:
+        # A pool child writes a file of its own: two writers would both rotate one at midnight.
+        from billiard.process import current_process
+
+        setup_logging(settings, process=f"{name}-{getattr(current_process(), 'index', 0)}")
+
+    def ready(**_: Any) -> None:
+        mark_ready(settings)
+
+    for signal, receiver in (
+        (signals.setup_logging, log),
+        (signals.worker_process_init, log_child),
+        (signals.worker_ready, ready),
+        (signals.beat_init, ready),
+    ):
+        signal.connect(receiver, weak=False)

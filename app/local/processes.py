@@ -1,0 +1,141 @@
+"""The platform's process table: what `up` starts, with which arguments, and how each one shows that it serves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from app.config import Settings
+from app.local.child import ChildSpec
+from app.local.orphans import MARK
+from app.local.runfile import Run, sandbox_urls
+
+PROBE_S = 0.5
+FEEDS, WORK, MARKET = 0, 1, 2  # the stages of stopping
+WARM_S = 5.5  # a worker's time to finish what it has begun; then the rest goes back to the queue
+
+
+def child_environment(settings: Settings, run: Run) -> dict[str, str]:
+    """The environment of every child: ours, with the platform's addresses in it."""
+    environment = dict(os.environ)
+    environment |= {
+        MARK: str(settings.data_dir),
+        "DATA_DIR": str(settings.data_dir),
+        "LOG_DIR": str(settings.log_dir),
+        "LOG_CONSOLE": "0",
+        "DATABASE_URL": run.database_url,
+        "REDIS_URL": run.redis_url,
+        "CELERY_BROKER_URL": run.celery_broker_url,
+        "MARKET": settings.market,
+        "WEB_PORT": str(settings.web_port),
+        "FLOWER_PORT": str(settings.flower_port),
+        "SANDBOX_PORT": str(settings.sandbox_port),
+        "PYTHONUNBUFFERED": "1",
+        # One core's worth of threads and arenas a process: the platform scales by processes.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }
+    if run.sandbox_url:
+        environment |= {name.upper(): url for name, url in sandbox_urls(run.sandbox_url).items()}
+    return environment
+
+
+def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: bool = True) -> list[ChildSpec]:
+    """Every child of the platform, in the order of the first start."""
+    market = ("sandbox",) if run.sandbox_url else ()
+    table = []
+    if run.sandbox_url:
+        table.append(_sandbox(settings, run))
+    for shard in range(settings.trade_shards):
+        table.append(_worker(f"worker-trades{_suffix(settings, shard)}", f"trades.{shard}", 1, run_dir))
+    table.append(_web(settings, run))
+    table.append(_worker("worker-bars", "bars,indicators", 2, run_dir))
+    if streamers:
+        argv = (sys.executable, "-m", "streamers", "binance")
+        table.append(ChildSpec("streamer", argv, 2.0, needs=market, stage=FEEDS, stop_s=3.0))
+    table.append(_beat(settings, run_dir, needs=market))
+    table.append(_worker("worker-history", "polling,backfill,upkeep", 1, run_dir, needs=market))
+    table.append(_flower(settings, run))
+    return table
+
+
+def _suffix(settings: Settings, shard: int) -> str:
+    return f"-{shard}" if settings.trade_shards > 1 else ""
+
+
+def _celery(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "celery", "-A", "celery_config", *arguments)
+
+
+def _worker(name: str, queues: str, concurrency: int, run_dir: Path, *, needs: tuple[str, ...] = ()) -> ChildSpec:
+    node = name.removeprefix("worker-").replace("-", "")
+    argv = _celery(
+        "worker", "-Q", queues, "-c", str(concurrency), "-n", f"{node}@%h", "-E", "--without-gossip", "--without-mingle"
+    )
+    return ChildSpec(
+        name, argv, _file(run_dir, name), env={"PROCESS_NAME": name}, needs=needs, stage=WORK, stop_s=WARM_S,
+        cold_signal=signal.SIGQUIT, cold_s=1.5,
+    )  # fmt: skip
+
+
+def _beat(settings: Settings, run_dir: Path, *, needs: tuple[str, ...]) -> ChildSpec:
+    schedule = settings.data_dir / "beat" / "schedule"
+    schedule.parent.mkdir(parents=True, exist_ok=True)
+    argv = _celery("beat", "-s", str(schedule), "--pidfile=")
+    return ChildSpec(
+        "beat", argv, _file(run_dir, "beat"), env={"PROCESS_NAME": "beat"}, needs=needs, stage=WORK, stop_s=2.0
+    )
+
+
+def _sandbox(settings: Settings, run: Run) -> ChildSpec:
+    argv = (sys.executable, "-m", "app.sandbox")
+    return ChildSpec("sandbox", argv, _http(f"{run.sandbox_url}/api/v3/ping"), stage=MARKET, stop_s=1.5)
+
+
+def _web(settings: Settings, run: Run) -> ChildSpec:
+    argv = (
+        sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1", "-b", f"{settings.web_host}:{settings.web_port}",
+        "--worker-connections", "4000", "--timeout", "60", "--graceful-timeout", "2", "--no-control-socket",
+        "--log-level", "info", "webapp:create_app()",
+    )  # fmt: skip
+    return ChildSpec(
+        "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web"}, stage=WORK, stop_s=3.5
+    )
+
+
+def _flower(settings: Settings, run: Run) -> ChildSpec:
+    state = settings.data_dir / "flower" / "state"
+    state.parent.mkdir(parents=True, exist_ok=True)
+    argv = _celery(
+        "flower", "--address=127.0.0.1", f"--port={settings.flower_port}", "--max_tasks=5000", "--persistent=True",
+        f"--db={state}", "--state_save_interval=60000",
+    )  # fmt: skip
+    return ChildSpec(
+        "flower", argv, _http(f"{run.flower_url}/healthcheck"), env={"PROCESS_NAME": "flower"}, stage=WORK, stop_s=2.0
+    )
+
+
+def _file(run_dir: Path, name: str) -> Callable[[], bool]:
+    """A child that makes its READY_FILE says itself when it serves."""
+    return (run_dir / f"{name}.ready").exists
+
+
+def _http(url: str) -> Callable[[], bool]:
+    """Any answer over HTTP means that the child serves; what it says is for `status` to judge."""
+
+    def answers() -> bool:
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=PROBE_S).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError:
+            return False  # not listening yet, or still importing
+        return True
+
+    return answers

@@ -1,0 +1,39 @@
+"""The table of addresses that `up` shows when everything runs."""
+
+from __future__ import annotations
+
+import re
+
+from rich.table import Table
+
+from app.config import Settings
+from app.local.runfile import Run
+
+
+def address_table(settings: Settings, run: Run, *, seconds: float) -> Table:
+    """Where everything is, passwords left out."""
+    title = f"Running after {seconds:.0f} s"
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = {
+        "Live chart": f"{run.web_url}/charts/binance/BTC-USDT",
+        "Market overview": f"{run.web_url}/",
+        "REST": f"{run.web_url}/api/charts/BTC-USDT?exchange=binance&timeframe=1m&limit=10",
+        "Flower": run.flower_url,
+        "Simulated market": run.sandbox_url,
+        "Database": without_password(run.database_url),
+        "Redis": without_password(run.redis_url),
+        "Logs": run.log_dir,
+        "Data": str(settings.data_dir),
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def without_password(url: str) -> str:
+    """The URL with its password (and SQLAlchemy's driver name) left out."""
+    shown = re.sub(r"(?<=://)([^\s:/@]*):[^\s@/]+@", r"\1@", url).replace("+psycopg2", "", 1)
+    return shown.replace("://@", "://", 1)

@@ -1,0 +1,221 @@
+"""`python -m app up`: the whole platform of one DATA_DIR, from an empty directory to a live chart and back to rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+import redis
+from rich.console import Console
+from rich.text import Text
+
+from app.cache import health
+from app.config import ROOT, Settings
+from app.errors import ServerFailed
+from app.local.child import ChildSpec, State
+from app.local.embedded import Embedded
+from app.local.orphans import end_orphans, record_children
+from app.local.ports import claim_ports
+from app.local.processes import child_environment, process_table
+from app.local.report import address_table
+from app.local.runfile import Run, forget_run, hold, write_run
+from app.local.supervisor import TICK_S, Supervisor
+from app.local.terminal import own_foreground, raise_file_limit
+from app.logs import logger, setup_logging
+
+BEAT_S = 5.0
+START_S = 90.0
+
+Table = Callable[[Settings, Run, Path], list[ChildSpec]]
+
+
+class Stopping(Exception):
+    """Raised inside the start when a signal asks to stop."""
+
+
+class Platform:
+    """One run of the platform. Make it, then call `run`."""
+
+    def __init__(self, settings: Settings, *, console: Console, table: Table) -> None:
+        self._settings, self._console, self._table = settings, console, table
+        self._run_dir = settings.data_dir / "run"
+        self._signals = 0
+        self._signalled = 0.0
+        self._embedded: Embedded | None = None
+        self._supervisor: Supervisor | None = None
+        self._redis: redis.Redis | None = None
+
+    def run(self) -> int:
+        """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code."""
+        with ExitStack() as stack:
+            stack.enter_context(hold(self._settings.data_dir))
+            stack.enter_context(own_foreground())
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
+            raise_file_limit()
+            setup_logging(self._settings.model_copy(update={"log_console": False}), process="up")
+            try:
+                self._start()
+                self._watch()
+            except Stopping:
+                logger.info("stop asked for")
+            finally:
+                self._stop()
+        return 0
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._signals == 0 or now - self._signalled > 1.0:  # one Ctrl-C may arrive twice, through make
+            self._signals += 1
+            self._signalled = now
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False)
+        logger.info(Text.from_markup(text).plain)
+
+    def _start(self) -> None:
+        began = time.monotonic()
+        settings = self._settings
+        if left := end_orphans(settings.data_dir):
+            self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
+        settings = self._settings = claim_ports(settings)
+        self._embedded = Embedded(settings, say=self._say)
+        self._embedded.start(self._stop_asked)
+        run = self._describe()
+        environment = child_environment(settings, run)
+        self._migrate(environment)
+        self._supervisor = Supervisor(
+            self._table(settings, run, self._run_dir),
+            environment=environment,
+            cwd=ROOT,
+            run_dir=self._run_dir,
+            log_dir=settings.log_dir,
+            say=self._say,
+            changed=self._record,
+        )
+        self._redis = redis.Redis.from_url(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
+        write_run(settings.data_dir, run)
+        while not self._supervisor.settled and time.monotonic() - began < START_S:
+            self._supervisor.tick()
+            self._pause()
+        self._console.print(address_table(settings, run, seconds=time.monotonic() - began))
+        for child in self._supervisor.children.values():
+            if child.state is not State.READY:
+                self._say(f"[yellow]![/] {child.spec.name} is {child.state}: see {child.log_file}")
+        self._console.print("Ctrl-C stops everything.", style="dim")
+
+    def _watch(self) -> None:
+        assert self._supervisor is not None and self._embedded is not None
+        next_beat = 0.0
+        while True:
+            self._supervisor.tick()
+            self._embedded.tick()
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + BEAT_S
+                self._beat()
+            self._pause()
+
+    def _pause(self) -> None:
+        if self._signals:
+            raise Stopping
+        time.sleep(TICK_S)
+        if self._signals:
+            raise Stopping
+
+    def _stop_asked(self) -> None:
+        if self._signals:
+            raise Stopping
+
+    def _describe(self) -> Run:
+        settings, embedded = self._settings, self._embedded
+        assert embedded is not None
+        sandbox = f"http://{settings.sandbox_host}:{settings.sandbox_port}" if settings.market == "sandbox" else ""
+        return Run(
+            pid=os.getpid(),
+            created=psutil.Process().create_time(),
+            web_url=f"http://{_visible(settings.web_host)}:{settings.web_port}",
+            flower_url=f"http://127.0.0.1:{settings.flower_port}",
+            sandbox_url=sandbox,
+            database_url=embedded.database_url,
+            redis_url=embedded.redis_url,
+            celery_broker_url=settings.celery_broker_url or embedded.redis_url,
+            log_dir=str(settings.log_dir),
+            market=settings.market,
+        )
+
+    def _migrate(self, environment: dict[str, str]) -> None:
+        """Brings the schema up to date in a process of its own: SQLAlchemy's memory goes with it."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "db", "upgrade"],
+            env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            while process.poll() is None:
+                self._pause()
+        except Stopping:
+            process.terminate()  # each migration is one transaction
+            process.wait()
+            raise
+        output = process.stdout.read().decode("utf-8", "replace").strip() if process.stdout else ""
+        if process.returncode:
+            raise ServerFailed(f"the database schema could not be brought up to date:\n{output[-2000:]}")
+        self._say("[green]✓[/] database schema up to date")
+
+    def _record(self) -> None:
+        assert self._supervisor is not None
+        children = self._supervisor.children.values()
+        record_children(
+            self._settings.data_dir, [(c.spec.name, c.pid, c.created) for c in children if c.pid is not None]
+        )
+
+    def _beat(self) -> None:
+        """Tells `status` about every child; Redis being away is no reason to stop looking after them."""
+        assert self._supervisor is not None and self._redis is not None
+        children = {}
+        for name, child in self._supervisor.children.items():
+            child.trim()
+            children[name] = {"state": child.state.value, "pid": child.pid, "restarts": child.restarts}
+        try:
+            health.beat(self._redis, "up", {"pid": os.getpid(), "children": children})
+        except redis.RedisError as error:
+            logger.warning("heartbeat not written", error=str(error))
+
+    def _stop(self) -> None:
+        asked = self._signals
+        began = time.monotonic()
+        if self._signals:
+            self._say("Stopping …")
+        try:
+            if self._supervisor is not None:
+                self._supervisor.stop(hurry=lambda: self._signals > asked)
+            if self._redis is not None:
+                with suppress(redis.RedisError):  # it may be what failed
+                    health.forget(self._redis, "up")
+                self._redis.close()
+        finally:
+            if self._embedded is not None:
+                self._embedded.stop()
+            forget_run(self._settings.data_dir)
+        if self._signals:
+            self._say(f"Stopped in {time.monotonic() - began:.1f} s.")
+
+
+def _visible(host: str) -> str:
+    return "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host
+
+
+def run_up(settings: Settings, *, streamers: bool = True) -> int:
+    """Runs the platform until a signal; the exit code."""
+
+    def table(final: Settings, run: Run, run_dir: Path) -> list[ChildSpec]:
+        return process_table(final, run, run_dir=run_dir, streamers=streamers)
+
+    return Platform(settings, console=Console(), table=table).run()

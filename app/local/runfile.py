@@ -1,0 +1,116 @@
+"""What a running platform leaves in its DATA_DIR: the lock, `run.json` with its addresses, and its children's pids."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.config import Settings
+from app.errors import AlreadyRunning, NotRunning
+
+START_HINT = "start it with `make demo` or `python -m app up`"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where a running platform is; its database URLs carry passwords, so the file is its owner's alone."""
+
+    pid: int
+    created: float  # the process's creation time, so that a reused pid is not taken for it
+    web_url: str
+    flower_url: str
+    sandbox_url: str
+    database_url: str
+    redis_url: str
+    celery_broker_url: str
+    log_dir: str
+    market: str
+
+    @property
+    def alive(self) -> bool:
+        """Whether the `up` that wrote this still runs."""
+        return is_process(self.pid, self.created)
+
+
+def is_process(pid: int, created: float) -> bool:
+    """Whether `pid` is still the process that was created at `created` (and no zombie)."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False  # gone, or not ours to look at
+
+
+def write_run(data_dir: Path, run: Run) -> None:
+    """Replaces `run.json`, mode 0600."""
+    write_private(data_dir / "run.json", asdict(run))
+
+
+def read_run(data_dir: Path) -> Run | None:
+    """What `run.json` says, whether or not that platform still runs; None without a (readable) one."""
+    try:
+        return Run(**json.loads((data_dir / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # never written, half a disk, or another version's: nothing to go by
+
+
+def forget_run(data_dir: Path) -> None:
+    """Removes `run.json`."""
+    (data_dir / "run.json").unlink(missing_ok=True)
+
+
+def attach(settings: Settings) -> Settings:
+    """The settings with the running platform's URLs where none are set; raises NotRunning when nothing runs."""
+    if settings.database_url and settings.redis_url:
+        return settings
+    run = read_run(settings.data_dir)
+    if run is None or not run.alive:
+        raise NotRunning(f"nothing runs on {settings.data_dir}: {START_HINT}")
+    found: dict[str, Any] = {"market": run.market}
+    for name in ("database_url", "redis_url", "celery_broker_url"):
+        if not getattr(settings, name):
+            found[name] = getattr(run, name)
+    if run.sandbox_url:
+        found |= sandbox_urls(run.sandbox_url)
+    return settings.model_copy(update=found)
+
+
+def sandbox_urls(url: str) -> dict[str, str]:
+    """The exchanges' base URLs, by setting, when the simulated market at `url` takes their place."""
+    return {"binance_api_url": url, "binance_stream_url": url.replace("http://", "ws://", 1)}
+
+
+def write_private(path: Path, content: Any) -> None:
+    """Writes JSON atomically into a file only its owner reads."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+    fresh.replace(path)
+
+
+@contextmanager
+def hold(data_dir: Path) -> Iterator[None]:
+    """Holds DATA_DIR for this process; raises AlreadyRunning, naming who has it. The kernel frees it at our death."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "up.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            run = read_run(data_dir)
+            where = f", {run.web_url}" if run and run.alive else ""
+            pid = lock.read().strip() or "unknown"
+            raise AlreadyRunning(f"the platform already runs on {data_dir} (pid {pid}{where})") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
