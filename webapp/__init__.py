@@ -1,0 +1,61 @@
+"""The web process: pages, REST and WebSockets over Flask; `create_app()` is what gunicorn serves."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response, request
+from redis import Redis
+
+from app.config import ROOT, Settings, load_settings
+from app.storage.engine import make_engine
+from webapp import api, errors, pages, sockets
+from webapp.composition import Web, compose
+
+STATIC_MAX_AGE_S = 365 * 86_400
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The Flask application; nothing connects before the first request."""
+    web = _compose(settings or load_settings())
+    app = Flask(__name__, static_folder=str(ROOT / "static"), template_folder=str(ROOT / "templates"))
+    app.extensions["web"] = web
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False
+    app.register_blueprint(api.blueprint(web))
+    app.register_blueprint(pages.blueprint(web))
+    sockets.install(app, web)
+    errors.install(app)
+    app.url_defaults(_version_static)
+    app.after_request(_headers)
+    return app
+
+
+def _compose(settings: Settings) -> Web:
+    redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15)
+    return compose(settings, make_engine(settings, process="web"), redis)
+
+
+def _version_static(endpoint: str, values: dict[str, Any]) -> None:
+    """Put a version into every static address, so that browsers may keep what they have for ever."""
+    if endpoint == "static" and "v" not in values:
+        path = ROOT / "static" / values.get("filename", "")
+        if path.is_file():
+            values["v"] = _version(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _version(path: Path, modified_ns: int) -> str:  # the time only makes a changed file a new question
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+
+
+def _headers(response: Response) -> Response:
+    if request.endpoint == "static":
+        kept = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.args else "no-cache"
+        response.headers["Cache-Control"] = kept
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    return response

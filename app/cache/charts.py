@@ -8,9 +8,11 @@ numbers, so one that Redis lost cannot come back.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
-from redis import Redis
+from loguru import logger
+from redis import Redis, RedisError
 
 from app.cache import keys
 from app.domain.instruments import Instrument
@@ -53,6 +55,43 @@ def put(
     if len(generation) == _TOKEN_CHARS:
         key = keys.chart(instrument.exchange.value, instrument.symbol, timeframe.value)
         redis.set(key, generation + value, ex=ttl_s)
+
+
+class ChartCache:
+    """The chart cache as a reader uses it: with Redis away every look-up is a miss, and nothing waits for it.
+
+    After a failure Redis is left alone for `REST_S`, so that a dead server costs one time-out, not one a request.
+    """
+
+    REST_S = 1.0
+
+    def __init__(self, redis: Redis, *, ttl_s: int) -> None:
+        self._redis, self._ttl_s = redis, ttl_s
+        self._away_until = 0.0
+
+    def generation(self, instrument: Instrument) -> bytes:
+        """The instrument's generation; empty with Redis away, and put() then keeps nothing."""
+        return self._ask(lambda: generation(self._redis, instrument)) or b""
+
+    def get(self, instrument: Instrument, timeframe: Timeframe) -> bytes | None:
+        """The cached chart of the current generation, or None."""
+        return self._ask(lambda: get(self._redis, instrument, timeframe))
+
+    def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None:
+        """Keep `value` for the time to live."""
+        self._ask(
+            lambda: put(self._redis, instrument, timeframe, value=value, generation=generation, ttl_s=self._ttl_s)
+        )
+
+    def _ask[T](self, question: Callable[[], T]) -> T | None:
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            return question()
+        except RedisError as error:
+            self._away_until = time.monotonic() + self.REST_S
+            logger.warning("chart cache away, reading the database: {}", type(error).__name__)
+            return None
 
 
 def _token() -> str:

@@ -1,0 +1,225 @@
+"""Charts: a series' bars with its live bar and its indicators, as the JSON that REST and WebSocket send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from app.domain.bars import Bar, State
+from app.domain.indicator_names import INDICATORS
+from app.domain.instruments import Instrument
+from app.domain.rollup import live_bar
+from app.domain.timeframes import MINUTE_MS, Timeframe
+from app.domain.updates import bar_json
+from app.services.encoded import Elements, EncodedChart, chart_json
+
+MAX_MINUTES = 5000  # most minutes read to build live bars; more only stand unrolled when roll-ups are days behind
+
+
+class BarStore(Protocol):
+    """Stored bars: the newest `limit` of [start_ms, end_ms), oldest first."""
+
+    def read(
+        self,
+        conn: sa.Connection,
+        instrument_id: int,
+        tf: Timeframe,
+        /,
+        *,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        limit: int = 1000,
+    ) -> list[Bar]: ...
+
+
+class IndicatorStore(Protocol):
+    """Stored indicators of [start_ms, end_ms): {"time": ms, name: value or None}, oldest first."""
+
+    def read(
+        self, conn: sa.Connection, instrument_id: int, tf: Timeframe, /, *, start_ms: int, end_ms: int
+    ) -> list[dict[str, Any]]: ...
+
+
+class ChartCache(Protocol):
+    """Encoded charts, each usable only while its instrument's generation is the one it was read under."""
+
+    def generation(self, instrument: Instrument) -> bytes: ...
+    def get(self, instrument: Instrument, timeframe: Timeframe) -> bytes | None: ...
+    def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChartRequest:
+    """What a client wants of a series; the newest `limit` bars of [start_ms, end_ms)."""
+
+    timeframe: Timeframe
+    limit: int
+    start_ms: int | None = None
+    end_ms: int | None = None
+    indicators: tuple[str, ...] = INDICATORS
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest stored bar of a series, and the minutes from its last trade on: what its live bar is made of."""
+
+    base: Bar | None
+    minutes: Sequence[Bar]
+
+
+class Charts:
+    """Reads charts: the newest from the cache with a fresh tail, every other from the database."""
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractContextManager[sa.Connection]],
+        bars: BarStore,
+        *,
+        indicators: IndicatorStore,
+        cache: ChartCache,
+        chart_bars: int,
+    ) -> None:
+        self._connect, self._bars, self._indicators, self._cache = connect, bars, indicators, cache
+        self._chart_bars = chart_bars
+
+    def chart(self, instrument: Instrument, request: ChartRequest) -> bytes:
+        """The chart as JSON; raises what the database driver raises when it is away."""
+        if request == ChartRequest(request.timeframe, self._chart_bars):
+            return self._newest_chart(instrument, request.timeframe)
+        with self._connect() as conn:
+            bars = self.series(conn, instrument, request)
+            rows = self._indicator_rows(conn, instrument, request.timeframe, bars=bars, names=request.indicators)
+        return _chart(
+            instrument, request.timeframe, bars=[Elements.of(map(bar_json, bars)).data], rows=[Elements.of(rows).data]
+        )
+
+    def newest(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe) -> Newest:
+        """What the live bar of the series is made of now."""
+        rows = self._bars.read(conn, instrument.id, tf, limit=1)
+        base = rows[-1] if rows else None
+        if tf is Timeframe.M1:
+            return Newest(base, rows)
+        return Newest(base, self._minutes(conn, instrument, tf, base=base))
+
+    def series(self, conn: sa.Connection, instrument: Instrument, request: ChartRequest) -> list[Bar]:
+        """The bars asked for, the newest completed by the minutes that its roll-up does not hold yet."""
+        rows, minutes = self._read(conn, instrument, request)
+        return complete(rows, minutes, request.timeframe)[-request.limit :]
+
+    def _read(
+        self, conn: sa.Connection, instrument: Instrument, request: ChartRequest
+    ) -> tuple[list[Bar], Sequence[Bar]]:
+        tf, start_ms, end_ms = request.timeframe, request.start_ms, request.end_ms
+        rows = self._bars.read(conn, instrument.id, tf, start_ms=start_ms, end_ms=end_ms, limit=request.limit)
+        if tf is Timeframe.M1:
+            return rows, ()
+        base = rows[-1] if rows else None
+        return rows, self._minutes(conn, instrument, tf, base=base, start_ms=start_ms, end_ms=end_ms)
+
+    def _minutes(
+        self,
+        conn: sa.Connection,
+        instrument: Instrument,
+        tf: Timeframe,
+        *,
+        base: Bar | None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+    ) -> list[Bar]:
+        # Whole buckets only: a bar belongs to a range by its own start, whatever its minutes do.
+        since = None if start_ms is None else -(-start_ms // tf.ms) * tf.ms
+        if base is not None:
+            last_trade_ms = base.close_time // 1000
+            since = max(base.time_ms, last_trade_ms - last_trade_ms % MINUTE_MS)
+        until = None if end_ms is None else -(-end_ms // tf.ms) * tf.ms
+        if since is not None and until is not None and since >= until:
+            return []
+        minutes = self._bars.read(conn, instrument.id, Timeframe.M1, start_ms=since, end_ms=until, limit=MAX_MINUTES)
+        if len(minutes) < MAX_MINUTES:
+            return minutes
+        first = tf.floor(minutes[0].time_ms)  # its minutes may be cut off: no bar rather than a wrong one
+        return [minute for minute in minutes if tf.floor(minute.time_ms) != first]
+
+    def _newest_chart(self, instrument: Instrument, tf: Timeframe) -> bytes:
+        cached = self._cache.get(instrument, tf)
+        answer = None if cached is None else self._spliced(instrument, tf, chart=EncodedChart.load(cached))
+        return self._rebuilt(instrument, tf) if answer is None else answer
+
+    def _spliced(self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart) -> bytes | None:
+        """The cached chart with what came after it; None where more came than can be cut off at the other end."""
+        request = ChartRequest(tf, self._chart_bars, start_ms=chart.last_ms + tf.ms)
+        with self._connect() as conn:
+            tail = self.series(conn, instrument, request)
+            rows = self._indicator_rows(conn, instrument, tf, bars=tail, names=INDICATORS)
+        surplus = chart.bars.count + len(tail) - self._chart_bars
+        if surplus >= min(chart.bars.count, len(chart.bars.times)):
+            return None
+        first_ms = chart.bars.times[max(surplus, 0)]
+        return _chart(
+            instrument,
+            tf,
+            bars=[chart.bars.without(surplus), Elements.of(map(bar_json, tail)).data],
+            rows=[chart.indicators.without(chart.indicators.before(first_ms)), Elements.of(rows).data],
+        )
+
+    def _rebuilt(self, instrument: Instrument, tf: Timeframe) -> bytes:
+        generation = self._cache.generation(instrument)  # before the read: a later commit then voids the value
+        with self._connect() as conn:
+            stored, minutes = self._read(conn, instrument, ChartRequest(tf, self._chart_bars))
+            bars = complete(stored, minutes, tf)[-self._chart_bars :]
+            rows = self._indicator_rows(conn, instrument, tf, bars=bars, names=INDICATORS)
+        settled = _settled(bars, stored, tf)
+        split_ms = bars[settled].time_ms if settled < len(bars) else None
+        cut = len(rows) if split_ms is None else sum(1 for row in rows if row["time"] < split_ms)
+        old_bars, old_rows = Elements.of(map(bar_json, bars[:settled])), Elements.of(rows[:cut])
+        if settled:
+            value = EncodedChart(bars[settled - 1].time_ms, old_bars, old_rows).dump()
+            self._cache.put(instrument, tf, value=value, generation=generation)
+        return _chart(
+            instrument,
+            tf,
+            bars=[old_bars.data, Elements.of(map(bar_json, bars[settled:])).data],
+            rows=[old_rows.data, Elements.of(rows[cut:]).data],
+        )
+
+    def _indicator_rows(
+        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, bars: Sequence[Bar], names: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        if not bars or not names:
+            return []
+        rows = self._indicators.read(conn, instrument.id, tf, start_ms=bars[0].time_ms, end_ms=bars[-1].time_ms + tf.ms)
+        if tuple(names) == INDICATORS:
+            return rows
+        return [{"time": row["time"], **{name: row[name] for name in names}} for row in rows]
+
+
+def complete(rows: Sequence[Bar], minutes: Sequence[Bar], tf: Timeframe) -> list[Bar]:
+    """The stored bars of a timeframe, completed by minutes from the last of them on, oldest first."""
+    buckets: dict[int, list[Bar]] = {}
+    for minute in minutes:
+        buckets.setdefault(tf.floor(minute.time_ms), []).append(minute)
+    stored = {row.time_ms: row for row in rows}
+    for time_ms, parts in buckets.items():
+        bar = live_bar(stored.get(time_ms), parts, tf)
+        if bar is not None:
+            stored[time_ms] = bar
+    return [stored[time_ms] for time_ms in sorted(stored)]
+
+
+def _settled(bars: Sequence[Bar], stored: Sequence[Bar], tf: Timeframe) -> int:
+    """How many of the first bars change only together with the generation.
+
+    An open minute changes with each trade. A roll-up changes by a new roll-up alone, which bumps the generation,
+    but for the newest one: minutes complete it, and begin the next.
+    """
+    if tf is Timeframe.M1:
+        return next((i for i, bar in enumerate(bars) if bar.state is State.OPEN), len(bars))
+    return sum(1 for bar in bars if stored and bar.time_ms < stored[-1].time_ms)
+
+
+def _chart(instrument: Instrument, tf: Timeframe, *, bars: list[bytes], rows: list[bytes]) -> bytes:
+    return chart_json(instrument.symbol, instrument.exchange.value, tf.value, bars=bars, indicators=rows)

@@ -1,0 +1,145 @@
+"""Channels: the clients of one series, or of the overview, and what waits to be sent to all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from app.domain.bars import Bar
+from app.domain.instruments import Instrument
+from app.domain.timeframes import Timeframe
+from app.domain.updates import bar_json
+from webapp import frames
+from webapp.board import Board
+from webapp.clients import Client
+
+
+class Channel:
+    """Clients that get the same frames, at most one flush each `every_s`; who comes together shares one `initial`."""
+
+    def __init__(self, load: Callable[[], bytes], *, every_s: float) -> None:
+        self.clients: set[Client] = set()
+        self._load, self._every_s = load, every_s
+        self._flushed = self._loaded_at = -every_s
+        self._loading = threading.Lock()
+        self._loaded = b""
+        self._version = self._loaded_version = 0
+
+    @property
+    def due(self) -> float:
+        """When it may be flushed next, in time.monotonic() seconds."""
+        return self._flushed + self._every_s
+
+    def load(self) -> bytes:
+        """The frame of a fresh `initial`, read once for all who ask before anything changes."""
+        with self._loading:
+            asked, version = time.monotonic(), self._version
+            if version != self._loaded_version or asked - self._loaded_at >= self._every_s:
+                self._loaded = self._load()
+                self._loaded_at, self._loaded_version = asked, version
+            return self._loaded
+
+    def forget(self) -> None:
+        """Have the next `initial` read anew: what was read is known to be old."""
+        self._version += 1
+
+    def flush(self) -> None:
+        """Send what waits to every client."""
+        self._flushed = time.monotonic()
+        data = self.take()
+        if data:
+            self.forget()
+            for client in tuple(self.clients):
+                client.offer(data)
+
+    def take(self) -> bytes:
+        """What waits, as frames in one piece; nothing waits afterwards."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Nothing waits any more: a fresh `initial` will say it all."""
+        raise NotImplementedError
+
+
+class SeriesChannel(Channel):
+    """One series: the bars that changed, and whether its live bar has to be put together again."""
+
+    def __init__(
+        self,
+        instrument: Instrument,
+        tf: Timeframe,
+        *,
+        board: Board,
+        load: Callable[[SeriesChannel], bytes],
+        every_s: float,
+    ) -> None:
+        super().__init__(lambda: load(self), every_s=every_s)
+        self.instrument, self.tf, self.board = instrument, tf, board
+        self._bars: dict[int, Bar] = {}
+        self._indicators: dict[int, dict[str, Any]] = {}
+        self._live = False
+
+    def add(self, bar: Bar | None, indicators: dict[str, Any] | None = None) -> None:
+        """A stored bar changed, or (None) the minutes that its live bar is made of."""
+        if bar is None:
+            self._live = True
+            return
+        self._bars[bar.time_ms] = bar
+        if indicators is not None:
+            self._indicators[bar.time_ms] = indicators
+
+    def take(self) -> bytes:
+        """The bars that changed, oldest first, the live bar in its present form; none before the board is seeded."""
+        if not self.board.knows(self.tf):
+            return b""
+        bars, indicators, live = self._bars, self._indicators, self._live
+        self._bars, self._indicators, self._live = {}, {}, False
+        newest = self.board.live(self.tf)
+        if newest is not None and (live or newest.time_ms in bars):
+            bars[newest.time_ms] = newest
+        return b"".join(self._frame(bars[time_ms], indicators.get(time_ms)) for time_ms in sorted(bars))
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._bars, self._indicators, self._live = {}, {}, False
+
+    def _frame(self, bar: Bar, indicators: dict[str, Any] | None) -> bytes:
+        return frames.message(
+            "update",
+            {
+                "symbol": self.instrument.symbol,
+                "exchange": self.instrument.exchange.value,
+                "timeframe": self.tf.value,
+                "bar": bar_json(bar),
+                "indicators": indicators,
+            },
+        )
+
+
+class OverviewChannel(Channel):
+    """All instruments: the last prices that changed."""
+
+    def __init__(self, load: Callable[[], bytes], *, every_s: float) -> None:
+        super().__init__(load, every_s=every_s)
+        self._prices: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def add(self, exchange: str, symbol: str, *, price: float, time_ms: int) -> None:
+        """The instrument traded at `price`."""
+        known = self._prices.get((exchange, symbol))
+        if known is None or known[1] <= time_ms:
+            self._prices[exchange, symbol] = (price, time_ms)
+
+    def take(self) -> bytes:
+        """The prices that changed."""
+        prices, self._prices = self._prices, {}
+        rows = [
+            {"exchange": exchange, "symbol": symbol, "price": price, "time": time_ms}
+            for (exchange, symbol), (price, time_ms) in prices.items()
+        ]
+        return frames.message("update", rows) if rows else b""
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._prices = {}

@@ -1,0 +1,91 @@
+"""What the web process is made of: services over the platform's database and Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from redis import Redis, RedisError
+
+from app.cache.charts import ChartCache
+from app.cache.pubsub import quotes
+from app.config import Settings
+from app.domain.instruments import Instrument
+from app.domain.timeframes import Timeframe
+from app.services.charts import ChartRequest, Charts, Newest
+from app.services.overview import Overview
+from app.storage import candles, catalog, indicators
+from webapp.live import Hub
+from webapp.schemas import MAX_BARS
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The services that pages, API and sockets use."""
+
+    settings: Settings
+    engine: sa.Engine
+    redis: Redis
+    charts: Charts
+    overview: Overview
+    hub: Hub
+
+    def find(self, symbol: str, exchange: str | None) -> Instrument:
+        """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
+        with self.engine.connect() as conn:
+            return catalog.find(conn, symbol, exchange)
+
+    def instruments(self, *, active_only: bool = False) -> list[Instrument]:
+        """The watchlist."""
+        with self.engine.connect() as conn:
+            return catalog.instruments(conn, active_only=active_only)
+
+
+def compose(settings: Settings, engine: sa.Engine, redis: Redis, *, now_ms: Callable[[], int] | None = None) -> Web:
+    """The services of one web process; nothing connects yet. `now_ms` is the exchange clock."""
+    charts = Charts(
+        engine.connect,
+        candles,
+        indicators=indicators,
+        cache=ChartCache(redis, ttl_s=settings.chart_ttl_s),
+        chart_bars=settings.chart_bars,
+    )
+    overview = Overview(engine.connect, candles, now_ms=now_ms or (lambda: time.time_ns() // 1_000_000))
+
+    def read_chart(instrument: Instrument, tf: Timeframe, since_ms: int | None) -> tuple[bytes, Newest]:
+        request = ChartRequest(tf, settings.chart_bars)
+        if since_ms is not None:
+            request = ChartRequest(tf, MAX_BARS, start_ms=since_ms)
+        chart = charts.chart(instrument, request)
+        with engine.connect() as conn:
+            return chart, charts.newest(conn, instrument, tf)
+
+    hub = Hub(
+        redis,
+        read_chart,
+        read_overview=lambda: orjson.dumps(overview_json(web)),
+        coalesce_s=settings.ws_coalesce_ms / 1000,
+        ping_s=settings.ws_ping_s,
+    )
+    web = Web(settings, engine, redis, charts, overview, hub)
+    return web
+
+
+def overview_json(web: Web) -> dict[str, Any]:
+    """The overview of all active instruments, the last prices as fresh as Redis has them, and the feeds."""
+    rows = web.overview.rows(web.instruments(active_only=True))
+    feeds = web.hub.read_feeds()
+    try:
+        newest = quotes(web.redis)
+    except RedisError:
+        newest = {}  # the database's last bar is at most a batch older
+    for row in rows:
+        price, time_ms = newest.get(f"{row['exchange']}:{row['symbol']}", (0.0, -1))
+        if time_ms > (row["time"] or 0):
+            row["price"], row["time"] = price, time_ms
+        row["feed"] = feeds[row["exchange"]]["feed"]
+    return {"instruments": rows, "feeds": feeds}

@@ -1,0 +1,285 @@
+"""The hub: one Redis subscription a process, turned into WebSocket frames for the clients of each series."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+from loguru import logger
+from redis import Redis, RedisError
+
+from app.cache import health, keys
+from app.domain.instruments import Exchange, Instrument
+from app.domain.timeframes import Timeframe
+from app.services.charts import Newest
+from webapp import frames
+from webapp.board import Board, parse_bar
+from webapp.channels import Channel, OverviewChannel, SeriesChannel
+from webapp.clients import Client
+from webapp.feeds import feed_states
+
+OVERVIEW_S = 0.5
+WATCH_S = 1.0
+FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
+ReadChart = Callable[[Instrument, Timeframe, int | None], tuple[bytes, Newest]]
+"""Reads a series' chart (from a time on, ms), and after it what its live bar is made of."""
+
+_EXCHANGES = tuple(exchange.value for exchange in Exchange)
+
+
+class Hub:
+    """Receives chart updates and hands them to the clients; starts its threads with the first client."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        read_chart: ReadChart,
+        *,
+        read_overview: Callable[[], bytes],
+        coalesce_s: float,
+        ping_s: float,
+    ) -> None:
+        self._redis, self._coalesce_s, self._ping_s = redis, coalesce_s, ping_s
+        self._read_chart, self._read_overview = read_chart, read_overview
+        self._lock = threading.RLock()
+        self._boards: dict[int, Board] = {}
+        self._series: dict[int, dict[Timeframe, SeriesChannel]] = {}
+        self._overview = OverviewChannel(self._initial_overview, every_s=OVERVIEW_S)
+        self._pending: set[Channel] = set()
+        self._dirty = threading.Event()
+        self._started = False
+        self.subscribed = threading.Event()
+        self._feeds = feed_states({}, _EXCHANGES)
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return sum(len(channel.clients) for channel in self._channels())
+
+    def start(self) -> None:
+        """Start the threads, once, and wait a moment for the subscription, so that no update falls between."""
+        with self._lock:
+            first, self._started = not self._started, True
+        if first:
+            self._feeds = self._feed_states()
+            for loop in (self._subscribe, self._flush, self._watch):
+                threading.Thread(target=loop, name=f"hub{loop.__name__}", daemon=True).start()
+        self.subscribed.wait(2)
+
+    def series(self, instrument: Instrument, tf: Timeframe) -> SeriesChannel:
+        """The channel of a series, made where nobody watched it."""
+        with self._lock:
+            channels = self._series.setdefault(instrument.id, {})
+            if tf not in channels:
+                board = self._boards.setdefault(instrument.id, Board())
+                board.watched.add(tf)
+                channels[tf] = SeriesChannel(instrument, tf, board=board, load=self.initial, every_s=self._coalesce_s)
+            return channels[tf]
+
+    def initial(self, channel: SeriesChannel, since_ms: int | None = None) -> bytes:
+        """The frames of a fresh `initial` and `status`; what the database says also seeds the channel's board."""
+        chart, newest = self._read_chart(channel.instrument, channel.tf, since_ms)
+        with self._lock:
+            channel.board.seed(channel.tf, newest.base, newest.minutes)
+            channel.add(None)  # whatever came while the database was read
+            self._pending.add(channel)
+        self._dirty.set()
+        return frames.initial(chart) + self.status(channel.instrument.exchange.value)
+
+    @property
+    def overview(self) -> OverviewChannel:
+        """The channel of the overview page."""
+        return self._overview
+
+    def join(self, channel: Channel, client: Client) -> None:
+        """From now on the client gets the channel's frames, a fresh `initial` before all others."""
+        with self._lock:
+            channel.clients.add(client)
+        client.refresh()
+        client.start()
+
+    def leave(self, channel: Channel, client: Client) -> None:
+        """The client is gone; a series without clients is forgotten."""
+        client.leave()
+        with self._lock:
+            channel.clients.discard(client)
+            if channel.clients or not isinstance(channel, SeriesChannel):
+                return
+            channels = self._series.get(channel.instrument.id, {})
+            if channels.get(channel.tf) is channel:
+                del channels[channel.tf]
+                channel.board.unwatch(channel.tf)
+            if not channels:
+                self._series.pop(channel.instrument.id, None)
+                self._boards.pop(channel.instrument.id, None)
+
+    def _initial_overview(self) -> bytes:
+        return frames.initial(self._read_overview()) + self.feeds()
+
+    def status(self, exchange: str) -> bytes:
+        """The `status` frame of an exchange's feed as it is known now."""
+        return frames.message("status", self._feeds[exchange])
+
+    def feeds(self) -> bytes:
+        """The `status` frame of all feeds, by exchange."""
+        return frames.message("status", self._feeds)
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """Take in one `chart_updates` message."""
+        with self._lock:
+            self._receive_price(message)
+            channels = self._series.get(message["id"])
+            if channels is None:
+                return
+            board = self._boards[message["id"]]
+            if message.get("reload"):
+                self._reload(message["id"])
+                return
+            series = message["series"]
+            grew = [board.add_minute(parse_bar(message["id"], data)) for data in series.get("1m", {}).get("bars", ())]
+            for tf, channel in channels.items():
+                if tf is not Timeframe.M1 and any(grew):
+                    channel.add(None)
+                self._receive_series(channel, series.get(tf.value, {}), message["id"])
+                self._pending.add(channel)
+        self._dirty.set()
+
+    def _receive_series(self, channel: SeriesChannel, data: dict[str, Any], instrument_id: int) -> None:
+        indicators = {row["time"]: row for row in data.get("indicators", ())}
+        for raw in data.get("bars", ()):
+            bar = parse_bar(instrument_id, raw)
+            if channel.tf is Timeframe.M1:
+                if not channel.board.add_minute(bar):
+                    continue  # the newer form of this minute is on its way, or was sent
+            else:
+                channel.board.add_base(channel.tf, bar)
+            channel.add(bar, indicators.get(bar.time_ms))
+
+    def _receive_price(self, message: dict[str, Any]) -> None:
+        bars = message["series"].get("1m", {}).get("bars")
+        if bars and self._overview.clients:
+            newest = max(bars, key=lambda bar: bar["time"])
+            close_ms = newest["order"][2] // 1000 or newest["time"]
+            self._overview.add(message["exchange"], message["symbol"], price=newest["close"], time_ms=close_ms)
+            self._pending.add(self._overview)
+            self._dirty.set()
+
+    def _reload(self, instrument_id: int) -> None:
+        """Too much changed to be told: have every client of the instrument get its chart anew."""
+        self._boards[instrument_id].clear()
+        for channel in self._series[instrument_id].values():
+            self._refresh(channel)
+
+    def _refresh(self, channel: Channel) -> None:
+        channel.clear()
+        channel.forget()
+        for client in tuple(channel.clients):
+            client.refresh()
+
+    def _channels(self) -> list[Channel]:
+        with self._lock:
+            return [self._overview, *(channel for group in self._series.values() for channel in group.values())]
+
+    def _subscribe(self) -> None:
+        delays = _backoff()
+        while True:
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
+                    pubsub.subscribe(keys.CHART_UPDATES, keys.WATCHLIST)
+                    pubsub.get_message(timeout=5)  # the confirmation: only now nothing is missed
+                    self._resume()
+                    delays = _backoff()
+                    while True:
+                        self._dispatch(pubsub.get_message(timeout=5))
+            except (RedisError, OSError) as error:
+                logger.warning("live updates interrupted: {}", type(error).__name__)
+                self.subscribed.clear()
+                time.sleep(next(delays))
+
+    def _resume(self) -> None:
+        """Subscribed again: nobody knows what was published meanwhile, so everybody starts anew."""
+        with self._lock:
+            for instrument_id in self._series:
+                self._reload(instrument_id)
+            self._refresh(self._overview)
+        self.subscribed.set()
+
+    def _dispatch(self, message: dict[str, Any] | None) -> None:
+        if message is None:
+            return
+        try:
+            channel = message["channel"]
+            if (channel.decode() if isinstance(channel, bytes) else channel) == keys.WATCHLIST:
+                with self._lock:
+                    self._refresh(self._overview)
+            else:
+                self.receive(orjson.loads(message["data"]))
+        except (KeyError, TypeError, ValueError) as error:
+            logger.warning("chart update not understood: {!r}", error)
+
+    def _flush(self) -> None:
+        wait_s: float | None = None
+        while True:
+            self._dirty.wait(wait_s)
+            self._dirty.clear()
+            wait_s = self._flush_due()
+
+    def _flush_due(self) -> float | None:
+        """Flush the channels whose time has come; the seconds until the next one's, None where nothing waits."""
+        with self._lock:
+            now = time.monotonic()
+            due = [channel for channel in self._pending if channel.due <= now]
+            self._pending.difference_update(due)
+            for channel in due:
+                channel.flush()
+            return min((max(channel.due - now, 0.001) for channel in self._pending), default=None)
+
+    def _watch(self) -> None:
+        next_ping = time.monotonic() + self._ping_s
+        while True:
+            time.sleep(WATCH_S)
+            self._tell(self._feed_states())
+            if time.monotonic() >= next_ping:
+                next_ping += self._ping_s
+                for channel in self._channels():
+                    for client in tuple(channel.clients):
+                        client.ping()
+
+    def read_feeds(self) -> dict[str, dict[str, Any]]:
+        """The state of all feeds, by exchange: the last known, and where no client is watched for, asked now."""
+        return self._feeds if self._started else self._feed_states()
+
+    def _feed_states(self) -> dict[str, dict[str, Any]]:
+        try:
+            return feed_states(health.read(self._redis), _EXCHANGES)
+        except (RedisError, ValueError, KeyError):
+            now_ms = time.time_ns() // 1_000_000
+            known = self._feeds.items()
+            return {
+                name: state if state["feed"] != "connected" else {**state, "feed": "reconnecting", "since": now_ms}
+                for name, state in known
+            }
+
+    def _tell(self, states: dict[str, dict[str, Any]]) -> None:
+        changed = {name for name in states if states[name]["feed"] != self._feeds[name]["feed"]}
+        self._feeds = states
+        for channel in self._channels():
+            frame = self._status_frame(channel, changed)
+            for client in tuple(channel.clients) if frame else ():
+                client.offer(frame)
+
+    def _status_frame(self, channel: Channel, changed: set[str]) -> bytes:
+        if isinstance(channel, SeriesChannel):
+            exchange = channel.instrument.exchange.value
+            return self.status(exchange) if exchange in changed else b""
+        return self.feeds() if changed else b""
+
+
+def _backoff() -> Iterator[float]:
+    delay = FIRST_DELAY_S
+    while True:
+        yield delay
+        delay = min(delay * 2, LAST_DELAY_S)

@@ -1,0 +1,73 @@
+"""The pages: market overview and charts."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from flask import Blueprint, Response, redirect, render_template, request, send_from_directory
+from werkzeug.wrappers import Response as BaseResponse
+
+from app.config import ROOT
+from app.domain.instruments import Instrument
+from app.domain.timeframes import Timeframe
+from webapp.composition import Web
+
+STATIC = ROOT / "static"
+_DOT = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#12161c"/>'
+    '<path d="M5 3v10M11 3v10" stroke="#8a94a6"/><path d="M3.5 5h3v6h-3z" fill="#26a69a"/>'
+    '<path d="M9.5 4h3v5h-3z" fill="#ef6c4d"/></svg>'
+)
+
+
+def blueprint(web: Web) -> Blueprint:
+    """The routes of the pages."""
+    pages = Blueprint("pages", __name__)
+
+    @pages.get("/")
+    def overview() -> str:
+        """The watchlist by exchange; its rows come by /ws/overview."""
+        return render_template("overview.html")
+
+    @pages.get("/charts/<exchange>/<path:symbol>")
+    def chart(exchange: str, symbol: str) -> str | BaseResponse:
+        """The chart of one instrument, at its one address."""
+        instrument = web.find(symbol, exchange)
+        address = chart_path(instrument)
+        if request.path != address:
+            args = request.query_string.decode()
+            return redirect(f"{quote(address)}?{args}" if args else quote(address), code=308)
+        return render_template(
+            "chart.html",
+            instrument=page_facts(instrument),
+            settings={"repaint_per_s": 1, "timeframes": [tf.value for tf in Timeframe]},
+        )
+
+    @pages.get("/favicon.ico")
+    def favicon() -> BaseResponse:
+        """The icon in the browser's tab."""
+        for name in ("favicon.ico", "favicon.svg"):
+            if (STATIC / name).is_file():
+                return send_from_directory(STATIC, name, max_age=86_400)
+        return Response(_DOT, mimetype="image/svg+xml", headers={"Cache-Control": "public, max-age=86400"})
+
+    return pages
+
+
+def chart_path(instrument: Instrument) -> str:
+    """The address of an instrument's chart page: /charts/binance/BTC-USDT."""
+    return f"/charts/{instrument.exchange.value}/{instrument.symbol.replace('/', '-')}"
+
+
+def page_facts(instrument: Instrument) -> dict[str, str | int | bool]:
+    """What a page knows of an instrument before its data has come."""
+    return {
+        "exchange": instrument.exchange.value,
+        "symbol": instrument.symbol,
+        "title": instrument.symbol,
+        "price_decimals": instrument.price_decimals,
+        "currency": instrument.currency,
+        "calendar": instrument.calendar,
+        "asset_class": instrument.asset_class,
+        "active": instrument.active,
+    }

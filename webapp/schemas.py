@@ -1,0 +1,104 @@
+"""The parameters of the API, validated; every error names its parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from app.domain.indicator_names import INDICATORS
+from app.domain.instruments import Exchange
+from app.domain.timeframes import Timeframe
+from app.errors import BadInput, BadRange
+from app.services.charts import ChartRequest
+
+MAX_BARS = 5000
+LAST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a datetime can hold
+
+
+class BadParameter(BadInput):
+    """Raised when a query parameter cannot be used; its text begins with the parameter's name."""
+
+
+def _time_ms(value: Any) -> Any:
+    """Milliseconds as they are; an ISO 8601 date or time, UTC where it names no zone, as milliseconds."""
+    if not isinstance(value, str) or value.strip().lstrip("-").isdigit():
+        return value
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("use milliseconds since 1970 or an ISO 8601 time") from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def _indicators(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if names in ([], ["none"]):
+        return ()
+    unknown = [name for name in names if name not in INDICATORS]
+    if unknown:
+        raise ValueError(f"unknown {', '.join(map(repr, unknown))}; known are {', '.join(INDICATORS)}")
+    return tuple(dict.fromkeys(names))
+
+
+TimeMs = Annotated[int, BeforeValidator(_time_ms), Field(ge=0, le=LAST_MS)]
+
+
+class SeriesQuery(BaseModel):
+    """Which series is meant: the exchange where the symbol alone does not say it, and the timeframe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exchange: Exchange | None = None
+    timeframe: Timeframe = Timeframe.M1
+
+    @classmethod
+    def read(cls, values: Mapping[str, str]) -> Self:
+        """The validated parameters; raises BadParameter or BadRange, the text naming the parameter."""
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise _named(error) from None
+
+
+class ChartQuery(SeriesQuery):
+    """The parameters of GET /api/charts/<symbol>."""
+
+    limit: int = Field(1000, ge=1, le=MAX_BARS)
+    start: TimeMs | None = None
+    end: TimeMs | None = None
+    indicators: Annotated[tuple[str, ...], BeforeValidator(_indicators)] = INDICATORS
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            kind = "empty" if self.start == self.end else "reversed"
+            raise ValueError(f"start, end: the range is {kind}; end is exclusive and must come after start")
+        return self
+
+    @property
+    def request(self) -> ChartRequest:
+        """What the chart service is asked."""
+        return ChartRequest(self.timeframe, self.limit, self.start, self.end, self.indicators)
+
+
+class LiveQuery(SeriesQuery):
+    """The parameters of /ws/<symbol>; `since` (ms) is the newest bar a client has after a reconnect."""
+
+    since: TimeMs | None = None
+
+
+def _named(error: ValidationError) -> BadInput:
+    first = error.errors()[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if not first["loc"]:
+        return BadRange(message)
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return BadParameter(f"{name}: unknown parameter")
+    return BadParameter(f"{name}: {message}")
