@@ -1,0 +1,88 @@
+"""`python -m app.sandbox`: run the simulated market."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.config import load_settings
+from app.errors import PlatformError
+from app.sandbox.binance.streams import StreamLimits
+from app.sandbox.faults import parse_faults
+from app.sandbox.server import SandboxConfig, serve
+
+
+def parse_args(argv: Sequence[str]) -> SandboxConfig:
+    """The configuration of the command line; what it leaves out comes from the settings."""
+    settings = load_settings()
+    parser = argparse.ArgumentParser(prog="python -m app.sandbox", description="A market that speaks Binance.")
+    add = parser.add_argument
+    add("--host", default=settings.sandbox_host)
+    add("--port", type=int, default=settings.sandbox_port, help="0 takes a free one (default: %(default)s)")
+    add("--speed", type=float, default=settings.sandbox_speed, help="exchange seconds a second (default: %(default)s)")
+    add("--seed", type=int, default=settings.sandbox_seed)
+    add("--symbols", default="", help="BTC/USDT,…; default: a catalogue of twenty, or none beside --replay")
+    add("--rate", type=float, default=settings.sandbox_trades_per_second, help="trades a second (default: %(default)s)")
+    add("--history-hours", type=int, default=settings.sandbox_history_hours, help="history before the start")
+    add("--replay", type=Path, nargs="+", default=[], metavar="FILE", help="Binance bulk files (aggTrades, trades)")
+    add("--start", type=_time, help="exchange time at the start; default: now, or the replay's first minute")
+    add("--end", type=_time, help="replay no trades from then on")
+    add("--paused", action="store_true", help="let the clock wait for POST /sandbox/start")
+    add("--faults", default="", help='e.g. "duplicate:probability=0.1,seed=3;disconnect:after=500"')
+    add("--weight-limit", type=int, default=6000, help="request weight a minute (default: %(default)s)")
+    add("--lifetime-s", type=float, default=24 * 3600.0, help="longest life of a stream connection")
+    add("--ping-s", type=float, default=20.0, help="seconds between pings")
+    args = parser.parse_args(argv)
+    return SandboxConfig(
+        host=args.host,
+        port=args.port,
+        speed=args.speed,
+        seed=args.seed,
+        symbols=tuple(symbol.strip().upper() for symbol in args.symbols.split(",") if symbol.strip()),
+        trades_per_second=args.rate,
+        history_hours=args.history_hours,
+        replay=tuple(args.replay),
+        start_us=args.start,
+        end_us=args.end,
+        paused=args.paused,
+        faults=tuple(parse_faults(args.faults)),
+        weight_limit=args.weight_limit,
+        limits=StreamLimits(ping_s=args.ping_s, lifetime_s=args.lifetime_s),
+    )
+
+
+def _time(text: str) -> int:
+    """ISO 8601 (UTC where it says nothing) as µs."""
+    time = datetime.fromisoformat(text)
+    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run until SIGINT or SIGTERM; the exit code is 2 for bad arguments."""
+    try:
+        config = parse_args(argv)
+        asyncio.run(_run(config))
+    except PlatformError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _run(config: SandboxConfig) -> None:
+    task = asyncio.ensure_future(serve(config))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return  # asked to stop
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Binance as the simulated market speaks it: streams, REST, limits."""

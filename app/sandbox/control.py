@@ -1,0 +1,133 @@
+"""The simulated market's own door, `/sandbox/…`: its clock, its truth, its faults. No exchange has these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from app.domain.trades import e8
+from app.errors import BadInput
+from app.sandbox.binance.params import INTERVALS_MS
+from app.sandbox.binance.pump import Pump
+from app.sandbox.faults import FaultBox, make_fault
+from app.sandbox.market import Market
+from app.sandbox.truth import exact_json
+
+type Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class ControlDoor:
+    """What tests, the platform's clock and curious people ask of the market itself."""
+
+    def __init__(self, market: Market, pump: Pump, faults: FaultBox) -> None:
+        self._market, self._pump, self._faults = market, pump, faults
+        self._since = time.monotonic()
+
+    def routes(self) -> list[web.RouteDef]:
+        """The paths of the door."""
+        return [
+            web.get("/sandbox/clock", _guarded(self._clock)),
+            web.get("/sandbox/health", _guarded(self._health)),
+            web.get("/sandbox/truth", _guarded(self._truth)),
+            web.get("/sandbox/faults", _guarded(self._list_faults)),
+            web.post("/sandbox/faults", _guarded(self._add_fault)),
+            web.delete("/sandbox/faults", _guarded(self._clear_faults)),
+            web.post("/sandbox/start", _guarded(self._start)),
+            web.post("/sandbox/trade", _guarded(self._trade)),
+        ]
+
+    async def _clock(self, request: web.Request) -> dict[str, Any]:
+        return dict(self._market.clock.describe())
+
+    async def _health(self, request: web.Request) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "symbols": {wire: series.spec.symbol for wire, series in self._market.series.items()},
+            "connections": self._pump.connections,
+            "sent_trades": self._pump.sent_trades,
+            "uptime_s": round(time.monotonic() - self._since, 3),
+            **self._market.clock.describe(),
+        }
+
+    async def _truth(self, request: web.Request) -> dict[str, Any]:
+        wire = _wire(request.query, self._market)
+        timeframe = request.query.get("timeframe", "1m")
+        if timeframe not in INTERVALS_MS:
+            raise BadInput(f"timeframe: {timeframe!r} is none of {', '.join(INTERVALS_MS)}")
+        length, now_us = INTERVALS_MS[timeframe], self._market.now_us()
+        start = _integer(request.query, "start", 0)
+        end = _integer(request.query, "end", now_us // 1000)
+        bars = await self._market.bars(wire, length, start_ms=start, end_ms=end, now_us=now_us)
+        closed = [exact_json(bar) for bar in bars if (bar.time_ms + length) * 1000 <= now_us]
+        return {"symbol": self._market.series[wire].spec.symbol, "timeframe": timeframe, "bars": closed}
+
+    async def _list_faults(self, request: web.Request) -> dict[str, Any]:
+        return {"faults": [fault.describe() for fault in self._faults.faults]}
+
+    async def _add_fault(self, request: web.Request) -> dict[str, Any]:
+        fault = make_fault(await _body(request))
+        self._pump.add_fault(fault)
+        return fault.describe()
+
+    async def _clear_faults(self, request: web.Request) -> dict[str, Any]:
+        self._faults.clear()
+        return {"faults": []}
+
+    async def _start(self, request: web.Request) -> dict[str, Any]:
+        body = await _body(request)
+        start, speed = body.get("start_us"), body.get("speed")
+        if not isinstance(start, int | None) or not isinstance(speed, int | float | None) or (speed or 1) <= 0:
+            raise BadInput("start_us must be microseconds and speed a number over 0")
+        self._market.reset()
+        self._market.clock.restart(start_us=start, speed=speed)
+        return dict(self._market.clock.describe())
+
+    async def _trade(self, request: web.Request) -> dict[str, Any]:
+        body = await _body(request)
+        wire = _wire(body, self._market)
+        try:
+            price, size = e8(str(body["price"])), e8(str(body["quantity"]))
+        except (KeyError, ValueError) as error:
+            raise BadInput(f"a trade needs symbol, price and quantity: {error}") from error
+        row = self._pump.inject(wire, price, size, maker=bool(body.get("maker", False)))
+        return {"id": row.id, "time_us": row.time_us, "symbol": wire}
+
+
+def _guarded(answer: Callable[[web.Request], Awaitable[dict[str, Any]]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return web.Response(body=orjson.dumps(await answer(request)), content_type="application/json")
+        except BadInput as error:
+            body = orjson.dumps({"error": str(error)})
+            return web.Response(body=body, status=400, content_type="application/json")
+
+    return handle
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    data = await request.read()
+    try:
+        body = orjson.loads(data) if data else {}
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadInput("the body must be a JSON object")
+    return body
+
+
+def _wire(values: Mapping[str, Any], market: Market) -> str:
+    wire = str(values.get("symbol", "")).upper().replace("/", "").replace("-", "")
+    if wire not in market.series:
+        raise BadInput(f"symbol: {values.get('symbol')!r} is not traded here")
+    return wire
+
+
+def _integer(values: Mapping[str, str], name: str, default: int) -> int:
+    try:
+        return int(values.get(name, default))
+    except ValueError as error:
+        raise BadInput(f"{name}: {values[name]!r} is not a number of milliseconds") from error

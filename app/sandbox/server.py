@@ -1,0 +1,123 @@
+"""The simulated market as a server: one process, one loopback port, all protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+from app.errors import BadInput, ServerFailed
+from app.sandbox.binance.hub import Hub
+from app.sandbox.binance.limits import WeightLimit
+from app.sandbox.binance.pump import Pump
+from app.sandbox.binance.rest import RestDoor
+from app.sandbox.binance.streams import StreamDoor, StreamLimits
+from app.sandbox.catalogue import characters
+from app.sandbox.clock import MarketClock
+from app.sandbox.control import ControlDoor
+from app.sandbox.faults import Fault, FaultBox
+from app.sandbox.generated import GeneratedTape
+from app.sandbox.market import Market
+from app.sandbox.recorded import RecordedTape, load_tapes
+from app.sandbox.series import MINUTE_US
+from app.sandbox.tape import Tape
+
+DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """What the market plays and how; times are exchange time in µs."""
+
+    host: str = "127.0.0.1"
+    port: int = 8010
+    speed: float = 1.0
+    seed: int = 7
+    symbols: tuple[str, ...] = ()
+    trades_per_second: float = 4.0
+    history_hours: int = 72
+    replay: tuple[Path, ...] = ()
+    start_us: int | None = None
+    end_us: int | None = None
+    paused: bool = False
+    faults: tuple[Fault, ...] = ()
+    weight_limit: int = 6000
+    limits: StreamLimits = field(default_factory=StreamLimits)
+
+
+def build_market(config: SandboxConfig) -> Market:
+    """The market the configuration asks for; raises BadInput or BadFile."""
+    recorded = load_tapes(config.replay, seed=config.seed)
+    start_us = config.start_us if config.start_us is not None else _default_start(recorded)
+    if config.end_us is not None and config.end_us <= start_us:
+        raise BadInput("--end must lie after --start")
+    clock = MarketClock(_wall_us, start_us=start_us, speed=config.speed, running=not config.paused)
+    oldest_us = (start_us - config.history_hours * 3_600_000_000) // DAY_US * DAY_US  # so that no kline is cut in two
+    tapes: list[tuple[Tape, int]] = []
+    for tape in recorded:
+        tapes.append((tape.until(config.end_us) if config.end_us else tape, tape.span_us[0] // MINUTE_US * MINUTE_US))
+    if config.symbols or not recorded:
+        for character, per_second in characters(config.symbols, config.trades_per_second):
+            tapes.append((GeneratedTape(character, seed=config.seed, per_second=per_second), oldest_us))
+    return Market(clock, tapes)
+
+
+def _default_start(recorded: list[RecordedTape]) -> int:
+    if not recorded:
+        return _wall_us()
+    return min(tape.span_us[0] for tape in recorded) // MINUTE_US * MINUTE_US
+
+
+def build_app(config: SandboxConfig) -> web.Application:
+    """The web application of the market."""
+    market, hub = build_market(config), Hub()
+    faults = FaultBox(config.faults, wall_s=time.monotonic)
+    pump = Pump(market, hub, faults, wall_s=time.monotonic)
+    app = web.Application(client_max_size=64 * 1024)
+    app.add_routes(ControlDoor(market, pump, faults).routes())
+    app.add_routes(RestDoor(market, WeightLimit(config.weight_limit, wall_s=time.time)).routes())
+    app.add_routes(StreamDoor(hub, pump, config.limits).routes())
+
+    async def pumping(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(pump.run(), name="pump")
+        task.add_done_callback(_end_with_pump)
+        yield
+        hub.cut_all()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    app.cleanup_ctx.append(pumping)
+    return app
+
+
+def _end_with_pump(task: asyncio.Task[None]) -> None:
+    """A market whose pump broke must not look alive: the process ends with the reason."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        asyncio.get_running_loop().call_exception_handler({"message": "the market's pump broke", "exception": error})
+        raise SystemExit(1)
+
+
+async def serve(config: SandboxConfig) -> None:
+    """Serve until cancelled; says the address on the console once the port is open."""
+    runner = web.AppRunner(build_app(config), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, config.host, config.port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            place = f"{config.host}:{config.port}"
+            raise ServerFailed(f"the simulated market cannot listen on {place}: {error.strerror}") from error
+        port = runner.addresses[0][1]
+        print(f"simulated market ready on http://{config.host}:{port}", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
