@@ -1,0 +1,65 @@
+// Requests to the REST API: each has a time limit, short outages are tried again, errors carry the server's words.
+const TIMEOUT_MS = Number(document.documentElement.dataset.requestTimeoutMs) || 10_000;
+const DELAYS_MS = [400, 1200];
+
+export class ApiError extends Error {
+  constructor(message, { code = "network", status = 0 } = {}) {
+    super(message);
+    this.code = code;
+    this.status = status;
+  }
+
+  get passing() {
+    return this.code === "network" || this.status === 502 || this.status === 503 || this.status === 504;
+  }
+}
+
+export const inAddress = (symbol) => encodeURIComponent(symbol.replace("/", "-"));
+export const chartPage = (exchange, symbol) => `/charts/${encodeURIComponent(exchange)}/${inAddress(symbol)}`;
+
+export const getOverview = (options) => getJson("/api/overview", options);
+export const getSymbols = (options) => getJson("/api/symbols", options);
+
+/** Bars and indicator values, oldest first; `range` is any of {start, end, limit} in ms, `names` the indicators. */
+export function getChart({ exchange, symbol }, { timeframe, range = {}, names = [], signal }) {
+  const query = new URLSearchParams({ exchange, timeframe, limit: "1000", indicators: names.join(",") });
+  for (const [key, value] of Object.entries(range)) query.set(key, String(value));
+  return getJson(`/api/charts/${inAddress(symbol)}?${query}`, { signal });
+}
+
+async function getJson(address, { signal } = {}) {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await once(address, signal);
+    } catch (error) {
+      const again = error instanceof ApiError && error.passing && attempt < DELAYS_MS.length;
+      if (!again || signal?.aborted) throw error;
+      await new Promise((resolve) => setTimeout(resolve, DELAYS_MS[attempt]));
+      signal?.throwIfAborted();
+    }
+  }
+}
+
+async function once(address, signal) {
+  const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  const either = signal ? AbortSignal.any([signal, timeout]) : timeout;
+  try {
+    const response = await fetch(address, { signal: either, headers: { Accept: "application/json" } });
+    const body = await response.json().catch((error) => {
+      if (either.aborted) throw error;
+      return null;
+    });
+    if (response.ok && body !== null) return body;
+    const said = body?.error ?? {};
+    throw new ApiError(said.message ?? `The server answered ${response.status}.`, {
+      code: said.code ?? "http",
+      status: response.status,
+    });
+  } catch (error) {
+    if (error instanceof ApiError || signal?.aborted) throw error;
+    if (timeout.aborted) {
+      throw new ApiError(`No answer within ${Math.round(TIMEOUT_MS / 1000)} s.`, { code: "timeout" });
+    }
+    throw new ApiError("The server cannot be reached.");
+  }
+}

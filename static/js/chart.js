@@ -1,0 +1,225 @@
+// The drawing: candles, volume, overlays and panes of lightweight-charts, fed from a BarSeries.
+import {
+  CandlestickSeries,
+  CrosshairMode,
+  HistogramSeries,
+  LineSeries,
+  LineStyle,
+  createChartEx,
+} from "../vendor/lightweight-charts.js";
+import * as format from "./format.js";
+import { studyById } from "./indicators.js";
+import { candle, histogramPoint, linePoint, volumeColumn } from "./series.js";
+import { palette, reducedMotion } from "./theme.js";
+import { ZonedScale, crosshairTime, tickMark } from "./timescale.js";
+
+const NEAR_START = 30; // bars left of the window below which older ones are asked for
+const MANY_EDITS = 40; // past so many changed old bars, drawing anew is cheaper
+const QUIET = { priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false };
+
+export class Chart {
+  #color = palette();
+  #series = null;
+  #candles;
+  #volume = null;
+  #studies = []; // {study, plots: [{plot, api}]}
+  #drawnTo = -Infinity;
+
+  /** hooks: onCrosshair(time or null), onNeedOlder(), onAway(boolean). */
+  constructor(element, { decimals, hooks }) {
+    this.decimals = decimals;
+    this.hooks = hooks;
+    this.timeframe = "1m";
+    this.api = createChartEx(element, new ZonedScale(), { autoSize: true, ...this.#look(), ...this.#behaviour() });
+    this.#candles = this.api.addSeries(CandlestickSeries, this.#candleLook(), 0);
+    this.api.subscribeCrosshairMove(({ time, point }) => {
+      hooks.onCrosshair(time === undefined || point === undefined ? null : time * 1000);
+    });
+    this.api.timeScale().subscribeVisibleLogicalRangeChange((range) => this.#moved(range));
+  }
+
+  remove() {
+    this.api.remove();
+  }
+
+  /** Shows another series from its newest bars on. */
+  show(series, timeframe) {
+    this.#series = series;
+    this.timeframe = timeframe;
+    this.draw();
+    this.api.timeScale().applyOptions({ barSpacing: 8 });
+    this.api.timeScale().scrollToPosition(this.api.timeScale().options().rightOffset, false);
+    this.api.priceScale("right", 0).applyOptions({ autoScale: true });
+  }
+
+  /** Puts these studies on the chart, each at its place, panes in the order given. */
+  setStudies(ids) {
+    for (const { plots } of this.#studies) for (const { api } of plots) this.api.removeSeries(api);
+    if (this.#volume) this.api.removeSeries(this.#volume);
+    this.#volume = null;
+    this.#studies = [];
+    let pane = 0;
+    for (const study of ids.map((id) => studyById.get(id))) {
+      if (study.place === "volume") this.#addVolume();
+      if (study.place === "pane") pane += 1;
+      const at = study.place === "pane" ? pane : 0;
+      this.#studies.push({ study, plots: study.plots.map((plot) => ({ plot, api: this.#addPlot(study, plot, at) })) });
+    }
+    const bottom = this.#volume ? 0.24 : 0.08;
+    this.api.priceScale("right", 0).applyOptions({ scaleMargins: { top: 0.1, bottom } });
+    this.draw();
+  }
+
+  /** Draws everything anew. */
+  draw() {
+    if (this.#series === null) return;
+    const slots = this.#series.slots();
+    this.#candles.setData(slots.map(([time, bar]) => candle(time, bar, this.#color)));
+    this.#volume?.setData(slots.map(([time, bar]) => volumeColumn(time, bar, this.#color)));
+    for (const { plots } of this.#studies) {
+      for (const { plot, api } of plots) {
+        api.setData(slots.map(([time, bar], index) => this.#point(plot, time, slots[index - 1]?.[0], bar !== null && slots[index + 1]?.[1] === null)));
+      }
+    }
+    this.#drawnTo = slots.at(-1)?.[0] ?? -Infinity;
+  }
+
+  /** Draws only the bars of these times (ms, ascending), which all have a place already or follow the last one. */
+  edit(times) {
+    const known = times.filter((time) => this.#series.at(time) !== null);
+    if (known.length > MANY_EDITS) return this.draw();
+    for (const time of known) {
+      const bar = this.#series.at(time);
+      const old = time < this.#drawnTo;
+      const next = this.#series.at(time + this.#series.step);
+      const broken = old && next === null && this.#series.continuous;
+      this.#candles.update(candle(time, bar, this.#color), old);
+      this.#volume?.update(volumeColumn(time, bar, this.#color), old);
+      for (const { plots } of this.#studies) {
+        for (const { plot, api } of plots) api.update(this.#point(plot, time, this.#series.before(time)?.time, broken), old);
+      }
+      this.#drawnTo = Math.max(this.#drawnTo, time);
+    }
+    return undefined;
+  }
+
+  goToNow() {
+    if (reducedMotion()) this.api.timeScale().scrollToPosition(this.api.timeScale().options().rightOffset, false);
+    else this.api.timeScale().scrollToRealTime();
+  }
+
+  scrollBy(bars) {
+    const scale = this.api.timeScale();
+    scale.scrollToPosition(scale.scrollPosition() + bars, false);
+  }
+
+  zoom(factor) {
+    const scale = this.api.timeScale();
+    scale.applyOptions({ barSpacing: Math.min(60, Math.max(1, scale.options().barSpacing * factor)) });
+  }
+
+  /** After a change of theme, zone or rising colour. */
+  restyle() {
+    this.#color = palette();
+    this.api.applyOptions(this.#look());
+    this.#candles.applyOptions(this.#candleLook());
+    const seen = this.api.timeScale().getVisibleLogicalRange();
+    const ids = this.#studies.map(({ study }) => study.id);
+    this.#candles.setData([]); // the marks of the time axis are weighed anew only for new points
+    this.setStudies([]);
+    this.setStudies(ids);
+    if (seen) this.api.timeScale().setVisibleLogicalRange(seen);
+  }
+
+  #moved(range) {
+    if (range === null || this.#series === null || this.#series.bars.length === 0) return;
+    this.hooks.onAway(this.api.timeScale().scrollPosition() < -1.5);
+    if (range.from < NEAR_START) this.hooks.onNeedOlder();
+  }
+
+  #point(plot, time, previousTime, broken) {
+    const value = this.#series.value(time, plot.name);
+    if (plot.kind === "line") return linePoint(time, value, { broken });
+    const previous = previousTime === undefined ? null : this.#series.value(previousTime, plot.name);
+    return histogramPoint(time, value, { previous, color: this.#color });
+  }
+
+  #addVolume() {
+    this.#volume = this.api.addSeries(HistogramSeries, { ...QUIET, priceScaleId: "volume", priceFormat: { type: "volume" } }, 0);
+    this.#volume.priceScale().applyOptions({ scaleMargins: { top: 0.8, bottom: 0 } });
+    this.#volume.setSeriesOrder(0);
+  }
+
+  #addPlot(study, plot, pane) {
+    const own = study.place === "pane";
+    const decimals = study.decimals ?? Math.max(2, this.decimals);
+    const options = {
+      ...QUIET,
+      lastValueVisible: own,
+      color: this.#color(plot.color),
+      priceFormat: { type: "custom", minMove: 10 ** -decimals, formatter: (value) => format.price(value, decimals) },
+      ...(study.place === "volume" && { priceScaleId: "volume", priceFormat: { type: "volume" } }),
+      ...(plot.kind === "line" && { lineWidth: plot.width, lineStyle: plot.dashed ? LineStyle.Dashed : LineStyle.Solid }),
+      ...(study.within && { autoscaleInfoProvider: (own) => widened(own(), study.within) }),
+    };
+    const api = this.api.addSeries(plot.kind === "line" ? LineSeries : HistogramSeries, options, pane);
+    if (plot === study.plots[0]) {
+      for (const price of study.bands ?? []) {
+        api.createPriceLine({ price, color: this.#color("line-strong"), lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
+      }
+    }
+    return api;
+  }
+
+  #candleLook() {
+    const [up, down] = [this.#color("up"), this.#color("down")];
+    return {
+      upColor: up,
+      downColor: down,
+      borderUpColor: up,
+      borderDownColor: down,
+      wickUpColor: up,
+      wickDownColor: down,
+      priceFormat: { type: "custom", minMove: 10 ** -this.decimals, formatter: (value) => format.price(value, this.decimals) },
+    };
+  }
+
+  #look() {
+    const color = this.#color;
+    const hair = { color: color("crosshair"), labelBackgroundColor: color("crosshair-label"), width: 1, style: LineStyle.Dashed };
+    return {
+      layout: {
+        background: { color: color("ground") },
+        textColor: color("text-muted"),
+        fontFamily: color("font"),
+        fontSize: 12,
+        attributionLogo: true,
+        panes: { separatorColor: color("line-strong"), separatorHoverColor: color("accent-soft"), enableResize: true },
+      },
+      grid: { vertLines: { color: color("grid") }, horzLines: { color: color("grid") } },
+      crosshair: { mode: CrosshairMode.Normal, vertLine: hair, horzLine: hair },
+      rightPriceScale: { borderColor: color("line") },
+      timeScale: { borderColor: color("line") },
+    };
+  }
+
+  #behaviour() {
+    return {
+      localization: { timeFormatter: (time) => crosshairTime(time, this.timeframe) },
+      timeScale: {
+        timeVisible: true,
+        secondsVisible: false,
+        rightOffset: 8,
+        minBarSpacing: 0.6,
+        tickMarkFormatter: tickMark,
+      },
+    };
+  }
+}
+
+/** The library's own range, widened so that the bands stay in sight. */
+function widened(info, [low, high]) {
+  if (info === null || info.priceRange === null) return info;
+  const { minValue, maxValue } = info.priceRange;
+  return { ...info, priceRange: { minValue: Math.min(minValue, low), maxValue: Math.max(maxValue, high) } };
+}

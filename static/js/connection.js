@@ -1,0 +1,49 @@
+// The dot with words: our own connection first, then the state of the exchange's feed.
+import { clock, zoneName } from "./format.js";
+
+export class Connection {
+  #link = { phase: "connecting" };
+  #feed = null;
+  #timer = 0;
+
+  constructor(element) {
+    this.element = element;
+    this.words = element.querySelector(".words");
+    this.#show();
+  }
+
+  link(state) {
+    this.#link = state;
+    this.#show();
+  }
+
+  feed(status) {
+    this.#feed = status;
+    this.#show();
+  }
+
+  #show() {
+    clearTimeout(this.#timer);
+    const [state, words] = this.#reading();
+    this.element.dataset.state = state;
+    if (this.words.textContent !== words) this.words.textContent = words;
+    this.element.title = words;
+    if (this.#link.phase === "reconnecting") this.#timer = setTimeout(() => this.#show(), 250);
+  }
+
+  #reading() {
+    const { phase, retryAt } = this.#link;
+    if (phase === "reconnecting") {
+      const seconds = Math.max(0, Math.ceil((retryAt - performance.now()) / 1000));
+      return [phase, seconds > 0 ? `reconnecting in ${seconds} s` : "reconnecting"];
+    }
+    if (phase === "connecting" || this.#feed === null) return [phase, phase];
+    const { feed, since, at } = this.#feed;
+    if (feed === "down" && !since && !at) return ["none", "no feed yet"]; // it never ran: nothing broke
+    const from = Number.isFinite(since) ? ` since ${clock(since, false)} ${zoneName(since)}` : "";
+    if (feed === "down") return ["down", `feed down${from}`];
+    if (feed === "reconnecting") return ["reconnecting", `feed reconnecting${from}`];
+    if (feed === "connected") return ["connected", "connected"];
+    return ["none", "no feed yet"];
+  }
+}

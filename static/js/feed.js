@@ -1,0 +1,143 @@
+// One series on its way to the chart: the first load, older bars, values asked for later, and what comes live.
+import { ApiError, getChart, inAddress } from "./api.js";
+import { Live } from "./live.js";
+import { BarSeries } from "./series.js";
+
+const PAGE = 1000;
+const LARGEST = 5000;
+export const STEPS = { "1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000 };
+
+export class ChartFeed {
+  #abort = new AbortController();
+  #live = null;
+  #older = false;
+  #complete = false; // no older bars exist
+  #loaded = new Set();
+
+  /**
+   * hooks: onLoading(), onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onStatus(status),
+   * onLink(state), onOlder("loading" | "done" | "failed").
+   */
+  constructor(instrument, timeframe, { names, hooks }) {
+    this.instrument = instrument;
+    this.timeframe = timeframe;
+    this.names = names;
+    this.hooks = hooks;
+    this.series = new BarSeries(STEPS[timeframe], instrument.calendar === "24/7");
+  }
+
+  async start() {
+    this.hooks.onLoading();
+    try {
+      const chart = await this.#get({ limit: PAGE });
+      this.#complete = chart.bars.length < PAGE;
+      this.series.merge(chart.bars, chart.indicators);
+      this.#loaded = new Set(this.names);
+      this.hooks.onLoaded();
+      this.#connect();
+    } catch (error) {
+      if (!this.#abort.signal.aborted) this.hooks.onFailed(error);
+    }
+  }
+
+  close() {
+    this.#abort.abort();
+    this.#live?.close();
+  }
+
+  /** The names now drawn; those not loaded yet are fetched for all bars at hand. */
+  async want(names) {
+    this.names = names;
+    const missing = names.filter((name) => !this.#loaded.has(name));
+    if (missing.length === 0 || this.series.first === null) return;
+    for (const name of missing) this.#loaded.add(name);
+    try {
+      await this.#fillIn(missing);
+    } catch (error) {
+      for (const name of missing) this.#loaded.delete(name);
+      if (!this.#abort.signal.aborted) throw error;
+    }
+  }
+
+  /** One page of bars before the oldest at hand; does nothing while one is under way or when there are no more. */
+  async older() {
+    if (this.#older || this.#complete || this.series.first === null) return;
+    this.#older = true;
+    this.hooks.onOlder("loading");
+    const names = this.names;
+    try {
+      const chart = await this.#get({ end: this.series.first.time, limit: PAGE });
+      this.#complete = chart.bars.length < PAGE;
+      const merged = this.series.merge(chart.bars, chart.indicators);
+      this.#loaded = new Set(names.filter((name) => this.names.includes(name)));
+      this.hooks.onChange(merged);
+      this.hooks.onOlder("done");
+      this.#older = false;
+      await this.want(this.names);
+    } catch {
+      // The state stays "under way": only the user's retry asks again, not each pixel of scrolling.
+      if (!this.#abort.signal.aborted) this.hooks.onOlder("failed");
+    }
+  }
+
+  retryOlder() {
+    this.#older = false;
+    return this.older();
+  }
+
+  #get(range, names = this.names) {
+    return getChart(this.instrument, { timeframe: this.timeframe, range, names, signal: this.#abort.signal });
+  }
+
+  async #fillIn(names) {
+    const start = this.series.first.time;
+    for (let end = null; ; ) {
+      const chart = await this.#get({ start, limit: LARGEST, ...(end !== null && { end }) }, names);
+      this.hooks.onChange({ ...this.series.merge([], chart.indicators), reshaped: true });
+      if (chart.bars.length < LARGEST) return;
+      end = chart.bars[0].time;
+    }
+  }
+
+  #connect() {
+    this.#live = new Live({
+      address: () => this.#address(),
+      onMessage: (message) => this.#said(message),
+      onState: this.hooks.onLink,
+    });
+  }
+
+  #address() {
+    const query = new URLSearchParams({ exchange: this.instrument.exchange, timeframe: this.timeframe });
+    const since = this.series.refillFrom(this.names);
+    if (since !== null) query.set("since", String(since));
+    return `/ws/${inAddress(this.instrument.symbol)}?${query}`;
+  }
+
+  #said({ type, data }) {
+    if (type === "initial") this.#take(data.bars, data.indicators);
+    else if (type === "update") this.#take([data.bar], data.indicators);
+    else if (type === "status") this.hooks.onStatus(data);
+    else if (type === "reload") this.#reload();
+    else if (type === "error" && this.series.last === null) this.hooks.onFailed(new ApiError(data.message, { code: data.code }));
+  }
+
+  /** `indicators` may be a list of rows, one row, or nothing. */
+  #take(bars, indicators) {
+    const rows = Array.isArray(indicators) ? indicators : indicators ? [indicators] : [];
+    const known = bars.filter(Boolean);
+    const merged = this.series.merge(known, rows);
+    if (known.length > 0 && known.at(-1).time >= this.series.last.time) this.hooks.onTick(this.series.last);
+    if (merged.changed.length > 0) this.hooks.onChange(merged);
+  }
+
+  /** More changed than is worth sending piece by piece: the newest page is asked for again. */
+  async #reload() {
+    try {
+      const chart = await this.#get({ limit: PAGE });
+      this.#take(chart.bars, chart.indicators);
+    } catch (error) {
+      if (!this.#abort.signal.aborted) this.hooks.onStatus({ feed: "reconnecting", since: null, reason: error.message });
+    }
+  }
+}

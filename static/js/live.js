@@ -1,0 +1,89 @@
+// A WebSocket that comes back: backoff with jitter, the address asked anew each time (so it can carry `since=`).
+const FIRST_MS = 500;
+const LONGEST_MS = 15_000;
+const CONNECT_MS = 8_000;
+const PING_MS = 15_000;
+const SILENCE_MS = 35_000; // two pings without an answer: the connection is dead, though nobody closed it
+
+export class Live {
+  #socket = null;
+  #timer = 0;
+  #pulse = 0;
+  #heard = 0;
+  #attempt = 0;
+  #closed = false;
+
+  /** address() gives path and query; onMessage(parsed); onState({phase, retryAt}). */
+  constructor({ address, onMessage, onState }) {
+    this.address = address;
+    this.onMessage = onMessage;
+    this.onState = onState;
+    addEventListener("online", this.#now);
+    document.addEventListener("visibilitychange", this.#now);
+    this.#open();
+  }
+
+  close() {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    clearInterval(this.#pulse);
+    removeEventListener("online", this.#now);
+    document.removeEventListener("visibilitychange", this.#now);
+    this.#socket?.close();
+  }
+
+  /** Back online or back in sight: a waiting reconnect need not wait any longer. */
+  #now = () => {
+    if (this.#socket === null && !this.#closed && !document.hidden) this.#open();
+  };
+
+  #open() {
+    clearTimeout(this.#timer);
+    const url = new URL(this.address(), location.href);
+    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(url);
+    this.#socket = socket;
+    if (this.#attempt === 0) this.onState({ phase: "connecting" });
+    const overdue = setTimeout(() => socket.close(), CONNECT_MS);
+    socket.onopen = () => {
+      clearTimeout(overdue);
+      this.#heard = performance.now();
+      clearInterval(this.#pulse);
+      this.#pulse = setInterval(() => this.#ping(socket), PING_MS);
+    };
+    socket.onmessage = ({ data }) => {
+      if (this.#closed || this.#socket !== socket) return;
+      this.#heard = performance.now();
+      if (this.#attempt >= 0) {
+        this.#attempt = -1; // only an answer proves the server well; an accepted socket may be closed at once
+        this.onState({ phase: "connected" });
+      }
+      this.onMessage(JSON.parse(data));
+    };
+    socket.onclose = () => {
+      clearTimeout(overdue);
+      if (this.#socket === socket) this.#lost();
+    };
+  }
+
+  #ping(socket) {
+    if (performance.now() - this.#heard > SILENCE_MS) {
+      this.#lost(); // closing a dead connection can take minutes: it is left behind
+      socket.close();
+    } else if (socket.readyState === WebSocket.OPEN) socket.send('{"type":"ping"}');
+  }
+
+  #lost() {
+    this.#socket = null;
+    clearInterval(this.#pulse);
+    if (!this.#closed) this.#retry();
+  }
+
+  #retry() {
+    this.#attempt = Math.max(this.#attempt, 0) + 1;
+    const longest = Math.min(LONGEST_MS, FIRST_MS * 2 ** (this.#attempt - 1));
+    const delay = longest * (0.6 + 0.4 * Math.random());
+    this.onState({ phase: "reconnecting", retryAt: performance.now() + delay });
+    this.#timer = setTimeout(() => this.#open(), delay);
+  }
+}

@@ -1,0 +1,96 @@
+// One instrument of the overview: its cells, and how a tick changes them.
+import { chartPage } from "./api.js";
+import * as format from "./format.js";
+import { Sparkline } from "./sparkline.js";
+
+const TITLES = { binance: "Binance", alpaca: "Alpaca", yahoo: "Borsa Istanbul" };
+const FEEDS = { connected: "connected", reconnecting: "reconnecting", down: "feed down" };
+
+export const titleOf = ({ title, exchange }) => title ?? TITLES[exchange] ?? exchange;
+
+function cell(className) {
+  const element = document.createElement("td");
+  element.className = className;
+  return element;
+}
+
+export class OverviewRow {
+  #flash = null;
+  #spark = new Sparkline();
+
+  constructor(instrument) {
+    this.element = document.createElement("tr");
+    this.element.className = "instrument";
+    this.element.dataset.key = `${instrument.exchange}:${instrument.symbol}`;
+    this.cells = Object.fromEntries(["symbol", "last", "change", "volume", "spark", "updated", "feed"].map((name) => [name, cell(name)]));
+    this.element.append(...Object.values(this.cells));
+    this.link = document.createElement("a");
+    this.link.href = chartPage(instrument.exchange, instrument.symbol);
+    this.link.tabIndex = -1;
+    this.cells.symbol.append(this.link);
+    this.cells.spark.append(this.#spark.element);
+    this.state = document.createElement("span");
+    this.state.className = "state";
+    this.cells.feed.append(this.state);
+    this.element.addEventListener("click", (event) => {
+      if (!event.target.closest("a") && !getSelection().toString()) this.link.click();
+    });
+    this.set(instrument);
+  }
+
+  /** Everything anew, as /api/overview gives it. */
+  set(instrument) {
+    this.data = { ...instrument };
+    const { change_24h: change, price } = instrument;
+    this.reference = Number.isFinite(change) && Number.isFinite(price) ? price / (1 + change / 100) : null;
+    const [base, quote] = instrument.symbol.split("/");
+    const name = document.createElement("b");
+    name.textContent = base;
+    const unit = document.createElement("i");
+    unit.textContent = quote ?? instrument.currency ?? "";
+    this.link.replaceChildren(name, unit);
+    this.#spark.set(instrument.sparkline ?? []);
+    this.element.dataset.empty = String(!Number.isFinite(price));
+    this.#show();
+  }
+
+  /** The feed's state alone. */
+  feed(state) {
+    this.data.feed = state;
+    this.#show();
+  }
+
+  tick({ price, time }) {
+    const before = this.data.price;
+    if (Number.isFinite(this.data.time) && time < this.data.time) return;
+    this.data.price = price;
+    this.data.time = time;
+    if (this.reference !== null) this.data.change_24h = (price / this.reference - 1) * 100;
+    this.element.dataset.empty = "false";
+    this.#show();
+    this.#spark.move(price);
+    if (Number.isFinite(before) && before !== price) this.#blink(price > before ? "up" : "down");
+  }
+
+  #show() {
+    const { price, change_24h: change, volume_24h: traded, time, price_decimals: decimals } = this.data;
+    const known = Number.isFinite(price);
+    this.cells.last.textContent = format.price(price, decimals);
+    this.cells.change.textContent = format.percent(change);
+    this.cells.change.className = `change ${known ? format.direction(change) : ""}`;
+    this.cells.volume.textContent = format.volume(traded);
+    this.cells.updated.textContent = format.recent(time, OverviewRow.newest);
+    this.cells.updated.title = Number.isFinite(time) ? format.moment(time) : "";
+    const quiet = this.data.active === false || (!known && this.data.feed !== "connected");
+    this.state.dataset.state = quiet || !(this.data.feed in FEEDS) ? "none" : this.data.feed;
+    this.state.textContent = this.data.active === false ? "not collected" : quiet ? "no data yet" : (FEEDS[this.data.feed] ?? "no feed");
+  }
+
+  #blink(tone) {
+    const color = getComputedStyle(document.documentElement).getPropertyValue(`--${tone}-soft`);
+    this.#flash?.cancel();
+    this.#flash = this.cells.last.animate([{ backgroundColor: color }, { backgroundColor: "transparent" }], { duration: 280 });
+  }
+}
+
+OverviewRow.newest = 0; // the newest exchange time seen: what "today" means on this page

@@ -1,0 +1,189 @@
+// The overview: the watchlist by exchange, live, with sort and filter in the address.
+import { getOverview } from "./api.js";
+import { Connection } from "./connection.js";
+import { zoneName } from "./format.js";
+import { Live } from "./live.js";
+import { Notice } from "./notice.js";
+import { OverviewRow, titleOf } from "./overview-row.js";
+import { bindThemeButton } from "./theme.js";
+
+const REFRESH_MS = 60_000;
+const root = document.documentElement;
+const element = (id) => document.getElementById(id);
+const table = element("watchlist");
+const filter = element("filter");
+const notice = new Notice(element("notice"));
+const connection = new Connection(element("connection"));
+const asked = new URLSearchParams(location.search);
+const rows = new Map();
+const VALUES = {
+  symbol: ({ symbol }) => symbol,
+  price: ({ price }) => price,
+  change: ({ change_24h: change }) => change,
+  volume: ({ volume_24h: volume }) => volume,
+  time: ({ time }) => time,
+};
+let live = null;
+
+async function load() {
+  notice.hide();
+  root.dataset.overviewState = rows.size > 0 ? "ready" : "loading";
+  try {
+    show(await getOverview());
+  } catch (error) {
+    if (rows.size > 0) return; // what stands here stays; the dot tells of the connection
+    table.querySelector("[data-skeleton]")?.setAttribute("hidden", "");
+    table.hidden = true;
+    root.dataset.overviewState = "error";
+    notice.show({ title: "The overview could not be loaded", text: error.message, retry: load });
+  }
+}
+
+function show({ instruments }) {
+  OverviewRow.newest = Math.max(OverviewRow.newest, ...instruments.map(({ time }) => time ?? 0));
+  const keys = new Set();
+  for (const instrument of instruments) {
+    const key = `${instrument.exchange}:${instrument.symbol}`;
+    keys.add(key);
+    if (rows.has(key)) rows.get(key).set(instrument);
+    else rows.set(key, new OverviewRow(instrument));
+  }
+  for (const key of [...rows.keys()].filter((one) => !keys.has(one))) rows.delete(key);
+  table.querySelector("[data-skeleton]")?.remove();
+  table.setAttribute("aria-busy", "false");
+  element("zone").textContent = `(${zoneName(OverviewRow.newest || 0)})`;
+  arrange();
+}
+
+/** Puts the rows in order; ticks do not move them, only a new list or the user does. */
+function arrange() {
+  const focused = document.activeElement;
+  for (const body of table.querySelectorAll("tbody")) body.remove();
+  const groups = Map.groupBy(visible(), (row) => row.data.exchange);
+  for (const group of groups.values()) table.append(body(group));
+  const shown = [...groups.values()].flat();
+  element("count").textContent = rows.size === 0 ? "" : shown.length === rows.size ? `${rows.size} instruments` : `${shown.length} of ${rows.size} instruments`;
+  for (const [index, row] of shown.entries()) row.link.tabIndex = index === 0 ? 0 : -1;
+  if (focused?.closest?.(".instrument") && table.contains(focused)) focused.focus();
+  empty(shown.length);
+  for (const head of table.querySelectorAll("[data-sort]")) {
+    const own = head.dataset.sort === asked.get("sort");
+    head.setAttribute("aria-sort", own ? (asked.get("dir") === "desc" ? "descending" : "ascending") : "none");
+  }
+}
+
+function visible() {
+  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const matches = ({ data }) => words.every((word) => `${data.symbol} ${data.symbol.replace("/", "")} ${titleOf(data)} ${data.exchange}`.toLowerCase().includes(word));
+  const value = VALUES[asked.get("sort")];
+  const found = [...rows.values()].filter(matches);
+  if (!value) return found;
+  const sign = asked.get("dir") === "desc" ? -1 : 1;
+  const known = (row) => value(row.data) ?? null;
+  return found.sort((a, b) => {
+    const [left, right] = [known(a), known(b)];
+    if (left === null || right === null) return (left === null) - (right === null); // the unknown stand last
+    return sign * (typeof left === "string" ? left.localeCompare(right) : left - right);
+  });
+}
+
+function body(group) {
+  const made = document.createElement("tbody");
+  const { exchange } = group[0].data;
+  made.dataset.exchange = exchange;
+  const head = document.createElement("tr");
+  head.className = "group";
+  const cell = document.createElement("th");
+  cell.colSpan = 7;
+  cell.scope = "rowgroup";
+  cell.textContent = titleOf(group[0].data);
+  if (group.every(({ data }) => !Number.isFinite(data.price))) {
+    const note = document.createElement("span");
+    note.className = "group-note";
+    note.textContent = "no data yet";
+    cell.append(note);
+  }
+  head.append(cell);
+  made.append(head, ...group.map((row) => row.element));
+  return made;
+}
+
+function empty(count) {
+  table.hidden = count === 0;
+  root.dataset.overviewState = count === 0 ? "empty" : "ready";
+  if (count > 0) notice.hide();
+  else if (rows.size > 0) notice.show({ title: "No instrument matches", text: `Nothing here is called “${filter.value}”.` });
+  else notice.show({ title: "The watchlist is empty", text: "Add an instrument: python -m app instruments add binance BTC/USDT. It appears here by itself." });
+}
+
+function remembering() {
+  if (filter.value) asked.set("q", filter.value);
+  else asked.delete("q");
+  const query = asked.toString();
+  history.replaceState(null, "", query ? `?${query}` : location.pathname);
+}
+
+function sortBy(key) {
+  const downFirst = key !== "symbol";
+  const again = asked.get("sort") === key;
+  const down = asked.get("dir") === "desc";
+  if (again && down !== downFirst) {
+    asked.delete("sort");
+    asked.delete("dir");
+  } else {
+    asked.set("sort", key);
+    asked.set("dir", again !== downFirst ? "desc" : "asc");
+  }
+  remembering();
+  arrange();
+}
+
+function move(event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (event.key === "/" && event.target !== filter) filter.focus();
+  else if (step) {
+    const links = [...table.querySelectorAll(".instrument a")];
+    const at = links.indexOf(document.activeElement);
+    const next = links[at === -1 ? (step > 0 ? 0 : links.length - 1) : at + step];
+    if (next) next.focus();
+    else if (at === 0) filter.focus();
+  } else if (event.key === "Enter" && event.target === filter) table.querySelector(".instrument a")?.click();
+  else return;
+  event.preventDefault();
+}
+
+function said(message) {
+  const { type, data } = Array.isArray(message) ? { type: "update", data: message } : message;
+  if (type === "initial") show(data);
+  else if (type === "update") for (const quote of data) tick(quote);
+  else if (type === "status") feeds(data);
+}
+
+/** The feeds' states, by exchange. */
+function feeds(states) {
+  for (const row of rows.values()) row.feed(states[row.data.exchange]?.feed ?? null);
+}
+
+function tick(quote) {
+  OverviewRow.newest = Math.max(OverviewRow.newest, quote.time);
+  rows.get(`${quote.exchange}:${quote.symbol}`)?.tick(quote);
+  root.dataset.liveTime = String(quote.time);
+}
+
+bindThemeButton();
+filter.value = asked.get("q") ?? "";
+filter.addEventListener("input", () => {
+  remembering();
+  arrange();
+});
+for (const head of table.querySelectorAll("[data-sort]")) {
+  head.querySelector("button").addEventListener("click", () => sortBy(head.dataset.sort));
+}
+addEventListener("keydown", move);
+connection.feed({ feed: "connected" }); // this page's dot speaks of its own connection; each row of its feed
+load();
+live = new Live({ address: () => "/ws/overview", onMessage: said, onState: (link) => connection.link(link) });
+addEventListener("pagehide", () => live.close());
+setInterval(() => {
+  if (!document.hidden) load();
+}, REFRESH_MS);

@@ -1,0 +1,3 @@
+import { bindThemeButton } from "./theme.js";
+
+bindThemeButton();

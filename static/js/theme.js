@@ -1,0 +1,36 @@
+// The theme: its switch, and the tokens' values for what is drawn on a canvas.
+import { remember } from "./store.js";
+
+const root = document.documentElement;
+const listeners = new Set();
+
+export function onTheme(listener) {
+  listeners.add(listener);
+}
+
+function changed() {
+  for (const listener of listeners) listener();
+}
+
+export function bindThemeButton() {
+  document.querySelector('[data-action="theme"]')?.addEventListener("click", () => {
+    root.dataset.theme = root.dataset.theme === "light" ? "dark" : "light";
+    remember("theme", root.dataset.theme);
+    changed();
+  });
+}
+
+export function setUpDown(value) {
+  if (value === "inverse") root.dataset.updown = "inverse";
+  else delete root.dataset.updown;
+  remember("updown", value);
+  changed();
+}
+
+/** A reader of tokens: palette()("up") is the value of --up now. */
+export function palette() {
+  const style = getComputedStyle(root);
+  return (token) => style.getPropertyValue(`--${token}`).trim();
+}
+
+export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
