@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -17,6 +17,15 @@ class Span(NamedTuple):
     hi_ms: int
 
 
+class Due(NamedTuple):
+    """Open bars of an instrument in [lo, hi) ms are over once nobody wrote them for `idle_s`."""
+
+    instrument_id: int
+    lo_ms: int
+    hi_ms: int
+    idle_s: float
+
+
 class Mark(NamedTuple):
     """A row of the outbox: the 1m stretch [lo_ms, hi_ms] of an instrument was touched."""
 
@@ -24,6 +33,18 @@ class Mark(NamedTuple):
     instrument_id: int
     lo_ms: int
     hi_ms: int
+
+
+def joined(spans: Iterable[Span], *, within_ms: int) -> list[Span]:
+    """The spans, sorted, with those of one instrument joined that overlap or lie at most `within_ms` apart."""
+    found: list[Span] = []
+    for span in sorted(spans):
+        last = found[-1] if found else None
+        if last is not None and last.instrument_id == span.instrument_id and span.lo_ms <= last.hi_ms + within_ms:
+            found[-1] = last._replace(hi_ms=max(last.hi_ms, span.hi_ms))
+        else:
+            found.append(span)
+    return found
 
 
 class Amounts(NamedTuple):

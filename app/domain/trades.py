@@ -79,8 +79,9 @@ class TradeBatch:
         sizes, scale = _fit(list(columns[5]))
         if any(abs(price) > LIMIT for price in columns[4]):
             raise WireError("a price is over 4.6e10, more than 62 bits of 1e-8 units hold")
-        ints = [np.array(columns[i], dtype=np.int64) for i in range(5)]
-        return cls(*ints, np.array(sizes, np.int64), np.array(columns[6], np.bool_), mark, scale, sent_us, id)
+        ids, times, firsts, lasts, prices = (np.array(column, np.int64) for column in columns[:5])
+        flags = np.array(columns[6], np.bool_)
+        return cls(ids, times, firsts, lasts, prices, np.array(sizes, np.int64), flags, mark, scale, sent_us, id)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> TradeBatch:
         """The batch of just these rows, same mark."""
@@ -98,7 +99,7 @@ class TradeBatch:
     def encode(self) -> bytes:
         """The batch as msgpack: a map of header fields and little-endian columns; decode() reverses it."""
         mark = self.mark
-        return msgpack.packb(
+        packed: bytes = msgpack.packb(
             {
                 "v": VERSION,
                 "id": self.id,
@@ -124,6 +125,7 @@ class TradeBatch:
                 "b": np.packbits(self.taker_buy).tobytes(),
             }
         )
+        return packed
 
     @classmethod
     def decode(cls, data: bytes) -> TradeBatch:
@@ -138,7 +140,9 @@ class TradeBatch:
                 raise WireError("trade batch with columns of unequal length")
             flags = np.unpackbits(np.frombuffer(body["b"], np.uint8), count=length).astype(np.bool_)
             mark = None if body["mark"] is None else Mark(*body["mark"])
-            return cls(*columns, flags, mark, int(body["scale"]), int(body["sent"]), str(body["id"]))
+            ids, times, firsts, lasts, prices, sizes = columns
+            scale, sent_us = int(body["scale"]), int(body["sent"])
+            return cls(ids, times, firsts, lasts, prices, sizes, flags, mark, scale, sent_us, str(body["id"]))
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"not a trade batch: {error}") from error
 

@@ -43,7 +43,9 @@ def unfinished(connection: sa.Connection, *, stale_s: float = 0) -> list[Backfil
     """Backfills waiting or running; `stale_s` keeps only those that nobody advanced for so long."""
     query = sa.select(table).where(table.c.state.in_(("waiting", "running"))).order_by(table.c.id)
     if stale_s:
-        query = query.where(table.c.updated < sa.func.clock_timestamp() - sa.text(f"interval '{float(stale_s)} seconds'"))
+        query = query.where(
+            table.c.updated < sa.func.clock_timestamp() - sa.text(f"interval '{float(stale_s)} seconds'")
+        )
     return [_backfill(row) for row in connection.execute(query)]
 
 
@@ -55,7 +57,11 @@ def advance(
         sa.update(table)
         .where(table.c.id == item.id)
         .values(
-            cursor=_time(cursor_ms), bars=table.c.bars + bars, state=state, error=error, updated=sa.func.clock_timestamp()
+            cursor=_time(cursor_ms),
+            bars=table.c.bars + bars,
+            state=state,
+            error=error,
+            updated=sa.func.clock_timestamp(),
         )
     )
 

@@ -84,4 +84,5 @@ def _columns(rows: Sequence[PartialBar] | Sequence[Bar]) -> dict[str, Any]:
 
 
 def _bar(row: Sequence[Any]) -> Bar:
-    return Bar(*row[:14], State(row[14]), row[15], Origin(row[16]))
+    values: tuple[Any, ...] = tuple(row[:14])
+    return Bar(*values, state=State(row[14]), revision=row[15], origin=Origin(row[16]))

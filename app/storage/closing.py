@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from app.domain.outbox import Due
 from app.storage.arrays import literal
 from app.storage.sql import sql
-
-
-class Due(NamedTuple):
-    """Open bars of an instrument in [lo, hi) are over once nobody wrote them for `idle_s`."""
-
-    instrument_id: int
-    lo_ms: int
-    hi_ms: int
-    idle_s: float
 
 
 def oldest_open(connection: sa.Connection) -> int | None:

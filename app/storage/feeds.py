@@ -94,7 +94,7 @@ def fold(connection: sa.Connection, *, wait_s: float) -> list[Skipped]:
 def runs(connection: sa.Connection) -> list[Run]:
     """All runs that have not ended."""
     return [
-        Run(*row[:6], {int(key): since for key, since in row[6].items()}, *row[7:])
+        Run(*row[:6], {int(key): since for key, since in row[6].items()}, *row[7:12])  # type: ignore[call-arg]
         for row in connection.execute(sql("feeds", "live"))
     ]
 

@@ -19,16 +19,17 @@ class ImportProgress:
     def import_progress(self, run: int, instrument_id: int, lo_ms: int, hi_ms: int) -> tuple[int, int, int]:
         """(batches applied, bars open in [lo, hi), outbox marks left there); raises Unavailable."""
         row = self._ask("imports", "progress", run=run, instrument_id=instrument_id, lo=lo_ms, hi=hi_ms)
-        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
+        return row[0], row[1], row[2]
 
     def import_counts(self, run: int) -> tuple[int, int, int]:
         """(accepted, known, refused) rows of the run; raises Unavailable."""
         row = self._ask("feeds", "one", run=run)
-        return (int(row[0]), int(row[1]), int(row[2])) if row else (0, 0, 0)
+        return row[0], row[1], row[2]
 
-    def _ask(self, file: str, name: str, **facts: int) -> sa.Row[Any] | None:
+    def _ask(self, file: str, name: str, **facts: int) -> tuple[Any, ...]:
         try:
             with self._engine.begin() as connection:
-                return connection.execute(sql(file, name), facts).first()
+                row = connection.execute(sql(file, name), facts).first()
+                return (0, 0, 0) if row is None else tuple(row)
         except sa.exc.OperationalError as error:
             raise Unavailable(f"the database cannot be reached: {str(error.orig).strip().splitlines()[0]}") from error

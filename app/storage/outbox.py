@@ -7,28 +7,14 @@ waits for the one who settles.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
 from app.storage.arrays import literal
 from app.storage.sql import sql
-
-
-class Stretch(NamedTuple):
-    """1m bars of one instrument from lo_ms to hi_ms, both inclusive."""
-
-    instrument_id: int
-    lo_ms: int
-    hi_ms: int
-
-
-class Bounds(NamedTuple):
-    """Constant time bounds of a statement, [lo, hi) in ms: without them a hypertable opens every chunk."""
-
-    lo_ms: int
-    hi_ms: int
 
 
 def lock(connection: sa.Connection, shard: int) -> bool:
@@ -36,19 +22,19 @@ def lock(connection: sa.Connection, shard: int) -> bool:
     return bool(connection.execute(sql("settle", "lock"), {"shard": shard}).scalar())
 
 
-def take(connection: sa.Connection, stage: str, *, shard: int = 0, shards: int = 1, limit: int = 500) -> list[Stretch]:
+def take(connection: sa.Connection, stage: str, *, shard: int = 0, shards: int = 1, limit: int = 500) -> list[Span]:
     """Removes and returns the oldest marks of a stage; they come back if the transaction does not commit."""
     values = {"stage": stage, "shard": shard, "shards": shards, "limit": limit}
-    return [Stretch(*row) for row in connection.execute(sql("settle", "take"), values)]
+    return [Span(*row) for row in connection.execute(sql("settle", "take"), values)]
 
 
-def mark(connection: sa.Connection, stage: str, stretches: Sequence[Stretch]) -> None:
+def mark(connection: sa.Connection, stage: str, stretches: Sequence[Span]) -> None:
     """Asks for a stage over stretches, in the transaction of the cause."""
     if stretches:
         connection.execute(sql("settle", "mark"), {"stage": stage, **_arrays(stretches)})
 
 
-def left(connection: sa.Connection, stretch: Stretch) -> int:
+def left(connection: sa.Connection, stretch: Span) -> int:
     """How many marks of derivation still touch the stretch."""
     values = {"instrument_id": stretch.instrument_id, "lo": stretch.lo_ms, "hi": stretch.hi_ms}
     return int(connection.execute(sql("settle", "left"), values).scalar_one())
@@ -59,14 +45,19 @@ def pending(connection: sa.Connection) -> dict[str, tuple[int, float]]:
     return {row[0]: (row[1], row[3]) for row in connection.execute(sql("settle", "pending"))}
 
 
-def proven_flats(connection: sa.Connection, stretches: Sequence[Stretch], bounds: Bounds) -> list[tuple[int, int]]:
-    """Inserts the flat bars that ids prove around the stretches; returns their (instrument, time ms)."""
-    return _keys(connection, "proven_flats", stretches, bounds)
+def proven_flats(
+    connection: sa.Connection, stretches: Sequence[Span], *, lo_ms: int, hi_ms: int
+) -> list[tuple[int, int]]:
+    """Inserts the flat bars that ids prove around the stretches; returns their (instrument, time ms).
+
+    lo_ms and hi_ms are constant time bounds [lo, hi): without them a hypertable opens every chunk.
+    """
+    return _keys(connection, "proven_flats", stretches, lo_ms, hi_ms)
 
 
-def fix_flats(connection: sa.Connection, stretches: Sequence[Stretch], bounds: Bounds) -> list[tuple[int, int]]:
+def fix_flats(connection: sa.Connection, stretches: Sequence[Span], *, lo_ms: int, hi_ms: int) -> list[tuple[int, int]]:
     """Gives the flat bars behind the stretches the close before them; returns those that changed."""
-    return _keys(connection, "fix_flats", stretches, bounds)
+    return _keys(connection, "fix_flats", stretches, lo_ms, hi_ms)
 
 
 def roll_up(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> int:
@@ -85,15 +76,15 @@ def roll_up(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iter
 
 
 def _keys(
-    connection: sa.Connection, block: str, stretches: Sequence[Stretch], bounds: Bounds
+    connection: sa.Connection, block: str, stretches: Sequence[Span], lo_ms: int, hi_ms: int
 ) -> list[tuple[int, int]]:
     if not stretches:
         return []
-    values = {**_arrays(stretches), "lo": bounds.lo_ms, "hi": bounds.hi_ms}
+    values = {**_arrays(stretches), "lo": lo_ms, "hi": hi_ms}
     return [(row[0], row[1]) for row in connection.execute(sql("settle", block), values)]
 
 
-def _arrays(stretches: Sequence[Stretch]) -> dict[str, Any]:
+def _arrays(stretches: Sequence[Span]) -> dict[str, Any]:
     ordered = sorted(stretches)
     return {
         "instrument_id": literal(item.instrument_id for item in ordered),

@@ -3,7 +3,7 @@ SELECT pg_try_advisory_xact_lock(7001, :shard)
 
 -- name: take
 DELETE FROM touched WHERE id IN (
-    SELECT id FROM touched WHERE stage = :stage AND instrument_id % :shards = :shard ORDER BY id LIMIT :limit
+    SELECT id FROM touched WHERE stage = :stage AND instrument_id % :shards = :shard ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 RETURNING instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint
 

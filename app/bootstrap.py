@@ -1,0 +1,184 @@
+"""The composition root: the only place where adapters meet services."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import redis
+import sqlalchemy as sa
+
+from app.cache import keys
+from app.cache.publisher import RedisPublisher
+from app.config import Settings, load_settings
+from app.domain.instruments import Exchange, Instrument
+from app.errors import ConfigError, SourceError
+from app.services.clock import Anchor, ExchangeClock
+from app.services.closing import Closing
+from app.services.ingest import Ingest
+from app.services.runs import RunOpener
+from app.services.settle import Settle
+from app.services.updates import Announcer, Publish
+from app.storage import backfills, candles, catalog, closing, feeds, holes, indicators, ledger, outbox
+from app.storage.engine import make_engine
+
+if TYPE_CHECKING:
+    from app.services.backfill import Backfill
+    from app.services.derive import Derive
+    from app.services.ports import History
+    from app.services.repair import Repair
+
+
+def make_redis(settings: Settings) -> redis.Redis:
+    """A client that neither hangs on a half-open connection nor retries for long; nothing connects yet."""
+    if not settings.redis_url:
+        raise ConfigError("REDIS_URL is not set, and no running platform gives one: start it with `python -m app up`")
+    return redis.Redis.from_url(
+        settings.redis_url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=15
+    )
+
+
+@dataclass
+class Catalogue:
+    """Instruments by id, kept for some seconds; an unknown id asks the database at once."""
+
+    engine: sa.Engine
+    keep_s: float = 5.0
+    _known: dict[int, Instrument] = field(default_factory=dict)
+    _read: float = -1e9
+
+    def __call__(self, ids: Iterable[int]) -> dict[int, Instrument]:
+        """The instruments with these ids; one that does not exist is left out."""
+        wanted = set(ids)
+        if time.monotonic() - self._read > self.keep_s or not wanted <= self._known.keys():
+            with self.engine.begin() as connection:
+                self._known = {item.id: item for item in catalog.instruments(connection)}
+            self._read = time.monotonic()
+        return {i: self._known[i] for i in wanted if i in self._known}
+
+
+@dataclass
+class Platform:
+    """What one process uses; each part is built when it is first asked for."""
+
+    settings: Settings
+    process: str = ""
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """The database."""
+        if not self.settings.database_url:
+            raise ConfigError(
+                "DATABASE_URL is not set, and no running platform gives one: start it with `python -m app up`"
+            )
+        return make_engine(self.settings, process=self.process)
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """The cache and wire."""
+        return make_redis(self.settings)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """Instruments by id."""
+        return Catalogue(self.engine)
+
+    @cached_property
+    def clock(self) -> ExchangeClock:
+        """Exchange time."""
+        if self.settings.market == "live":
+            return ExchangeClock()
+        return ExchangeClock(ask=lambda: _ask_sandbox(self.settings.binance_api_url))
+
+    @cached_property
+    def publisher(self) -> RedisPublisher:
+        """The way out to Redis."""
+        return RedisPublisher(self.redis)
+
+    @cached_property
+    def announcer(self) -> Announcer:
+        """What charts are told."""
+        return Announcer(self.publisher, self.catalogue, keys.CHART_UPDATES, keys.COMPLETED_BARS)
+
+    @cached_property
+    def runs(self) -> RunOpener:
+        """What the start of a run means."""
+        return RunOpener(feeds, holes, backfills, self.settings.start_backfill_hours)
+
+    @cached_property
+    def ingest(self) -> Ingest:
+        """Batches become bars."""
+        return Ingest(self.engine, ledger, candles, feeds, outbox, holes, self.runs, self.announcer)
+
+    @cached_property
+    def closing(self) -> Closing:
+        """Minutes close."""
+        s = self.settings
+        return Closing(self.engine, feeds, closing, holes, self.publisher, s.grace_s, s.import_idle_s, s.feed_wait_s)
+
+    @cached_property
+    def settle(self) -> Settle:
+        """Bars follow from bars."""
+        return Settle(self.engine, outbox, holes, self.catalogue, self.settings.flat_days)
+
+    @cached_property
+    def publish(self) -> Publish:
+        """Charts learn what was derived."""
+        return Publish(self.engine, outbox, candles, indicators, self.announcer)
+
+    @cached_property
+    def derive(self) -> Derive:
+        """Indicators follow from bars."""
+        from app.cache.indicators import put_latest
+        from app.services.derive import Derive
+
+        return Derive(self.engine, indicators, lambda latest: put_latest(self.redis, self.catalogue, latest))
+
+    @cached_property
+    def repair(self) -> Repair:
+        """Holes are filled."""
+        from app.services.repair import Repair
+
+        return Repair(
+            self.engine, holes, candles, outbox, ledger, self.catalogue, self.history, self.clock, self.publisher,
+            self.settings.grace_s,
+        )  # fmt: skip
+
+    @cached_property
+    def backfill(self) -> Backfill:
+        """History is fetched."""
+        from app.services.backfill import Backfill
+
+        return Backfill(
+            self.engine, backfills, candles, holes, outbox, self.catalogue, self.history, self.clock, self.publisher
+        )
+
+    def history(self, instrument: Instrument) -> History | None:
+        """The instrument's history source, or None where there is none yet."""
+        return self._binance if instrument.exchange is Exchange.BINANCE else None
+
+    @cached_property
+    def _binance(self) -> History:
+        from app.sources.binance import BinanceHistory
+
+        return BinanceHistory(self.settings)
+
+
+def platform(settings: Settings | None = None, *, process: str = "") -> Platform:
+    """The platform of this process."""
+    return Platform(settings or load_settings(), process)
+
+
+def _ask_sandbox(url: str) -> Anchor:
+    try:
+        with urllib.request.urlopen(f"{url}/sandbox/clock", timeout=3) as answer:
+            body = json.load(answer)
+        return Anchor(int(body["exchange_us"]), int(body["wall_us"]), float(body["speed"]))
+    except (urllib.error.URLError, OSError, KeyError, ValueError) as error:
+        raise SourceError(f"the simulated market at {url} does not answer: {error}") from error

@@ -1,0 +1,126 @@
+"""Ingest: one trade batch becomes ledger entries and bars in one transaction, then a hint to the charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from app.domain import dedupe
+from app.domain.bars import Bar, State, partial_bars
+from app.domain.instruments import RULES, Exchange
+from app.domain.outbox import Span
+from app.domain.trades import Mark, TradeBatch
+from app.services.ports import FeedStore, Ledger, MergeStore, StreamKey
+from app.services.runs import RunOpener
+from app.services.updates import Announcer
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one delivery of a batch did, in rows of trades (an aggregate is one row)."""
+
+    accepted: int
+    known: int
+    refused: int
+    bars: int
+    verified: int  # minutes left alone since the exchange's own bar stands there
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The service; `outbox` and the stores are modules of app/storage."""
+
+    engine: sa.Engine
+    ledger: Ledger
+    candles: MergeStore
+    feeds: FeedStore
+    outbox: Any  # app.storage.outbox: mark()
+    holes: Any  # app.storage.holes: record(), cover()
+    runs: RunOpener
+    announcer: Announcer
+
+    def apply(self, batch: TradeBatch) -> Outcome:
+        """Applies the batch exactly once, whatever was delivered before; safe beside itself.
+
+        Order inside the transaction: ledger rows by stream, then bars by (instrument, time), then marks. Raises
+        sqlalchemy's OperationalError where the database asks for the whole transaction again.
+        """
+        distinct = dedupe.distinct(batch)
+        mark = batch.mark
+        with self.engine.begin() as connection:
+            if mark is not None:
+                self.runs.open(connection, mark)
+            fresh, known, partial = self._take(connection, distinct.batch, mark)
+            parts = partial_bars(fresh)
+            merged = self.candles.merge(connection, parts)
+            self._follow(connection, merged.bars, merged.verified)
+            refused = distinct.partial + partial
+            if mark is not None:
+                self._note(connection, mark, batch, parts, len(fresh), distinct.repeated + known, refused)
+        self.announcer.provisional(merged.bars)
+        self._count(len(fresh), distinct.repeated + known, refused, len(merged.verified))
+        return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
+
+    def _take(self, connection: sa.Connection, batch: TradeBatch, mark: Mark | None) -> tuple[TradeBatch, int, int]:
+        run = 0 if mark is None or RULES[Exchange(mark.exchange)].contiguous_ids else mark.run
+        wanted = {StreamKey(i, run): ranges for i, ranges in dedupe.id_ranges(batch).items()}
+        late = self.ledger.take(connection, wanted)
+        if not late:
+            return batch, 0, 0
+        keep = ~np.isin(batch.instrument_id, [stream.instrument_id for stream in late])
+        known = partial = 0
+        for stream, ranges in late.items():
+            rows, covered, cut = dedupe.unknown(batch, stream.instrument_id, ranges)
+            keep |= rows
+            known, partial = known + covered, partial + cut
+        fresh = batch.take(keep)
+        rest = {StreamKey(i, run): ranges for i, ranges in dedupe.id_ranges(fresh).items()}
+        self.ledger.extend(connection, {stream: rest[stream] for stream in late if stream in rest})
+        return fresh, known, partial
+
+    def _follow(self, connection: sa.Connection, bars: Sequence[Bar], verified: Sequence[tuple[int, int]]) -> None:
+        """Late trades: a closed bar that changed is derived again; a verified one is checked again."""
+        late: dict[tuple[int, int], list[int]] = {}
+        for bar in bars:
+            if bar.state is State.CLOSED:
+                late.setdefault((bar.instrument_id, bar.time_ms // HOUR_MS), []).append(bar.time_ms)
+        self.outbox.mark(connection, "rollup", [Span(key[0], min(times), max(times)) for key, times in late.items()])
+        for instrument_id, time_ms in verified:
+            self.holes.record(connection, instrument_id, time_ms, time_ms + 60_000, "late trade")
+
+    def _note(
+        self,
+        connection: sa.Connection,
+        mark: Mark,
+        batch: TradeBatch,
+        parts: Sequence[Any],
+        accepted: int,
+        known: int,
+        refused: int,
+    ) -> None:
+        hi_ms = int(batch.time_us.max()) // 60_000_000 * 60_000 if len(batch) else None
+        self.feeds.record(connection, mark, accepted=accepted, known=known, refused=refused, hi_ms=hi_ms)
+        if mark.kind == "import":
+            for instrument_id, lo, hi in _spans(batch):
+                self.holes.cover(connection, instrument_id, lo, hi + 60_000)
+
+    def _count(self, accepted: int, known: int, refused: int, verified: int) -> None:
+        for reason, n in (("trades", accepted), ("known", known), ("partial", refused), ("late_on_verified", verified)):
+            if n:
+                self.announcer.count(reason, n)
+
+
+def _spans(batch: TradeBatch) -> list[tuple[int, int, int]]:
+    """(instrument id, first minute, last minute) in ms of the batch's trades."""
+    minutes = batch.time_us // 60_000_000 * 60_000
+    spans = []
+    for instrument_id in np.unique(batch.instrument_id).tolist():
+        mine = minutes[batch.instrument_id == instrument_id]
+        spans.append((instrument_id, int(mine.min()), int(mine.max())))
+    return spans

@@ -1,0 +1,72 @@
+"""Settling: what follows from bars that changed: flat bars that ids prove, flats behind a revised close, roll-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.domain.instruments import RULES, Instrument
+from app.domain.outbox import Span, joined
+from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS
+
+HOUR_MS = 60 * MINUTE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Derives bars from bars under one lock a shard; each transaction takes the marks of one UTC day."""
+
+    engine: sa.Engine
+    outbox: Any  # app.storage.outbox
+    holes: Any  # app.storage.holes
+    catalogue: Callable[[Iterable[int]], dict[int, Instrument]]
+    flat_days: int
+    limit: int = 400
+
+    def run(self, shard: int = 0, shards: int = 1) -> int:
+        """Settles the oldest marks; returns how many it took, 0 where nothing waits or another is at it."""
+        with self.engine.begin() as connection:
+            if not self.outbox.lock(connection, shard):
+                return 0
+            taken = self.outbox.take(connection, "rollup", shard=shard, shards=shards, limit=self.limit)
+            if not taken:
+                return 0
+            day = taken[0].lo_ms // DAY_MS
+            now = [span for span in taken if span.lo_ms // DAY_MS == day]
+            self.outbox.mark(connection, "rollup", [span for span in taken if span.lo_ms // DAY_MS != day])
+            self._settle(connection, joined(now, within_ms=HOUR_MS))
+            return len(now)
+
+    def _settle(self, connection: sa.Connection, spans: list[Span]) -> None:
+        wide = joined([*spans, *self._flats(connection, spans)], within_ms=HOUR_MS)
+        for tf in ROLLUPS:
+            buckets: dict[int, set[int]] = {}
+            for span in wide:
+                starts = range(tf.floor(span.lo_ms), span.hi_ms + 1, tf.ms)
+                buckets.setdefault(span.instrument_id, set()).update(starts)
+            self.outbox.roll_up(connection, tf, buckets)
+        self.outbox.mark(connection, "indicators", wide)
+        self.outbox.mark(connection, "publish", wide)
+
+    def _flats(self, connection: sa.Connection, spans: Sequence[Span]) -> list[Span]:
+        """Makes and mends the flat bars around the spans; returns those that changed."""
+        known = self.catalogue({span.instrument_id for span in spans})
+        numbered = [span for span in spans if span.instrument_id in known and _numbered(known[span.instrument_id])]
+        if not numbered:
+            return []
+        lo_ms = min(span.lo_ms for span in numbered) - self.flat_days * DAY_MS
+        hi_ms = max(span.hi_ms for span in numbered) + self.flat_days * DAY_MS
+        made = [Span(i, t, t) for i, t in self.outbox.proven_flats(connection, numbered, lo_ms=lo_ms, hi_ms=hi_ms)]
+        for span in joined(made, within_ms=MINUTE_MS):
+            self.holes.cover(connection, span.instrument_id, span.lo_ms, span.hi_ms + MINUTE_MS)
+        mended = self.outbox.fix_flats(connection, numbered, lo_ms=lo_ms, hi_ms=hi_ms)
+        return [*made, *(Span(i, t, t) for i, t in mended)]
+
+
+def _numbered(instrument: Instrument) -> bool:
+    """Whether consecutive ids prove a quiet minute, and the exchange has a flat bar for one."""
+    rules = RULES[instrument.exchange]
+    return rules.contiguous_ids and rules.flat_bars

@@ -1,0 +1,73 @@
+"""The Celery app: queues, routes and the beat's schedule. Tasks are named as strings, so nothing is imported here.
+
+Delivery is at least once (late acknowledgement, short visibility timeout); the database decides what counts.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+from kombu import Queue
+
+from app.config import load_settings
+
+settings = load_settings()
+
+celery = Celery(
+    "market",
+    broker=settings.broker_url or "redis://127.0.0.1:6379/0",
+    include=["tasks.bars", "tasks.indicators", "tasks.upkeep", "tasks.backfill"],
+)
+
+SHARDS = range(settings.trade_shards)
+
+celery.conf.update(
+    task_serializer="msgpack",
+    accept_content=["msgpack", "json"],  # never pickle: it runs what it reads
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_time_limit=120,
+    task_default_queue="upkeep",
+    task_create_missing_queues=False,
+    task_queues=[
+        *(Queue(f"trades.{shard}") for shard in SHARDS),
+        *(Queue(name) for name in ("bars", "indicators", "polling", "backfill", "upkeep")),
+    ],
+    task_routes={
+        "tasks.bars.ingest": {"queue": "trades.0"},
+        "tasks.bars.close_due": {"queue": "bars"},
+        "tasks.indicators.*": {"queue": "indicators"},
+        "tasks.backfill.*": {"queue": "backfill"},
+        "tasks.upkeep.*": {"queue": "upkeep"},
+    },
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    worker_cancel_long_running_tasks_on_connection_loss=True,
+    worker_soft_shutdown_timeout=4.0,
+    worker_enable_soft_shutdown_on_idle=False,
+    worker_max_memory_per_child=400_000,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={
+        "visibility_timeout": settings.visibility_timeout_s,
+        "unacked_restore_interval": 3,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "health_check_interval": 10,
+        "socket_keepalive": True,
+    },
+    timezone="UTC",
+    beat_schedule={
+        # A tick that waited longer than `expires` is dropped: the next one does its work.
+        "close": {"task": "tasks.bars.close_due", "schedule": 1.0, "options": {"expires": 5}},
+        "derive": {"task": "tasks.indicators.derive", "schedule": 5.0, "options": {"expires": 15}, "args": (0,)},
+        "repair": {"task": "tasks.upkeep.repair", "schedule": 2.0, "options": {"expires": 10}},
+        "gaps": {"task": "tasks.upkeep.find_gaps", "schedule": 2.0, "options": {"expires": 10}},
+        "backfills": {"task": "tasks.upkeep.resume_backfills", "schedule": 3.0, "options": {"expires": 10}},
+        "tidy": {"task": "tasks.upkeep.tidy", "schedule": 300.0, "options": {"expires": 60}},
+    },
+    beat_schedule_filename=str(settings.data_dir / "celerybeat-schedule"),
+)

@@ -1,0 +1,32 @@
+"""Tasks of bars: a trade batch enters, minutes close."""
+
+from __future__ import annotations
+
+import time
+
+from celery import current_app, shared_task
+
+from app.domain.trades import TradeBatch
+from tasks.base import PlatformTask, platform
+
+CLOSE_S = 10.0
+
+
+@shared_task(name="tasks.bars.ingest", base=PlatformTask, patient=True)
+def ingest(data: bytes) -> None:
+    """Applies one trade batch exactly once."""
+    platform().ingest.apply(TradeBatch.decode(data))
+
+
+@shared_task(name="tasks.bars.close_due", base=PlatformTask)
+def close_due() -> None:
+    """Closes what the feeds' clocks have passed, and derives and publishes what follows."""
+    deadline = time.monotonic() + CLOSE_S
+    platform().closing.run()
+    settled = 0
+    while (done := platform().settle.run()) and time.monotonic() < deadline:
+        settled += done
+    if settled or done:
+        current_app.send_task("tasks.indicators.derive", args=(0,), expires=30)
+    while platform().publish.run() and time.monotonic() < deadline:
+        continue

@@ -1,0 +1,110 @@
+"""The base of every task: what happens when the database is away, when a task comes too often, when it fails."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+import redis
+import sqlalchemy as sa
+from celery import Task
+from celery.exceptions import Reject
+from loguru import logger
+
+from app.bootstrap import Platform
+from app.bootstrap import platform as build
+from app.cache import keys
+from app.errors import Poisoned, SourceError, WireError
+
+# The transaction failed for what others did: deadlock, serialization, lock timeout, idle in transaction.
+AGAIN = {"40P01", "40001", "55P03", "25P03"}
+ATTEMPTS = 5
+WAIT_S = 20.0  # a task waits so long for a database that is away, then goes back to its queue
+
+
+@cache
+def platform() -> Platform:
+    """The platform of this worker process."""
+    return build(process="worker")
+
+
+class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
+    """Retries what a neighbour caused, waits for a database that is away, parks what kills workers.
+
+    `patient`: the task's message carries data and must not be lost, so it goes back to the queue; a tick of the
+    beat is dropped instead, since the next one does its work.
+    """
+
+    abstract = True
+    patient = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the task."""
+        if self.patient and self.request.delivery_info and self.request.delivery_info.get("redelivered"):
+            self._admit(args)
+        deadline = time.monotonic() + WAIT_S
+        delay = 0.05
+        for attempt in range(1, 10_000):
+            try:
+                return self.run(*args, **kwargs)
+            except sa.exc.OperationalError as error:
+                neighbour = getattr(error.orig, "pgcode", None) in AGAIN
+                if neighbour and attempt >= ATTEMPTS:
+                    raise
+                if not neighbour and time.monotonic() > deadline:
+                    return self._give_back(error)
+            except sa.exc.InterfaceError as error:  # the connection closed under us
+                if time.monotonic() > deadline:
+                    return self._give_back(error)
+            except redis.RedisError as error:
+                logger.warning("{} waits for its next turn, Redis is away: {}", self.name, type(error).__name__)
+                return None
+            except SourceError as error:
+                logger.warning("{} waits for its next turn: {}", self.name, error)
+                return None
+            except WireError as error:
+                logger.error("{} refused: {}", self.name, error)
+                self._count("refused_batches")
+                return None
+            time.sleep(delay)
+            delay = min(delay * 2, 2.0)
+        return None
+
+    def _give_back(self, error: Exception) -> None:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        if not self.patient:
+            logger.warning("{} dropped, the next tick does its work; the database is away: {}", self.name, reason)
+            return
+        logger.warning("{} goes back to the queue; the database is away: {}", self.name, reason)
+        self._forgive()
+        raise Reject(reason, requeue=True)
+
+    def _admit(self, args: tuple[Any, ...]) -> None:
+        """Counts a redelivery; a message that came too often is parked, not lost, and no longer kills workers."""
+        client, key = platform().redis, f"{keys.DELIVERIES}{self.request.id}"
+        try:
+            seen = int(client.incr(key))
+            client.expire(key, 3600)
+            if seen <= platform().settings.max_deliveries:
+                return
+            client.rpush(keys.PARKED, b"".join(arg for arg in args if isinstance(arg, bytes)))
+            client.hincrby(keys.COUNTERS, "parked", 1)
+        except redis.RedisError as error:
+            logger.warning("deliveries not counted, Redis is away: {}", type(error).__name__)
+            return
+        poisoned = Poisoned(
+            f"{self.name} {self.request.id} was delivered {seen} times and is parked in Redis list {keys.PARKED!r}"
+        )
+        logger.error("{}", poisoned)
+        raise Reject(str(poisoned), requeue=False)
+
+    def _forgive(self) -> None:
+        """A task that went back by itself did not kill anybody."""
+        try:
+            platform().redis.delete(f"{keys.DELIVERIES}{self.request.id}")
+        except redis.RedisError as error:
+            logger.warning("deliveries not forgotten, Redis is away: {}", type(error).__name__)
+
+    def _count(self, reason: str) -> None:
+        platform().publisher.count(reason)

@@ -1,0 +1,42 @@
+"""Tasks of upkeep: holes, missing ids, backfills that stand still, rows nobody needs."""
+
+from __future__ import annotations
+
+from celery import current_app, shared_task
+
+from app.storage import backfills, feeds
+from tasks.base import PlatformTask, platform
+
+SILENT_S = 600.0
+STALE_S = 45.0
+
+
+@shared_task(name="tasks.upkeep.repair", base=PlatformTask)
+def repair() -> None:
+    """Fills holes with the exchange's own bars."""
+    platform().repair.run()
+
+
+@shared_task(name="tasks.upkeep.find_gaps", base=PlatformTask)
+def find_gaps() -> None:
+    """Finds missing trade ids and counts in those whose bars are verified."""
+    platform().repair.find_gaps()
+
+
+@shared_task(name="tasks.upkeep.resume_backfills", base=PlatformTask)
+def resume_backfills() -> None:
+    """Starts backfills that wait, and those whose worker was killed."""
+    with platform().engine.begin() as connection:
+        stale = backfills.unfinished(connection, stale_s=STALE_S)
+        waiting = [item for item in backfills.unfinished(connection) if item.state == "waiting"]
+        for item in waiting:
+            backfills.advance(connection, item, cursor_ms=item.cursor_ms, bars=0, state="running")
+    for backfill_id in sorted({item.id for item in [*waiting, *stale]}):
+        current_app.send_task("tasks.backfill.run", args=(backfill_id,))
+
+
+@shared_task(name="tasks.upkeep.tidy", base=PlatformTask)
+def tidy() -> None:
+    """Ends runs that fell silent and deletes old ones."""
+    with platform().engine.begin() as connection:
+        feeds.forget(connection, silent_s=SILENT_S)
