@@ -76,7 +76,8 @@ def _print_json(facts: Facts) -> None:
 
 def _show(console: Console, facts: Facts, run: Run | None) -> None:
     if run is not None and run.alive:
-        console.print(f"[bold]{run.web_url}[/]  market {run.market}, pid {run.pid}, logs {run.log_dir}", highlight=False)
+        where = f"[bold]{run.web_url}[/]  market {run.market}, pid {run.pid}, logs {run.log_dir}"
+        console.print(where, highlight=False)
     _table(console, "Processes", ("process", "state", "pid", "restarts"), [
         (item["name"], _coloured(str(item["state"])), item["pid"] or "–", item["restarts"]) for item in facts.processes
     ])  # fmt: skip

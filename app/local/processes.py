@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from app.config import Settings
+from app.config import ROOT, Settings
 from app.local.child import ChildSpec
 from app.local.orphans import MARK
 from app.local.runfile import Run, sandbox_urls
@@ -32,8 +32,10 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         "REDIS_URL": run.redis_url,
         "CELERY_BROKER_URL": run.celery_broker_url,
         "MARKET": settings.market,
+        "WEB_HOST": settings.web_host,
         "WEB_PORT": str(settings.web_port),
         "FLOWER_PORT": str(settings.flower_port),
+        "SANDBOX_HOST": settings.sandbox_host,
         "SANDBOX_PORT": str(settings.sandbox_port),
         "PYTHONUNBUFFERED": "1",
         # One core's worth of threads and arenas a process: the platform scales by processes.
@@ -51,10 +53,10 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     market = ("sandbox",) if run.sandbox_url else ()
     table = []
     if run.sandbox_url:
-        table.append(_sandbox(settings, run))
+        table.append(_sandbox(run))
     for shard in range(settings.trade_shards):
         table.append(_worker(f"worker-trades{_suffix(settings, shard)}", f"trades.{shard}", 1, run_dir))
-    table.append(_web(settings, run))
+    table.append(_web(run))
     table.append(_worker("worker-bars", "bars,indicators", 2, run_dir))
     if streamers:
         argv = (sys.executable, "-m", "streamers", "binance")
@@ -93,17 +95,14 @@ def _beat(settings: Settings, run_dir: Path, *, needs: tuple[str, ...]) -> Child
     )
 
 
-def _sandbox(settings: Settings, run: Run) -> ChildSpec:
+def _sandbox(run: Run) -> ChildSpec:
     argv = (sys.executable, "-m", "app.sandbox")
     return ChildSpec("sandbox", argv, _http(f"{run.sandbox_url}/api/v3/ping"), stage=MARKET, stop_s=1.5)
 
 
-def _web(settings: Settings, run: Run) -> ChildSpec:
-    argv = (
-        sys.executable, "-m", "gunicorn", "-k", "gevent", "-w", "1", "-b", f"{settings.web_host}:{settings.web_port}",
-        "--worker-connections", "4000", "--timeout", "60", "--graceful-timeout", "2", "--no-control-socket",
-        "--log-level", "info", "webapp:create_app()",
-    )  # fmt: skip
+def _web(run: Run) -> ChildSpec:
+    conf = str(ROOT / "webapp" / "gunicorn_conf.py")
+    argv = (sys.executable, "-m", "gunicorn", "-c", conf, "webapp:create_app()")
     return ChildSpec(
         "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web"}, stage=WORK, stop_s=3.5
     )

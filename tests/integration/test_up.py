@@ -1,0 +1,183 @@
+"""`up` with small children in place of the platform's: the lock, restarts, stopping, and what a killed `up` leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import psutil
+import pytest
+
+from app.config import ROOT
+from app.local.servers import free_port
+
+SCRIPT = Path(__file__).with_name("dummy_platform.py")
+
+
+class Up:
+    """A running `up` of the dummy platform, its output in a file."""
+
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+
+    def __init__(self, data_dir: Path, *children: str, port: int = 0) -> None:
+        self.data_dir = data_dir
+        self.out = data_dir.parent / f"out-{time.monotonic_ns()}.txt"
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""}
+        with self.out.open("w") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(data_dir), str(port), *children],
+                stdout=out, stderr=out, env=env, cwd=data_dir.parent, start_new_session=True,
+            )  # fmt: skip
+        self.started.append(self.process)
+
+    @property
+    def text(self) -> str:
+        return self.out.read_text()
+
+    def wait_for(self, what: Callable[[], object], seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not what():
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.05)
+
+    def wait_running(self) -> None:
+        self.wait_for(lambda: "Ctrl-C stops everything" in self.text or self.process.poll() is not None)
+        assert self.process.poll() is None, self.text
+
+    def child(self, name: str) -> int:
+        children = json.loads((self.data_dir / "children.json").read_text())
+        return next((pid for found, pid, _ in children if found == name), 0)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(20)
+        return time.monotonic() - began
+
+
+def at_work(data_dir: Path) -> list[psutil.Process]:
+    """Every process that belongs to the DATA_DIR: its children and its servers."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("DATA_DIR") == str(data_dir) or process.cwd().startswith(f"{data_dir}/"):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether it ended; nobody may have collected it yet."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    # Not below pytest's own folder: that one is closed to `nobody`, whom PostgreSQL runs as under root.
+    folder = Path(tempfile.mkdtemp(prefix="up-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder / "data"
+    for up in Up.started:
+        if up.poll() is None:
+            up.kill()
+        up.wait()
+    Up.started.clear()
+    for process in at_work(folder / "data"):
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_up_refuses_a_second_one_and_stops_in_order(data_dir: Path) -> None:
+    up = Up(data_dir, "first=steady", "second=family", "third=steady")
+    up.wait_running()
+    assert (data_dir / "run.json").stat().st_mode & 0o777 == 0o600
+    web_url = json.loads((data_dir / "run.json").read_text())["web_url"]
+
+    second = Up(data_dir)
+    assert second.process.wait(20) == 1
+    assert second.text == f"error: the platform already runs on {data_dir} (pid {up.process.pid}, {web_url})\n"
+
+    assert up.stop(signal.SIGINT) < 15
+    assert up.process.returncode == 0
+    assert (data_dir / "ends.txt").read_text().split() == ["first", "second", "third"]
+    assert at_work(data_dir) == []
+    assert not (data_dir / "run.json").exists()
+    password = (data_dir / "postgres.password").read_text()
+    assert password not in up.text + "".join(log.read_text() for log in (data_dir / "logs").glob("*.log"))
+
+
+@pytest.mark.slow
+def test_a_killed_child_comes_back_and_a_hopeless_one_is_given_up(data_dir: Path) -> None:
+    up = Up(data_dir, "first=family", "second=failing")
+    up.wait_running()  # that is after `second` was given up
+    assert "second ended with code 3 five times in a minute: given up. Its last lines:\nthe last words of it" in up.text
+    assert up.text.count("second ended with code 3; restarting in") == 4
+
+    pid = up.child("first")
+    family = psutil.Process(pid).children()
+    assert len(family) == 1
+    os.kill(pid, signal.SIGKILL)
+    up.wait_for(lambda: "first ready again" in up.text)
+    assert "first was killed by signal 9; restarting in 0.5 s" in up.text
+    assert up.child("first") not in {0, pid}
+    assert gone(family[0]), "what the dead child had started must not work on"
+
+    server = next(p for p in psutil.Process(up.process.pid).children() if "redis" in p.name())
+    server.kill()
+    up.wait_for(lambda: up.text.count("redis ready") == 2)
+    up.stop()
+    assert at_work(data_dir) == []
+
+
+@pytest.mark.slow
+def test_the_next_start_ends_what_a_killed_one_left(data_dir: Path) -> None:
+    killed = Up(data_dir, "first=steady", "second=stubborn", "third=family")
+    killed.wait_running()
+    left = at_work(data_dir)
+    killed.process.kill()
+    killed.process.wait()
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "first"])
+    try:
+        up = Up(data_dir, "first=steady")
+        up.wait_running()
+        assert "ended what a killed run left behind: first, second, third" in up.text
+        assert all(gone(process) for process in left)
+        assert bystander.poll() is None
+        assert up.stop() < 15
+        assert at_work(data_dir) == []
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.slow
+def test_a_stubborn_child_does_not_hold_the_stop(data_dir: Path) -> None:
+    up = Up(data_dir, "first=stubborn", "second=steady")
+    up.wait_running()
+    assert up.stop() < 15
+    assert "first did not stop in time: killed" in up.text
+    assert at_work(data_dir) == []
+
+
+def test_a_busy_port_is_named_with_its_setting(data_dir: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        up = Up(data_dir, port=port)
+        assert up.process.wait(20) == 1
+    expected = f"error: port {port} on 127.0.0.1 is in use: set WEB_PORT to another port (0 takes a free one)\n"
+    assert up.text == expected
+    assert at_work(data_dir) == []
