@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from app.domain.bars import Bar
@@ -19,27 +19,32 @@ from webapp.clients import Client
 class Channel:
     """Clients that get the same frames, at most one flush each `every_s`; who comes together shares one `initial`."""
 
-    def __init__(self, load: Callable[[], bytes], *, every_s: float) -> None:
+    def __init__(self, *, every_s: float) -> None:
         self.clients: set[Client] = set()
-        self._load, self._every_s = load, every_s
-        self._flushed = self._loaded_at = -every_s
+        self._every_s = every_s
+        self._flushed = -every_s
         self._loading = threading.Lock()
-        self._loaded = b""
-        self._version = self._loaded_version = 0
+        self._loaded: dict[Hashable, bytes] = {}
+        self._loaded_at, self._version, self._loaded_version = 0.0, 0, -1
 
     @property
     def due(self) -> float:
         """When it may be flushed next, in time.monotonic() seconds."""
         return self._flushed + self._every_s
 
-    def load(self) -> bytes:
-        """The frame of a fresh `initial`, read once for all who ask before anything changes."""
+    def load(self, read: Callable[[], bytes], *, variant: Hashable = None) -> bytes:
+        """The frame of a fresh `initial`, read once for all who ask for the same before anything changes."""
         with self._loading:
-            asked, version = time.monotonic(), self._version
-            if version != self._loaded_version or asked - self._loaded_at >= self._every_s:
-                self._loaded = self._load()
-                self._loaded_at, self._loaded_version = asked, version
-            return self._loaded
+            now = time.monotonic()
+            if self._version != self._loaded_version or now - self._loaded_at >= self._every_s:
+                self._loaded, self._loaded_at, self._loaded_version = {}, now, self._version
+            if variant not in self._loaded:
+                version = self._version
+                frame = read()
+                if version != self._version:
+                    return frame  # right for this client; for the next one it may be old
+                self._loaded[variant] = frame
+            return self._loaded[variant]
 
     def forget(self) -> None:
         """Have the next `initial` read anew: what was read is known to be old."""
@@ -66,16 +71,8 @@ class Channel:
 class SeriesChannel(Channel):
     """One series: the bars that changed, and whether its live bar has to be put together again."""
 
-    def __init__(
-        self,
-        instrument: Instrument,
-        tf: Timeframe,
-        *,
-        board: Board,
-        load: Callable[[SeriesChannel], bytes],
-        every_s: float,
-    ) -> None:
-        super().__init__(lambda: load(self), every_s=every_s)
+    def __init__(self, instrument: Instrument, tf: Timeframe, *, board: Board, every_s: float) -> None:
+        super().__init__(every_s=every_s)
         self.instrument, self.tf, self.board = instrument, tf, board
         self._bars: dict[int, Bar] = {}
         self._indicators: dict[int, dict[str, Any]] = {}
@@ -121,8 +118,8 @@ class SeriesChannel(Channel):
 class OverviewChannel(Channel):
     """All instruments: the last prices that changed."""
 
-    def __init__(self, load: Callable[[], bytes], *, every_s: float) -> None:
-        super().__init__(load, every_s=every_s)
+    def __init__(self, *, every_s: float) -> None:
+        super().__init__(every_s=every_s)
         self._prices: dict[tuple[str, str], tuple[float, int]] = {}
 
     def add(self, exchange: str, symbol: str, *, price: float, time_ms: int) -> None:

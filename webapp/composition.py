@@ -56,10 +56,11 @@ def compose(settings: Settings, engine: sa.Engine, redis: Redis, *, now_ms: Call
     )
     overview = Overview(engine.connect, candles, now_ms=now_ms or (lambda: time.time_ns() // 1_000_000))
 
-    def read_chart(instrument: Instrument, tf: Timeframe, since_ms: int | None) -> tuple[bytes, Newest]:
-        request = ChartRequest(tf, settings.chart_bars)
-        if since_ms is not None:
-            request = ChartRequest(tf, MAX_BARS, start_ms=since_ms)
+    def read_chart(
+        instrument: Instrument, tf: Timeframe, names: tuple[str, ...], since_ms: int | None
+    ) -> tuple[bytes, Newest]:
+        limit = settings.chart_bars if since_ms is None else MAX_BARS
+        request = ChartRequest(tf, limit, start_ms=since_ms, indicators=names)
         chart = charts.chart(instrument, request)
         with engine.connect() as conn:
             return chart, charts.newest(conn, instrument, tf)
@@ -77,15 +78,12 @@ def compose(settings: Settings, engine: sa.Engine, redis: Redis, *, now_ms: Call
 
 def overview_json(web: Web) -> dict[str, Any]:
     """The overview of all active instruments, the last prices as fresh as Redis has them, and the feeds."""
-    rows = web.overview.rows(web.instruments(active_only=True))
-    feeds = web.hub.read_feeds()
     try:
         newest = quotes(web.redis)
     except RedisError:
         newest = {}  # the database's last bar is at most a batch older
+    rows = web.overview.rows(web.instruments(active_only=True), newest)
+    feeds = web.hub.read_feeds()
     for row in rows:
-        price, time_ms = newest.get(f"{row['exchange']}:{row['symbol']}", (0.0, -1))
-        if time_ms > (row["time"] or 0):
-            row["price"], row["time"] = price, time_ms
         row["feed"] = feeds[row["exchange"]]["feed"]
     return {"instruments": rows, "feeds": feeds}

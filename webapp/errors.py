@@ -47,7 +47,7 @@ def _answer(error: Exception) -> tuple[Response, int] | tuple[str, int] | Respon
         logger.warning("request refused path={} cause={}", request.path, type(error).__name__)
     if request.path.startswith(("/api/", "/ws/")) or request.path == "/api":
         return jsonify(error={"code": code, "message": message}), status
-    return render_template("error.html", status=status, code=code, message=message), status
+    return render_template("error.html", code=status, message=message), status
 
 
 def install(app: Flask) -> None:

@@ -1,4 +1,7 @@
-"""The state of each exchange's feed as clients are told it, from the streamers' heartbeats."""
+"""The state of each exchange's feed as clients are told it, from the streamers' heartbeats.
+
+connected, reconnecting and down are a streamer's; none says that no streamer of the exchange was ever heard of.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 
 STALE_S = 10.0  # a streamer that has not beaten for so long is gone
 _SEVERITY = ("connected", "reconnecting", "down")
-_UNKNOWN: dict[str, Any] = {"feed": "down", "since": None, "at": None}
+NONE: dict[str, Any] = {"feed": "none", "since": None, "at": None}
 
 
 def feed_states(processes: Mapping[str, Mapping[str, Any]], exchanges: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -15,7 +18,7 @@ def feed_states(processes: Mapping[str, Mapping[str, Any]], exchanges: Iterable[
     states = {}
     for exchange in exchanges:
         shards = [_state(facts) for name, facts in processes.items() if _serves(name, facts, exchange)]
-        states[exchange] = max(shards, key=lambda state: _SEVERITY.index(state["feed"])) if shards else dict(_UNKNOWN)
+        states[exchange] = max(shards, key=lambda state: _SEVERITY.index(state["feed"])) if shards else dict(NONE)
     return states
 
 

@@ -24,8 +24,8 @@ from webapp.feeds import feed_states
 OVERVIEW_S = 0.5
 WATCH_S = 1.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
-ReadChart = Callable[[Instrument, Timeframe, int | None], tuple[bytes, Newest]]
-"""Reads a series' chart (from a time on, ms), and after it what its live bar is made of."""
+ReadChart = Callable[[Instrument, Timeframe, tuple[str, ...], int | None], tuple[bytes, Newest]]
+"""Reads a series' chart (these indicators, from a time on in ms), and after it what its live bar is made of."""
 
 _EXCHANGES = tuple(exchange.value for exchange in Exchange)
 
@@ -47,7 +47,7 @@ class Hub:
         self._lock = threading.RLock()
         self._boards: dict[int, Board] = {}
         self._series: dict[int, dict[Timeframe, SeriesChannel]] = {}
-        self._overview = OverviewChannel(self._initial_overview, every_s=OVERVIEW_S)
+        self._overview = OverviewChannel(every_s=OVERVIEW_S)
         self._pending: set[Channel] = set()
         self._dirty = threading.Event()
         self._started = False
@@ -76,12 +76,18 @@ class Hub:
             if tf not in channels:
                 board = self._boards.setdefault(instrument.id, Board())
                 board.watched.add(tf)
-                channels[tf] = SeriesChannel(instrument, tf, board=board, load=self.initial, every_s=self._coalesce_s)
+                channels[tf] = SeriesChannel(instrument, tf, board=board, every_s=self._coalesce_s)
             return channels[tf]
 
-    def initial(self, channel: SeriesChannel, since_ms: int | None = None) -> bytes:
-        """The frames of a fresh `initial` and `status`; what the database says also seeds the channel's board."""
-        chart, newest = self._read_chart(channel.instrument, channel.tf, since_ms)
+    def initial(self, channel: SeriesChannel, names: tuple[str, ...], *, since_ms: int | None = None) -> bytes:
+        """The frames of a fresh `initial`, with these indicators and from `since_ms` on, and of `status`."""
+        if since_ms is not None:
+            return self._read_initial(channel, names, since_ms)
+        return channel.load(lambda: self._read_initial(channel, names, None), variant=names)
+
+    def _read_initial(self, channel: SeriesChannel, names: tuple[str, ...], since_ms: int | None) -> bytes:
+        """Reads the chart; what the database says also seeds the channel's board."""
+        chart, newest = self._read_chart(channel.instrument, channel.tf, names, since_ms)
         with self._lock:
             channel.board.seed(channel.tf, newest.base, newest.minutes)
             channel.add(None)  # whatever came while the database was read
@@ -116,16 +122,17 @@ class Hub:
                 self._series.pop(channel.instrument.id, None)
                 self._boards.pop(channel.instrument.id, None)
 
-    def _initial_overview(self) -> bytes:
-        return frames.initial(self._read_overview()) + self.feeds()
+    def initial_overview(self) -> bytes:
+        """The frame of a fresh overview."""
+        return self._overview.load(lambda: frames.initial(self._read_overview()))
 
     def status(self, exchange: str) -> bytes:
         """The `status` frame of an exchange's feed as it is known now."""
         return frames.message("status", self._feeds[exchange])
 
     def feeds(self) -> bytes:
-        """The `status` frame of all feeds, by exchange."""
-        return frames.message("status", self._feeds)
+        """The `feeds` frame: the state of all feeds, by exchange."""
+        return frames.message("feeds", self._feeds)
 
     def receive(self, message: dict[str, Any]) -> None:
         """Take in one `chart_updates` message."""
@@ -253,15 +260,16 @@ class Hub:
         return self._feeds if self._started else self._feed_states()
 
     def _feed_states(self) -> dict[str, dict[str, Any]]:
+        now_ms = time.time_ns() // 1_000_000
         try:
-            return feed_states(health.read(self._redis), _EXCHANGES)
+            states = feed_states(health.read(self._redis), _EXCHANGES)
         except (RedisError, ValueError, KeyError):
-            now_ms = time.time_ns() // 1_000_000
-            known = self._feeds.items()
-            return {
-                name: state if state["feed"] != "connected" else {**state, "feed": "reconnecting", "since": now_ms}
-                for name, state in known
-            }
+            return {name: _lost(state, "reconnecting", now_ms) for name, state in self._feeds.items()}
+        # Redis may have lost the heartbeat of a streamer that is gone: what was there once is down, not unheard of.
+        return {
+            name: _lost(self._feeds[name], "down", now_ms) if state["feed"] == "none" else state
+            for name, state in states.items()
+        }
 
     def _tell(self, states: dict[str, dict[str, Any]]) -> None:
         changed = {name for name in states if states[name]["feed"] != self._feeds[name]["feed"]}
@@ -276,6 +284,11 @@ class Hub:
             exchange = channel.instrument.exchange.value
             return self.status(exchange) if exchange in changed else b""
         return self.feeds() if changed else b""
+
+
+def _lost(state: dict[str, Any], feed: str, now_ms: int) -> dict[str, Any]:
+    """The state of a feed nothing is heard of any more; one that was not connected stays what it was."""
+    return {**state, "feed": feed, "since": now_ms} if state["feed"] not in {"none", "down", feed} else state
 
 
 def _backoff() -> Iterator[float]:

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, redirect, render_template, request, send_
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.config import ROOT
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from webapp.composition import Web
 
@@ -64,7 +64,7 @@ def page_facts(instrument: Instrument) -> dict[str, str | int | bool]:
     return {
         "exchange": instrument.exchange.value,
         "symbol": instrument.symbol,
-        "title": instrument.symbol,
+        "title": RULES[instrument.exchange].title,
         "price_decimals": instrument.price_decimals,
         "currency": instrument.currency,
         "calendar": instrument.calendar,

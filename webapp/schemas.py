@@ -47,15 +47,17 @@ def _indicators(value: Any) -> Any:
 
 
 TimeMs = Annotated[int, BeforeValidator(_time_ms), Field(ge=0, le=LAST_MS)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_indicators)]
 
 
 class SeriesQuery(BaseModel):
-    """Which series is meant: the exchange where the symbol alone does not say it, and the timeframe."""
+    """Which series is meant: the exchange where the symbol alone does not say it, the timeframe, its indicators."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     exchange: Exchange | None = None
     timeframe: Timeframe = Timeframe.M1
+    indicators: Names = INDICATORS
 
     @classmethod
     def read(cls, values: Mapping[str, str]) -> Self:
@@ -72,7 +74,6 @@ class ChartQuery(SeriesQuery):
     limit: int = Field(1000, ge=1, le=MAX_BARS)
     start: TimeMs | None = None
     end: TimeMs | None = None
-    indicators: Annotated[tuple[str, ...], BeforeValidator(_indicators)] = INDICATORS
 
     @model_validator(mode="after")
     def _forward(self) -> Self:
@@ -88,7 +89,11 @@ class ChartQuery(SeriesQuery):
 
 
 class LiveQuery(SeriesQuery):
-    """The parameters of /ws/<symbol>; `since` (ms) is the newest bar a client has after a reconnect."""
+    """The parameters of /ws/<symbol>.
+
+    `since` (ms) is the newest bar a client has after a reconnect; `indicators` are those of `initial`, an update
+    carries all that changed.
+    """
 
     since: TimeMs | None = None
 

@@ -28,7 +28,7 @@ def install(app: Flask, web: Web) -> None:
 
     @sock.route("/ws/overview")  # type: ignore[untyped-decorator]
     def overview(ws: Socket) -> None:
-        _serve(web, ws, open_channel=lambda: (web.hub.overview, web.hub.overview.load))
+        _serve(web, ws, open_channel=lambda: (web.hub.overview, web.hub.initial_overview))
 
     @sock.route("/ws/<path:symbol>")  # type: ignore[untyped-decorator]
     def series(ws: Socket, symbol: str) -> None:
@@ -39,13 +39,11 @@ def _open_series(web: Web, symbol: str) -> tuple[Channel, Callable[[], bytes]]:
     query = LiveQuery.read(request.args)
     instrument = web.find(symbol, query.exchange.value if query.exchange else None)
     channel = web.hub.series(instrument, query.timeframe)
-    if query.since is None:
-        return channel, channel.load
-    missed = [query.since]
+    missed = [] if query.since is None else [query.since]
 
     def load() -> bytes:
         # The first `initial` fills the gap of a reconnect; a later one stands for the whole chart.
-        return web.hub.initial(channel, missed.pop()) if missed else channel.load()
+        return web.hub.initial(channel, query.indicators, since_ms=missed.pop() if missed else None)
 
     return channel, load
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -88,14 +88,13 @@ class Charts:
 
     def chart(self, instrument: Instrument, request: ChartRequest) -> bytes:
         """The chart as JSON; raises what the database driver raises when it is away."""
-        if request == ChartRequest(request.timeframe, self._chart_bars):
-            return self._newest_chart(instrument, request.timeframe)
+        if (request.limit, request.start_ms, request.end_ms) == (self._chart_bars, None, None):
+            return self._newest_chart(instrument, request.timeframe, names=request.indicators)
         with self._connect() as conn:
             bars = self.series(conn, instrument, request)
-            rows = self._indicator_rows(conn, instrument, request.timeframe, bars=bars, names=request.indicators)
-        return _chart(
-            instrument, request.timeframe, bars=[Elements.of(map(bar_json, bars)).data], rows=[Elements.of(rows).data]
-        )
+            rows = self._rows_of(conn, instrument, request.timeframe, bars=bars) if request.indicators else []
+        picked = Elements.of(pick(rows, request.indicators))
+        return _chart(instrument, request.timeframe, bars=[Elements.of(map(bar_json, bars)).data], rows=[picked.data])
 
     def newest(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe) -> Newest:
         """What the live bar of the series is made of now."""
@@ -144,57 +143,75 @@ class Charts:
         first = tf.floor(minutes[0].time_ms)  # its minutes may be cut off: no bar rather than a wrong one
         return [minute for minute in minutes if tf.floor(minute.time_ms) != first]
 
-    def _newest_chart(self, instrument: Instrument, tf: Timeframe) -> bytes:
+    def _newest_chart(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
         cached = self._cache.get(instrument, tf)
-        answer = None if cached is None else self._spliced(instrument, tf, chart=EncodedChart.load(cached))
-        return self._rebuilt(instrument, tf) if answer is None else answer
+        if cached is not None:
+            answer = self._spliced(instrument, tf, chart=EncodedChart.load(cached), names=names)
+            if answer is not None:
+                return answer
+        return self._rebuilt(instrument, tf, names=names)
 
-    def _spliced(self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart) -> bytes | None:
+    def _spliced(
+        self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart, names: Sequence[str]
+    ) -> bytes | None:
         """The cached chart with what came after it; None where more came than can be cut off at the other end."""
         request = ChartRequest(tf, self._chart_bars, start_ms=chart.last_ms + tf.ms)
         with self._connect() as conn:
             tail = self.series(conn, instrument, request)
-            rows = self._indicator_rows(conn, instrument, tf, bars=tail, names=INDICATORS)
-        surplus = chart.bars.count + len(tail) - self._chart_bars
-        if surplus >= min(chart.bars.count, len(chart.bars.times)):
-            return None
-        first_ms = chart.bars.times[max(surplus, 0)]
+            surplus = max(chart.bars.count + len(tail) - self._chart_bars, 0)
+            if surplus >= len(chart.bars.times):
+                return None
+            first_ms, tail_ms = chart.bars.times[surplus], chart.last_ms + tf.ms
+            whole = tuple(names) == INDICATORS
+            # Some of the indicators: cheaper read than picked out of the encoded ones.
+            start_ms = tail_ms if whole else first_ms
+            end_ms = tail[-1].time_ms + tf.ms if tail else tail_ms
+            rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms)
+        old = chart.indicators.without(chart.indicators.before(first_ms)) if whole else b""
         return _chart(
             instrument,
             tf,
             bars=[chart.bars.without(surplus), Elements.of(map(bar_json, tail)).data],
-            rows=[chart.indicators.without(chart.indicators.before(first_ms)), Elements.of(rows).data],
+            rows=[old, Elements.of(pick(rows, names)).data],
         )
 
-    def _rebuilt(self, instrument: Instrument, tf: Timeframe) -> bytes:
+    def _rebuilt(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
         generation = self._cache.generation(instrument)  # before the read: a later commit then voids the value
         with self._connect() as conn:
             stored, minutes = self._read(conn, instrument, ChartRequest(tf, self._chart_bars))
             bars = complete(stored, minutes, tf)[-self._chart_bars :]
-            rows = self._indicator_rows(conn, instrument, tf, bars=bars, names=INDICATORS)
+            rows = self._rows_of(conn, instrument, tf, bars=bars)
         settled = _settled(bars, stored, tf)
-        split_ms = bars[settled].time_ms if settled < len(bars) else None
-        cut = len(rows) if split_ms is None else sum(1 for row in rows if row["time"] < split_ms)
-        old_bars, old_rows = Elements.of(map(bar_json, bars[:settled])), Elements.of(rows[:cut])
+        old_bars, new_bars = Elements.of(map(bar_json, bars[:settled])), Elements.of(map(bar_json, bars[settled:]))
         if settled:
-            value = EncodedChart(bars[settled - 1].time_ms, old_bars, old_rows).dump()
+            last_ms = bars[settled - 1].time_ms
+            old_rows = Elements.of(row for row in rows if row["time"] <= last_ms)
+            value = EncodedChart(last_ms, old_bars, old_rows).dump()
             self._cache.put(instrument, tf, value=value, generation=generation)
-        return _chart(
-            instrument,
-            tf,
-            bars=[old_bars.data, Elements.of(map(bar_json, bars[settled:])).data],
-            rows=[old_rows.data, Elements.of(rows[cut:]).data],
-        )
+        return _chart(instrument, tf, bars=[old_bars.data, new_bars.data], rows=[Elements.of(pick(rows, names)).data])
+
+    def _rows_of(
+        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, bars: Sequence[Bar]
+    ) -> list[dict[str, Any]]:
+        if not bars:
+            return []
+        return self._indicator_rows(conn, instrument, tf, start_ms=bars[0].time_ms, end_ms=bars[-1].time_ms + tf.ms)
 
     def _indicator_rows(
-        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, bars: Sequence[Bar], names: Sequence[str]
+        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, start_ms: int, end_ms: int
     ) -> list[dict[str, Any]]:
-        if not bars or not names:
+        if start_ms >= end_ms:
             return []
-        rows = self._indicators.read(conn, instrument.id, tf, start_ms=bars[0].time_ms, end_ms=bars[-1].time_ms + tf.ms)
-        if tuple(names) == INDICATORS:
-            return rows
-        return [{"time": row["time"], **{name: row[name] for name in names}} for row in rows]
+        return self._indicators.read(conn, instrument.id, tf, start_ms=start_ms, end_ms=end_ms)
+
+
+def pick(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The rows with only these indicators; none where none is asked for."""
+    if not names:
+        return []
+    if tuple(names) == INDICATORS:
+        return list(rows)
+    return [{"time": row["time"], **{name: row[name] for name in names}} for row in rows]
 
 
 def complete(rows: Sequence[Bar], minutes: Sequence[Bar], tf: Timeframe) -> list[Bar]:

@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from app.domain.bars import Bar
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import DAY_MS, Timeframe
 from app.services.charts import complete
 
 TF = Timeframe.M15
+Quote = tuple[float, int]  # price and exchange time (ms) of a last trade
 SPARKLINE_EVERY = 2  # of the 96 quarter hours of a day: 48 points
 
 
@@ -40,8 +41,11 @@ class Overview:
     ) -> None:
         self._connect, self._bars, self._now_ms = connect, bars, now_ms
 
-    def rows(self, instruments: Sequence[Instrument]) -> list[dict[str, Any]]:
-        """One row an instrument, in the given order; numbers are None where nothing is stored."""
+    def rows(self, instruments: Sequence[Instrument], quotes: Mapping[str, Quote]) -> list[dict[str, Any]]:
+        """One row an instrument, in the given order; numbers are None where nothing is stored.
+
+        `quotes` are last prices by Instrument.key; one newer than the stored bars takes their place.
+        """
         now_ms = self._now_ms()
         ids = [instrument.id for instrument in instruments]
         start_ms = TF.floor(now_ms) - DAY_MS
@@ -60,7 +64,7 @@ class Overview:
             for item in instruments:
                 if not found[item.id]:
                     found[item.id] = self._bars.read(conn, item.id, Timeframe.M1, limit=1)
-        return [_row(item, found[item.id], start_ms=start_ms) for item in instruments]
+        return [_row(item, found[item.id], quote=quotes.get(item.key), start_ms=start_ms) for item in instruments]
 
 
 def _by_instrument(bars: Iterable[Bar]) -> dict[int, list[Bar]]:
@@ -74,23 +78,25 @@ def _unrolled(quarters: Mapping[int, list[Bar]], minutes: Mapping[int, list[Bar]
     return [bar for bar in minutes.get(instrument_id, []) if bar.time_ms >= newest_ms]
 
 
-def _row(instrument: Instrument, bars: Sequence[Bar], *, start_ms: int) -> dict[str, Any]:
+def _row(instrument: Instrument, bars: Sequence[Bar], *, quote: Quote | None, start_ms: int) -> dict[str, Any]:
     day = [bar for bar in bars if bar.time_ms >= start_ms]
     before = [bar for bar in bars if bar.time_ms < start_ms]
     traded = [bar for bar in bars if bar.trade_count]
-    last = bars[-1] if bars else None
+    price = bars[-1].close if bars else None
+    time_ms = traded[-1].close_time // 1000 if traded else None
+    if quote is not None and quote[1] > (time_ms or 0):
+        price, time_ms = quote
     reference = before[-1].close if before else day[0].open if day else None
-    change = None
-    if last is not None and reference and day:
-        change = round((last.close / reference - 1) * 100, 4)
+    change = round((price / reference - 1) * 100, 4) if price is not None and reference and day else None
     return {
         "exchange": instrument.exchange.value,
+        "title": RULES[instrument.exchange].title,
         "symbol": instrument.symbol,
         "price_decimals": instrument.price_decimals,
         "currency": instrument.currency,
         "asset_class": instrument.asset_class,
         "calendar": instrument.calendar,
-        "price": None if last is None else last.close,
+        "price": price,
         "change_24h": change,
         "volume_24h": float(round(sum((bar.volume for bar in day[1:]), day[0].volume), 8)) if day else None,
         "quote_volume_24h": float(round(sum((bar.quote_volume for bar in day[1:]), day[0].quote_volume), 8))
@@ -99,6 +105,6 @@ def _row(instrument: Instrument, bars: Sequence[Bar], *, start_ms: int) -> dict[
         "high_24h": max((bar.high for bar in day), default=None),
         "low_24h": min((bar.low for bar in day), default=None),
         "sparkline": [bar.close for bar in day[::-1][::SPARKLINE_EVERY][::-1]],
-        "time": traded[-1].close_time // 1000 if traded else None,
+        "time": time_ms,
         "market": "open" if instrument.calendar == "24/7" else "unknown",
     }
