@@ -9,8 +9,10 @@ from celery import Celery
 from kombu import Queue
 
 from app.config import load_settings
+from app.local.lifecycle import connect_celery
 
 settings = load_settings()
+connect_celery(settings)
 
 celery = Celery(
     "market",

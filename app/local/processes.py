@@ -17,7 +17,9 @@ from app.local.runfile import Run, sandbox_urls
 
 PROBE_S = 0.5
 FEEDS, WORK, MARKET = 0, 1, 2  # the stages of stopping
-WARM_S = 5.5  # a worker's time to finish what it has begun; then the rest goes back to the queue
+# A worker's time to finish what it has begun; then it is told to give the rest back to the queue, for which it takes
+# celery_config's worker_soft_shutdown_timeout and a moment.
+WARM_S, COLD_S = 3.0, 5.0
 
 
 def child_environment(settings: Settings, run: Run) -> dict[str, str]:
@@ -60,7 +62,7 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     table.append(_worker("worker-bars", "bars,indicators", 2, run_dir))
     if streamers:
         argv = (sys.executable, "-m", "streamers", "binance")
-        table.append(ChildSpec("streamer", argv, 2.0, needs=market, stage=FEEDS, stop_s=3.0))
+        table.append(ChildSpec("streamer", argv, 2.0, needs=market, stage=FEEDS, stop_s=2.5))
     table.append(_beat(settings, run_dir, needs=market))
     table.append(_worker("worker-history", "polling,backfill,upkeep", 1, run_dir, needs=market))
     table.append(_flower(settings, run))
@@ -82,7 +84,7 @@ def _worker(name: str, queues: str, concurrency: int, run_dir: Path, *, needs: t
     )
     return ChildSpec(
         name, argv, _file(run_dir, name), env={"PROCESS_NAME": name}, needs=needs, stage=WORK, stop_s=WARM_S,
-        cold_signal=signal.SIGQUIT, cold_s=1.5,
+        cold_signal=signal.SIGQUIT, cold_s=COLD_S,
     )  # fmt: skip
 
 
