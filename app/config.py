@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     flush_trades: int = Field(5000, ge=1, le=50_000)
     stream_buffer_trades: int = Field(500_000, ge=1000, description="held while the broker is away")
     stream_silence_s: float = Field(30.0, gt=0, description="no frame for so long: reconnect")
+    stream_max_age_s: float = Field(84_600.0, gt=0, description="a connection is replaced before the exchange ends it")
     trade_shards: int = Field(1, ge=1, le=64)
 
     # Bars.
