@@ -1,0 +1,115 @@
+"""`python -m streamers binance [--shard 0/4]`: a daemon that collects one exchange's trades."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from loguru import logger
+from redis import Redis, RedisError
+
+from app.bootstrap import Platform, platform
+from app.cache import health
+from app.cache.trade_queue import TradeQueue, make_publisher
+from app.config import load_settings
+from app.domain.instruments import Instrument
+from app.errors import PlatformError, Unavailable
+from app.local.runfile import attach
+from app.logs import setup_logging
+from app.storage import catalog
+from streamers.binance import BinanceStreamer, Ports, Shard
+from streamers.watchlist import RedisHint
+
+
+class Heartbeat:
+    """Says in Redis that the streamer lives; with Redis away the counts are kept for the next time."""
+
+    def __init__(self, redis: Redis, process: str) -> None:
+        self._redis, self._process = redis, process
+        self._away = False
+
+    def __call__(self, facts: Mapping[str, Any], reasons: Counter[str]) -> Counter[str]:
+        """Tells the facts and adds the counts; returns those that could not be added."""
+        left = Counter(reasons)
+        try:
+            health.beat(self._redis, self._process, facts)
+            for reason, n in reasons.items():
+                health.count(self._redis, reason, n)
+                del left[reason]
+            self._away = False
+        except RedisError as error:
+            if not self._away:
+                logger.warning("Redis away, no heartbeat: {}", error)
+            self._away = True
+        return left
+
+    def end(self) -> None:
+        """Takes the heartbeat back."""
+        try:
+            health.forget(self._redis, self._process)
+        except RedisError as error:
+            logger.warning("the heartbeat could not be taken back: {}", error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the daemon until SIGTERM or Ctrl-C; 0 then, 1 where it cannot run, 2 for bad arguments."""
+    parser = argparse.ArgumentParser(prog="python -m streamers", description="Collects one exchange's trades, live.")
+    parser.add_argument("exchange", choices=["binance"])
+    shard_help = "only instruments with id %% N == K"
+    parser.add_argument("--shard", type=_shard, default=Shard(0, 1), metavar="K/N", help=shard_help)
+    options = parser.parse_args(arguments)
+    try:
+        settings = attach(load_settings())
+    except PlatformError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    shard: Shard = options.shard
+    process = f"streamer-{options.exchange}" + (f"-{shard.k}" if shard.n > 1 else "")
+    setup_logging(settings, process=process)
+    parts = platform(settings, process=process)
+    heartbeat = Heartbeat(parts.redis, process)
+    ports = Ports(
+        parts.clock,
+        TradeQueue(make_publisher(settings)),
+        lambda: _instruments(parts),
+        RedisHint(parts.redis),
+        heartbeat,
+    )
+    try:
+        asyncio.run(_run(BinanceStreamer(settings, ports, shard)))
+    finally:
+        heartbeat.end()
+    return 0
+
+
+async def _run(streamer: BinanceStreamer) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await streamer.run(stop)
+
+
+def _instruments(parts: Platform) -> list[Instrument]:
+    try:
+        with parts.engine.begin() as connection:
+            return catalog.instruments(connection, active_only=True)
+    except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:  # away, or not migrated yet
+        raise Unavailable(str(error.orig).strip().splitlines()[0]) from error
+
+
+def _shard(text: str) -> Shard:
+    k, slash, n = text.partition("/")
+    if not (slash and k.isascii() and k.isdigit() and n.isascii() and n.isdigit() and int(k) < int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N with 0 <= K < N, such as 0/4")
+    return Shard(int(k), int(n))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
