@@ -1,0 +1,112 @@
+"""The merge law against a plain decimal oracle, and ids against sets."""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain import dedupe
+from app.domain.bars import Bar, partial_bars
+from app.domain.rollup import combine, live_bar
+from app.domain.timeframes import MINUTE_MS, Timeframe
+from app.domain.trades import Trade, TradeBatch
+from tests.strategies import deliveries, streams
+
+
+def oracle(trades: list[Trade]) -> dict[tuple[int, int], tuple[object, ...]]:
+    """Bars by a dict and Decimals, trade by trade."""
+    found: dict[tuple[int, int], list[Trade]] = {}
+    for trade in trades:
+        found.setdefault((trade.instrument_id, trade.time_us // 60_000_000 * 60_000), []).append(trade)
+    bars = {}
+    for key, own in found.items():
+        own.sort(key=lambda trade: (trade.time_us, trade.first))
+        last = max(own, key=lambda trade: (trade.time_us, trade.last))
+        prices = [Fraction(trade.price_e8, 10**8) for trade in own]
+        with localcontext() as context:
+            context.prec = 80
+            sizes = [Decimal(trade.size_e8) / 10**8 for trade in own]
+            quote = sum((size * trade.price_e8 / 10**8 for size, trade in zip(sizes, own, strict=True)), Decimal(0))
+            taker = sum((size for size, trade in zip(sizes, own, strict=True) if trade.taker_buy), Decimal(0))
+            bars[key] = (
+                float(prices[0]), float(max(prices)), float(min(prices)), last.price_e8 / 10**8, sum(sizes, Decimal(0)), quote,
+                taker, sum(trade.last - trade.first + 1 for trade in own),
+            )  # fmt: skip
+    return bars
+
+
+def shown(batch: TradeBatch) -> dict[tuple[int, int], tuple[object, ...]]:
+    return {
+        (bar.instrument_id, bar.time_ms): (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume, bar.taker_buy_volume, bar.trade_count)
+        for bar in partial_bars(batch)
+    }
+
+
+@given(streams())
+def test_minutes_are_exact(trades: list[Trade]) -> None:
+    assert shown(TradeBatch.of(trades)) == oracle(trades)
+
+
+@given(st.integers(1, 2**61), st.integers(1, 2**61), st.integers(1, 60))
+def test_sums_hold_at_the_limits(price: int, size: int, count: int) -> None:
+    trades = [Trade(1, i, i, i, price, size, True) for i in range(1, count + 1)]
+    (bar,) = partial_bars(TradeBatch.of(trades))
+    with localcontext() as context:
+        context.prec = 80
+        assert bar.volume == Decimal(size * count).scaleb(-8)
+        assert bar.quote_volume == Decimal(price * size * count).scaleb(-16)
+
+
+@given(streams(instruments=(1,)), st.data())
+def test_distinct_leaves_each_id_once(trades: list[Trade], data: st.DataObject) -> None:
+    for delivery in data.draw(deliveries(trades)):
+        result = dedupe.distinct(TradeBatch.of(delivery))
+        ids = [i for a, b in zip(result.batch.first.tolist(), result.batch.last.tolist(), strict=True) for i in range(a, b + 1)]
+        assert len(ids) == len(set(ids))
+        assert set(ids) == {i for trade in delivery for i in range(trade.first, trade.last + 1)}
+        assert len(result.batch) + result.repeated == len(delivery) and result.partial == 0
+        ranges = dedupe.id_ranges(result.batch)[1]
+        assert [i for a, b in ranges for i in range(a, b)] == sorted(ids)
+        assert all(b < c for (_, b), (c, _) in zip(ranges, ranges[1:], strict=False))
+
+
+def test_a_print_that_overlaps_another_is_refused() -> None:
+    batch = TradeBatch.of([Trade(1, 1, 5, 8, 1, 1, True), Trade(1, 1, 8, 9, 1, 1, True), Trade(1, 1, 6, 6, 1, 1, True)])
+    result = dedupe.distinct(batch)
+    assert (result.batch.first.tolist(), result.repeated, result.partial) == ([5], 1, 1)
+
+
+@given(streams(instruments=(1,)), st.data())
+def test_unknown_is_what_no_range_touches(trades: list[Trade], data: st.DataObject) -> None:
+    batch = dedupe.distinct(TradeBatch.of(trades)).batch
+    starts = data.draw(st.sets(st.integers(int(batch.first[0]) - 3, int(batch.last[-1]) + 3), max_size=6))
+    known = [(start, start + 1) for start in sorted(starts)]
+    rows, covered, partial = dedupe.unknown(batch, 1, known)
+    for row, (first, last) in enumerate(zip(batch.first.tolist(), batch.last.tolist(), strict=True)):
+        ids = set(range(first, last + 1))
+        assert rows[row] == (not ids & starts)
+    assert int(rows.sum()) + covered + partial == len(batch)
+    assert covered == sum(1 for a, b in zip(batch.first.tolist(), batch.last.tolist(), strict=True) if a == b and a in starts)
+
+
+def minute(start: int, price: float, *, count: int = 1, order: int = 0) -> Bar:
+    zero, one = Decimal(0), Decimal(1)
+    volume = one if count else zero
+    return Bar(1, start * MINUTE_MS, price, price, price, price, volume, volume, zero, count, start * 60_000_000, order, start * 60_000_000, order)
+
+
+def test_the_live_bar_never_adds_a_minute_twice() -> None:
+    minutes = [minute(i, 10.0 + i, order=i + 1) for i in range(4)]
+    whole = live_bar(None, minutes, Timeframe.M5)
+    for known in range(5):
+        base = combine(minutes[:known], 0) if known else None
+        assert live_bar(base, minutes, Timeframe.M5) == whole
+        assert live_bar(base, minutes[known:] or minutes, Timeframe.M5) == whole
+
+
+def test_the_live_bar_ignores_quiet_minutes_beside_traded_ones() -> None:
+    bar = live_bar(None, [minute(0, 5.0, order=1), minute(1, 99.0, count=0)], Timeframe.M5)
+    assert bar is not None and (bar.high, bar.close, bar.trade_count) == (5.0, 5.0, 1)
