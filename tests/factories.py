@@ -28,7 +28,15 @@ def recorded_trades(data: Path, instrument_id: int, files: Sequence[str] = FILES
         with zipfile.ZipFile(data / name) as archive, archive.open(archive.namelist()[0]) as raw:
             for row in csv.reader(io.TextIOWrapper(raw)):
                 trades.append(
-                    Trade(instrument_id, int(row[5]) * 1000, int(row[3]), int(row[4]), e8(row[1]), e8(row[2]), row[6] != "True")
+                    Trade(
+                        instrument_id,
+                        int(row[5]) * 1000,
+                        int(row[3]),
+                        int(row[4]),
+                        e8(row[1]),
+                        e8(row[2]),
+                        row[6] != "True",
+                    )
                 )
     return trades
 
@@ -42,7 +50,15 @@ def recorded_minutes(data: Path) -> dict[int, tuple[str, ...]]:
 
 def as_recorded(bar: Bar) -> tuple[float | Decimal, ...]:
     """The bar as the recorded file states it, sums to eight places."""
-    return (bar.open, bar.high, bar.low, bar.close, round(bar.volume, 8), round(bar.quote_volume, 8), Decimal(bar.trade_count))
+    return (
+        bar.open,
+        bar.high,
+        bar.low,
+        bar.close,
+        round(bar.volume, 8),
+        round(bar.quote_volume, 8),
+        Decimal(bar.trade_count),
+    )
 
 
 def numbers(row: Iterable[str]) -> tuple[float | Decimal, ...]:
@@ -51,7 +67,9 @@ def numbers(row: Iterable[str]) -> tuple[float | Decimal, ...]:
     return (*map(float, values[:4]), *(Decimal(value) for value in values[4:]))
 
 
-def cut(trades: Sequence[Trade], size: int, *, run: int = 1, kind: str = "import", exchange: str = "binance") -> list[TradeBatch]:
+def cut(
+    trades: Sequence[Trade], size: int, *, run: int = 1, kind: str = "import", exchange: str = "binance"
+) -> list[TradeBatch]:
     """The trades as the batches of one run."""
     pieces = [trades[i : i + size] for i in range(0, len(trades), size)]
     since = min(trade.time_us for trade in trades) // 60_000_000 * 60_000_000

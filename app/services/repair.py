@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from app.services.ports import Clock, History, Publisher
 
 CHUNK = 1000  # minutes a request
 REPAIR_LOCK, GAPS_LOCK = 7005, 7006
+UNCLAIMED_S = 600.0
 PATIENCE_MS = 10 * MINUTE_MS  # so long after its end a minute the exchange does not list is taken as not there
 
 
@@ -36,6 +38,8 @@ class Repair:
     publisher: Publisher
     grace_s: float
     budget: int = 8  # requests one run may spend
+    unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
+    forget_at: list[float] = field(default_factory=lambda: [0.0])
 
     def run(self) -> int:
         """Repairs the holes that are over by the exchange's clock; returns how many it closed."""
@@ -105,6 +109,9 @@ class Repair:
         with self.engine.begin() as connection:
             if not self.holes.exclusive(connection, GAPS_LOCK):
                 return 0
+            if monotonic() > self.forget_at[0]:
+                self.unclaimed.clear()
+                self.forget_at[0] = monotonic() + UNCLAIMED_S
             stretches: dict[int, list[tuple[int, int | None]]] = {}
             for instrument_id, first, end in self.ledger.gaps(connection):
                 if instrument_id not in stretches:
@@ -115,11 +122,15 @@ class Repair:
     def _gap(
         self, connection: sa.Connection, instrument_id: int, first: int, end: int, held: list[tuple[int, int | None]]
     ) -> int:
+        gap = (instrument_id, first, end)
+        if gap in self.unclaimed:
+            return 0
         before, after = self.holes.around_gap(connection, instrument_id, first, end)
         if before is None or after is None:
             return 0
         if not any(lo <= before and (hi is None or after < hi) for lo, hi in held):
-            return 0  # between two imports, say: nothing is claimed there
+            self.unclaimed.add(gap)  # between two imports, say: nothing is claimed there
+            return 0
         if self.holes.unverified(connection, instrument_id, before, after + MINUTE_MS) == 0:
             self.ledger.add(connection, instrument_id, first, end)
             return 0

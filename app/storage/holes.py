@@ -83,11 +83,9 @@ def failed(connection: sa.Connection, ids: Sequence[int], error: str) -> None:
     connection.execute(sql("holes", "failed"), {"ids": list(ids), "error": error})
 
 
-def around_gap(
-    connection: sa.Connection, instrument_id: int, first: int, end: int, *, since_ms: int = 0
-) -> tuple[int | None, int | None]:
+def around_gap(connection: sa.Connection, instrument_id: int, first: int, end: int) -> tuple[int | None, int | None]:
     """The minutes (ms) of the bars on either side of the missing ids [first, end)."""
-    values = {"instrument_id": instrument_id, "first": first, "end": end, "lo": since_ms}
+    values = {"instrument_id": instrument_id, "first": first, "end": end}
     row = connection.execute(sql("holes", "around_gap"), values).one()
     return row[0], row[1]
 

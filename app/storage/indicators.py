@@ -16,6 +16,7 @@ from app.domain.indicator_names import INDICATORS
 from app.domain.indicators import BarColumns, IndicatorColumns
 from app.domain.outbox import Amounts, Mark, Span
 from app.domain.timeframes import Timeframe
+from app.storage import outbox
 from app.storage.arrays import literal
 from app.storage.sql import sql
 
@@ -27,9 +28,17 @@ def read(
     connection: sa.Connection, instrument_id: int, tf: Timeframe, *, start_ms: int, end_ms: int
 ) -> list[dict[str, int | float | None]]:
     """The stored values of the bars with start_ms <= time < end_ms, oldest first: {"time": ms, name: value or None}."""
-    values = {"instrument_id": instrument_id, "lo": _utc(start_ms), "hi": _utc(end_ms)}
+    return [row for _, row in read_many(connection, [instrument_id], tf, start_ms=start_ms, end_ms=end_ms)]
+
+
+def read_many(
+    connection: sa.Connection, instruments: Iterable[int], tf: Timeframe, *, start_ms: int, end_ms: int
+) -> list[tuple[int, dict[str, int | float | None]]]:
+    """(instrument id, row as `read` gives it) of several instruments, by (instrument, time)."""
+    values = {"instruments": literal(instruments), "lo": _utc(start_ms), "hi": _utc(end_ms)}
     names = ("time", *INDICATORS)
-    return [dict(zip(names, row, strict=True)) for row in connection.execute(_read_sql(tf), values)]
+    rows = connection.execute(_read_sql(tf), values)
+    return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
 
 
 def write(connection: sa.Connection, tf: Timeframe, rows: Sequence[IndicatorColumns]) -> int:
@@ -78,6 +87,13 @@ def extents(
     return {row[0]: (row[1], row[2]) for row in connection.execute(sql("indicators", "extents", tf), values)}
 
 
+def following(connection: sa.Connection, tf: Timeframe, span: Span, *, bars: int) -> int | None:
+    """The time of the bar that follows the span's first `bars` bars; None where it has no more than those."""
+    values = {"id": span.instrument_id, "lo": _utc(tf.floor(span.lo_ms)), "hi": _utc(span.hi_ms), "bars": bars}
+    time_ms: int | None = connection.execute(sql("indicators", "following", tf), values).scalar()
+    return time_ms
+
+
 def lock(connection: sa.Connection, shard: int) -> bool:
     """Takes the shard until the transaction's end; False: another process is at it."""
     return bool(connection.execute(sql("indicators", "lock"), {"shard": shard}).scalar_one())
@@ -92,18 +108,16 @@ def marks(connection: sa.Connection, *, shard: int, shards: int, limit: int) -> 
 def settle(connection: sa.Connection, *, done: Iterable[Mark], rest: Sequence[Span], publish: Sequence[Span]) -> None:
     """Deletes the marks that are done, and marks what is left of them and what has to be published."""
     connection.execute(sql("indicators", "settle"), {"marks": literal(mark.id for mark in done)})
-    for stage, spans in (("indicators", rest), ("publish", publish)):
-        if spans:
-            columns = {name: value for name, value in _spans(spans).items() if name in {"ids", "los", "his"}}
-            connection.execute(sql("indicators", "mark"), {"stage": stage, **columns})
+    outbox.mark(connection, "indicators", rest)
+    outbox.mark(connection, "publish", publish)
 
 
 @cache
 def _read_sql(tf: Timeframe) -> sa.TextClause:
     return sa.text(
-        f'SELECT (extract(epoch FROM time) * 1000)::bigint, {", ".join(INDICATORS)} FROM "indicators_{tf.value}"'
-        " WHERE instrument_id = :instrument_id AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)"
-        " ORDER BY time"
+        f"SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, {', '.join(INDICATORS)}"
+        f' FROM "indicators_{tf.value}" WHERE instrument_id = ANY(CAST(:instruments AS int[]))'
+        " AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz) ORDER BY instrument_id, time"
     )
 
 

@@ -38,7 +38,9 @@ def test_same_bars_whatever_is_delivered(core: Platform, trades: list[Trade], da
     with core.engine.begin() as connection:
         stored = [bar for i in (base, base + 1) for bar in candles.read(connection, i, Timeframe.M1, limit=5000)]
         pieces = connection.scalars(
-            sa.text("SELECT count(*) FROM ledger, unnest(applied) WHERE instrument_id = ANY(:ids) GROUP BY instrument_id"),
+            sa.text(
+                "SELECT count(*) FROM ledger, unnest(applied) WHERE instrument_id = ANY(:ids) GROUP BY instrument_id"
+            ),
             {"ids": [base, base + 1]},
         ).all()
     assert set(pieces) == {1}, "each stream's ids are one piece"

@@ -40,7 +40,16 @@ def oracle(trades: list[Trade]) -> dict[tuple[int, int], tuple[object, ...]]:
 
 def shown(batch: TradeBatch) -> dict[tuple[int, int], tuple[object, ...]]:
     return {
-        (bar.instrument_id, bar.time_ms): (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume, bar.taker_buy_volume, bar.trade_count)
+        (bar.instrument_id, bar.time_ms): (
+            bar.open,
+            bar.high,
+            bar.low,
+            bar.close,
+            bar.volume,
+            bar.quote_volume,
+            bar.taker_buy_volume,
+            bar.trade_count,
+        )
         for bar in partial_bars(batch)
     }
 
@@ -64,7 +73,11 @@ def test_sums_hold_at_the_limits(price: int, size: int, count: int) -> None:
 def test_distinct_leaves_each_id_once(trades: list[Trade], data: st.DataObject) -> None:
     for delivery in data.draw(deliveries(trades)):
         result = dedupe.distinct(TradeBatch.of(delivery))
-        ids = [i for a, b in zip(result.batch.first.tolist(), result.batch.last.tolist(), strict=True) for i in range(a, b + 1)]
+        ids = [
+            i
+            for a, b in zip(result.batch.first.tolist(), result.batch.last.tolist(), strict=True)
+            for i in range(a, b + 1)
+        ]
         assert len(ids) == len(set(ids))
         assert set(ids) == {i for trade in delivery for i in range(trade.first, trade.last + 1)}
         assert len(result.batch) + result.repeated == len(delivery) and result.partial == 0
@@ -89,13 +102,30 @@ def test_unknown_is_what_no_range_touches(trades: list[Trade], data: st.DataObje
         ids = set(range(first, last + 1))
         assert rows[row] == (not ids & starts)
     assert int(rows.sum()) + covered + partial == len(batch)
-    assert covered == sum(1 for a, b in zip(batch.first.tolist(), batch.last.tolist(), strict=True) if a == b and a in starts)
+    assert covered == sum(
+        1 for a, b in zip(batch.first.tolist(), batch.last.tolist(), strict=True) if a == b and a in starts
+    )
 
 
 def minute(start: int, price: float, *, count: int = 1, order: int = 0) -> Bar:
     zero, one = Decimal(0), Decimal(1)
     volume = one if count else zero
-    return Bar(1, start * MINUTE_MS, price, price, price, price, volume, volume, zero, count, start * 60_000_000, order, start * 60_000_000, order)
+    return Bar(
+        1,
+        start * MINUTE_MS,
+        price,
+        price,
+        price,
+        price,
+        volume,
+        volume,
+        zero,
+        count,
+        start * 60_000_000,
+        order,
+        start * 60_000_000,
+        order,
+    )
 
 
 def test_the_live_bar_never_adds_a_minute_twice() -> None:

@@ -35,7 +35,9 @@ def test_an_empty_batch_carries_its_clock() -> None:
     assert len(back) == 0 and back.mark == Mark(1, 2, 3, "binance")
 
 
-@pytest.mark.parametrize("data", [b"", b"\x00", b"not msgpack", msgpack.packb({"v": 1}), msgpack.packb([1]), msgpack.packb({"v": 9})])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00", b"not msgpack", msgpack.packb({"v": 1}), msgpack.packb([1]), msgpack.packb({"v": 9})]
+)
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(WireError):
         TradeBatch.decode(data)
@@ -68,6 +70,8 @@ def test_a_size_over_63_bits_takes_a_smaller_scale() -> None:
 
 
 def test_take_keeps_header() -> None:
-    batch = replace(TradeBatch.of([Trade(1, i, i, i, 4, 5, True) for i in range(4)], mark=Mark(1, 1, 1, "binance")), id="a")
+    batch = replace(
+        TradeBatch.of([Trade(1, i, i, i, 4, 5, True) for i in range(4)], mark=Mark(1, 1, 1, "binance")), id="a"
+    )
     part = batch.take(np.array([0, 2]))
     assert part.first.tolist() == [0, 2] and part.mark == batch.mark and part.id == "a"

@@ -45,10 +45,14 @@ UPDATE holes SET attempts = attempts + 1, tried = clock_timestamp(), error = :er
 
 -- name: around_gap
 -- The bar that holds the last id before a gap, and the bar that holds the first id after it.
-SELECT (extract(epoch FROM (SELECT max(time) FROM candles_1m WHERE instrument_id = :instrument_id AND trade_count > 0
-        AND close_seq > 0 AND open_seq < :first AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')) * 1000)::bigint,
-    (extract(epoch FROM (SELECT min(time) FROM candles_1m WHERE instrument_id = :instrument_id AND trade_count > 0
-        AND open_seq > 0 AND close_seq >= :end AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')) * 1000)::bigint
+WITH a AS (
+    SELECT max(time) AS time FROM candles_1m WHERE instrument_id = :instrument_id AND trade_count > 0 AND close_seq > 0
+        AND open_seq < :first
+)
+SELECT (extract(epoch FROM a.time) * 1000)::bigint, (extract(epoch FROM (
+    SELECT min(c.time) FROM candles_1m c WHERE c.instrument_id = :instrument_id AND c.time >= a.time AND c.trade_count > 0
+        AND c.open_seq > 0 AND c.close_seq >= :end)) * 1000)::bigint
+FROM a
 
 -- name: unverified
 -- How many minutes of [lo, hi) are not there verified.

@@ -53,7 +53,7 @@ FROM touched WHERE stage = 'indicators' AND instrument_id % :shards = :shard ORD
 -- name: settle
 DELETE FROM touched WHERE id = ANY(CAST(:marks AS bigint[]))
 
--- name: mark
-INSERT INTO touched (stage, instrument_id, lo, hi)
-SELECT :stage, i, timestamptz 'epoch' + lo * interval '1 millisecond', timestamptz 'epoch' + hi * interval '1 millisecond'
-FROM unnest(CAST(:ids AS int[]), CAST(:los AS bigint[]), CAST(:his AS bigint[])) AS u (i, lo, hi) ORDER BY 1, 2
+-- name: following
+SELECT (extract(epoch FROM c.time) * 1000)::bigint FROM "candles_{tf}" c
+WHERE c.instrument_id = :id AND c.time >= CAST(:lo AS timestamptz) AND c.time <= CAST(:hi AS timestamptz)
+ORDER BY c.time OFFSET :bars LIMIT 1
