@@ -28,11 +28,11 @@ def talib_columns(high: Floats, low: Floats, close: Floats, volume: Floats) -> d
 
 def exact_vwap(times: Sequence[int], volume: Sequence[object], quote: Sequence[object]) -> list[float]:
     """Quote volume over volume since 00:00 UTC, in fractions; NaN where nothing traded."""
-    values = []
-    for place, time in enumerate(times):
-        day = [i for i in range(place + 1) if times[i] // DAY_MS == time // DAY_MS]
-        total = sum(Fraction(str(volume[i])) for i in day)
-        amount = sum(Fraction(str(quote[i])) for i in day)
+    values, day, total, amount = [], -1, Fraction(0), Fraction(0)
+    for time, size, money in zip(times, volume, quote, strict=True):
+        if time // DAY_MS != day:
+            day, total, amount = time // DAY_MS, Fraction(0), Fraction(0)
+        total, amount = total + Fraction(str(size)), amount + Fraction(str(money))
         values.append(float(amount / total) if total else math.nan)
     return values
 

@@ -60,46 +60,26 @@ class Stretch(NamedTuple):
 
     span: Span
     marks: tuple[Mark, ...]
-    rest: Span | None
+    rest: Span | None = None
+
+    def cut(self, next_ms: int) -> Stretch:
+        """The stretch up to the minute before `next_ms`; what follows is its rest."""
+        return self._replace(span=self.span._replace(hi_ms=next_ms - MINUTE_MS), rest=self.span._replace(lo_ms=next_ms))
 
 
-def gather(marks: Sequence[Mark], *, join_ms: int, most_ms: int, instruments: int) -> list[Stretch]:
-    """At most one stretch an instrument: its oldest mark and those within `join_ms` of each other around it.
+def gather(marks: Sequence[Mark], *, within_ms: int, instruments: int) -> list[Stretch]:
+    """At most one stretch an instrument: its oldest mark and those joined to it, none more than `within_ms` off.
 
-    Marks come oldest first, and so do the stretches. They cover at most `most_ms` in all: the one that crosses it is
-    cut and keeps a rest. Whatever is farther off, or of further instruments, waits for the next transaction.
+    Marks come oldest first, and so do the stretches. Marks farther off or of further instruments wait.
     """
     waiting: dict[int, list[Mark]] = {}
     for mark in marks:
         waiting.setdefault(mark.instrument_id, []).append(mark)
-    stretches: list[Stretch] = []
-    for instrument, own in waiting.items():
-        if most_ms <= 0 or len(stretches) == instruments:
-            break
-        near = _around(own, join_ms)
-        span, rest = _cut(Span(instrument, near[0].lo_ms, max(mark.hi_ms for mark in near)), most_ms)
-        stretches.append(Stretch(span, tuple(near), rest))
-        most_ms -= span.hi_ms - span.lo_ms + MINUTE_MS
+    stretches = []
+    for own in list(waiting.values())[:instruments]:
+        first = own[0]
+        for span in joined((Span(*mark[1:]) for mark in own), within_ms=within_ms):
+            if span.lo_ms <= first.lo_ms <= span.hi_ms:
+                near = tuple(mark for mark in own if span.lo_ms <= mark.lo_ms <= span.hi_ms)
+                stretches.append(Stretch(span, near))
     return stretches
-
-
-def _around(marks: list[Mark], join_ms: int) -> list[Mark]:
-    """The marks joined to the first one, by their begin."""
-    joined: list[Mark] = []
-    hi_ms = 0
-    for mark in sorted(marks, key=lambda mark: mark.lo_ms):
-        if joined and mark.lo_ms > hi_ms + join_ms:
-            if marks[0] in joined:
-                break
-            joined.clear()
-        hi_ms = max(hi_ms, mark.hi_ms) if joined else mark.hi_ms
-        joined.append(mark)
-    return joined
-
-
-def _cut(span: Span, most_ms: int) -> tuple[Span, Span | None]:
-    minutes = max(1, most_ms // MINUTE_MS)
-    last = span.lo_ms + (minutes - 1) * MINUTE_MS
-    if last >= span.hi_ms:
-        return span, None
-    return span._replace(hi_ms=last), span._replace(lo_ms=last + MINUTE_MS)

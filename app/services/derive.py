@@ -17,7 +17,7 @@ from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 
 MARKS = 5_000  # read at once
 INSTRUMENTS = 24  # derived in one transaction: six timeframes at some 5 ms each
-MINUTES = 10_000  # derived in one transaction, all instruments together; a longer stretch goes on in the next one
+BARS = 10_000  # of 1m in one transaction, all instruments together; a longer stretch goes on in the next one
 TRANSACTIONS = 20  # in one run, each about a second at most, so that a task ends well within 30 s
 
 
@@ -32,6 +32,7 @@ class IndicatorStore(Protocol):
     def extents(
         self, connection: sa.Connection, tf: Timeframe, instruments: Sequence[int], /, *, from_ms: int
     ) -> dict[int, tuple[int, int]]: ...
+    def following(self, connection: sa.Connection, tf: Timeframe, span: Span, /, *, bars: int) -> int | None: ...
     def bars(self, connection: sa.Connection, tf: Timeframe, spans: Sequence[Span], /) -> dict[int, BarColumns]: ...
     def amounts(self, connection: sa.Connection, tf: Timeframe, spans: Sequence[Span], /) -> dict[int, Amounts]: ...
     def sums(
@@ -89,9 +90,8 @@ class Derive:
             if not self.store.lock(connection, shard):
                 return Derived(0, False), {}
             marks = self.store.marks(connection, shard=shard, shards=self.shards, limit=MARKS)
-            stretches = gather(
-                marks, join_ms=MEMORY_BARS * MINUTE_MS, most_ms=MINUTES * MINUTE_MS, instruments=INSTRUMENTS
-            )
+            gathered = gather(marks, within_ms=MEMORY_BARS * MINUTE_MS, instruments=INSTRUMENTS)
+            stretches = self._within(connection, gathered)
             if not stretches:
                 return Derived(0, False), {}
             latest: dict[tuple[int, Timeframe], Mapping[str, int | float | None]] = {}
@@ -108,6 +108,22 @@ class Derive:
             publish = [each.span._replace(hi_ms=ends[each.span.instrument_id]) for each in stretches]
             self.store.settle(connection, done=done, rest=rest, publish=publish)
         return Derived(len(done), bool(rest) or len(done) < len(marks) or len(marks) == MARKS), latest
+
+    def _within(self, connection: sa.Connection, stretches: Sequence[Stretch]) -> list[Stretch]:
+        """The stretches that a transaction can bear: the one with too many bars is cut, those after it wait."""
+        taken: list[Stretch] = []
+        left = BARS
+        for stretch in stretches:
+            if left <= 0:
+                break
+            minutes = (stretch.span.hi_ms - stretch.span.lo_ms) // MINUTE_MS + 1
+            if minutes > left:  # of time, not yet of bars
+                ends = [self.store.following(connection, tf, stretch.span, bars=left) for tf in Timeframe]
+                next_ms = min((end for end in ends if end is not None), default=None)
+                stretch = stretch if next_ms is None else stretch.cut(next_ms)
+            taken.append(stretch)
+            left -= minutes
+        return taken
 
     def _timeframe(
         self, connection: sa.Connection, tf: Timeframe, stretches: Sequence[Stretch]

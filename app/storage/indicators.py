@@ -156,22 +156,3 @@ def _floats(column: memoryview) -> NDArray[np.float64]:
 
 def _utc(time_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=time_ms)
-
-
-def read_many(
-    connection: sa.Connection, instruments: Iterable[int], tf: Timeframe, *, start_ms: int, end_ms: int
-) -> list[tuple[int, dict[str, int | float | None]]]:
-    """(instrument id, values) of the bars of several instruments with start_ms <= time < end_ms, oldest first."""
-    values = {"ids": literal(instruments), "lo": _utc(start_ms), "hi": _utc(end_ms)}
-    names = ("time", *INDICATORS)
-    rows = connection.execute(_read_many_sql(tf), values)
-    return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
-
-
-@cache
-def _read_many_sql(tf: Timeframe) -> sa.TextClause:
-    return sa.text(
-        f"SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, {', '.join(INDICATORS)}"
-        f' FROM "indicators_{tf.value}" WHERE instrument_id = ANY(CAST(:ids AS int[]))'
-        " AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz) ORDER BY time"
-    )

@@ -180,20 +180,21 @@ def test_marks_gather_by_instrument_and_are_cut() -> None:
         return Mark(number, instrument, lo * MINUTE, hi * MINUTE)
 
     marks = [mark(1, 7, 100, 159), mark(2, 8, 5, 5), mark(3, 7, 40, 99), mark(4, 7, 5_000, 5_000), mark(5, 9, 0, 9)]
-    got = gather(marks, join_ms=600 * MINUTE, most_ms=1_000 * MINUTE, instruments=2)
+    got = gather(marks, within_ms=600 * MINUTE, instruments=2)
     assert [each.span for each in got] == [Span(7, 40 * MINUTE, 159 * MINUTE), Span(8, 5 * MINUTE, 5 * MINUTE)]
-    assert [[each.id for each in stretch.marks] for stretch in got] == [[3, 1], [2]]
+    assert [[each.id for each in stretch.marks] for stretch in got] == [[1, 3], [2]]
     assert all(each.rest is None for each in got)
 
-    (cut,) = gather([mark(1, 7, 0, 99)], join_ms=0, most_ms=30 * MINUTE, instruments=9)
-    assert (cut.span, cut.rest) == (Span(7, 0, 29 * MINUTE), Span(7, 30 * MINUTE, 99 * MINUTE))
+    cut = got[0].cut(70 * MINUTE)
+    assert (cut.span, cut.rest) == (Span(7, 40 * MINUTE, 69 * MINUTE), Span(7, 70 * MINUTE, 159 * MINUTE))
 
-    far = gather([mark(1, 7, 9_000, 9_000), mark(2, 7, 0, 0)], join_ms=600 * MINUTE, most_ms=10**9, instruments=9)
+    far = gather([mark(1, 7, 9_000, 9_000), mark(2, 7, 0, 0)], within_ms=600 * MINUTE, instruments=9)
     assert [each.id for each in far[0].marks] == [1], "the oldest mark goes first"
 
 
 def test_the_module_loads_without_pandas() -> None:
-    code = "import sys, app.domain.indicators, app.services.derive, app.storage.indicators; assert 'pandas' not in sys.modules"
+    modules = "app.domain.indicators, app.services.derive, app.storage.indicators"
+    code = f"import sys, {modules}; assert 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
 
 
