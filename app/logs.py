@@ -25,8 +25,11 @@ __all__ = ["logger", "setup_logging"]
 
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):([^\s@/]+)@")
 _LOUD = {"WARNING": logging.WARNING, "DEBUG": logging.DEBUG, "TRACE": logging.DEBUG}
-# Third parties that tell every request or frame at INFO.
-_CHATTY = ("werkzeug", "urllib3", "aiohttp.access", "alembic.runtime.plugins", "tornado.access", "kombu")
+# Third parties that tell every request, frame or task at INFO: ten lines a second would bury what matters.
+_CHATTY = (
+    "werkzeug", "urllib3", "aiohttp.access", "alembic.runtime.plugins", "tornado.access", "kombu",
+    "celery.worker.strategy", "celery.app.trace", "celery.beat",
+)  # fmt: skip
 
 
 class Redactor:

@@ -87,8 +87,10 @@ def _show(console: Console, facts: Facts, run: Run | None) -> None:
     _table(console, "Queues", ("queue", "waiting"), list(facts.queues.items()))
     now_ms = time.time_ns() // 1_000_000
     _table(console, "Last trades", ("exchange", "symbol", "price", "time (UTC)", "age"), [
-        (item["exchange"], item["symbol"], *_trade(item, now_ms)) for item in facts.last_trades
+        (item["exchange"], item["symbol"], *_trade(item, now_ms)) for item in facts.last_trades if item["time_ms"]
     ])  # fmt: skip
+    if silent := [item["symbol"] for item in facts.last_trades if not item["time_ms"]]:
+        console.print(f"No trade yet: {', '.join(silent)}", "", highlight=False, sep="\n")
     _table(console, "Counted", ("reason", "times"), [(key, f"{value:,}") for key, value in facts.counters.items()])
     if facts.open_holes:
         console.print(f"{facts.open_holes:,} holes wait for repair")
@@ -119,8 +121,6 @@ def _rest(beat: dict[str, Any]) -> str:
 
 
 def _trade(item: dict[str, Any], now_ms: int) -> tuple[str, str, str]:
-    if item["time_ms"] is None:
-        return "–", "no trade yet", "–"
     from datetime import UTC, datetime
 
     when = datetime.fromtimestamp(item["time_ms"] / 1000, UTC)

@@ -161,7 +161,12 @@ class Child:
         if self.output.exists() and self.output.stat().st_size > OUTPUT_LIMIT:
             os.truncate(self.output, 0)
 
-    def last_words(self) -> str:
-        """The last lines it wrote, raw output first, else its log."""
+    @property
+    def traces(self) -> Path:
+        """Where to look for what happened: the raw output when there is any, since a crash ends there, else the log."""
         raw = self.output.exists() and self.output.stat().st_size > 0
-        return tail(self.output if raw else self.log_file)
+        return self.output if raw or not self.log_file.exists() else self.log_file
+
+    def last_words(self) -> str:
+        """The last lines it wrote."""
+        return tail(self.traces)

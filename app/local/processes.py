@@ -62,7 +62,7 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     table.append(_worker("worker-bars", "bars,indicators", 2, run_dir))
     if streamers:
         argv = (sys.executable, "-m", "streamers", "binance")
-        table.append(ChildSpec("streamer", argv, 2.0, needs=market, stage=FEEDS, stop_s=2.5))
+        table.append(ChildSpec("streamer-binance", argv, 2.0, needs=market, stage=FEEDS, stop_s=2.5))
     table.append(_beat(settings, run_dir, needs=market))
     table.append(_worker("worker-history", "polling,backfill,upkeep", 1, run_dir, needs=market))
     table.append(_flower(settings, run))

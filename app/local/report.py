@@ -15,7 +15,7 @@ def address_table(settings: Settings, run: Run, *, seconds: float) -> Table:
     title = f"Running after {seconds:.0f} s"
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column(no_wrap=True, overflow="ignore")
     rows = {
         "Live chart": f"{run.web_url}/charts/binance/BTC-USDT",
         "Market overview": f"{run.web_url}/",

@@ -78,7 +78,7 @@ class Platform:
             self._signalled = now
 
     def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
         logger.info(Text.from_markup(text).plain)
 
     def _start(self) -> None:
@@ -106,10 +106,10 @@ class Platform:
         while not self._supervisor.settled and time.monotonic() - began < START_S:
             self._supervisor.tick()
             self._pause()
-        self._console.print(address_table(settings, run, seconds=time.monotonic() - began))
+        self._console.print(address_table(settings, run, seconds=time.monotonic() - began), crop=False, soft_wrap=True)
         for child in self._supervisor.children.values():
             if child.state is not State.READY:
-                self._say(f"[yellow]![/] {child.spec.name} is {child.state}: see {child.log_file}")
+                self._say(f"[yellow]![/] {child.spec.name} is {child.state}: see {child.traces}")
         self._console.print("Ctrl-C stops everything.", style="dim")
 
     def _watch(self) -> None:

@@ -71,7 +71,7 @@ class Supervisor:
         elif child.state is State.RESTARTING:
             delay = max(0.0, child.start_at - time.monotonic())
             ending = f"{name} {_ending(child.code)}"
-            self._say(f"[yellow]![/] {ending}; restarting in {delay:.1f} s [dim]({child.log_file})[/]")
+            self._say(f"[yellow]![/] {ending}; restarting in {delay:.1f} s [dim]({child.traces})[/]")
         elif child.state is State.GIVEN_UP:
             self._say(f"[red]✗[/] {name} {_ending(child.code)} five times in a minute: given up. Its last lines:")
             self._say(_plain(child.last_words()))
