@@ -35,7 +35,7 @@ class ControlDoor:
             web.get("/sandbox/truth", _guarded(self._truth)),
             web.get("/sandbox/faults", _guarded(self._list_faults)),
             web.post("/sandbox/faults", _guarded(self._add_fault)),
-            web.delete("/sandbox/faults", _guarded(self._clear_faults)),
+            web.post("/sandbox/faults/clear", _guarded(self._clear_faults)),
             web.post("/sandbox/start", _guarded(self._start)),
             web.post("/sandbox/trade", _guarded(self._trade)),
         ]
