@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, Response, request
-from redis import Redis
 
-from app.config import ROOT, Settings, load_settings
-from app.storage.engine import make_engine
+from app.bootstrap import platform
+from app.config import ROOT, Settings
 from webapp import api, errors, pages, sockets
-from webapp.composition import Web, compose
+from webapp.composition import compose
 
 STATIC_MAX_AGE_S = 365 * 86_400
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The Flask application; nothing connects before the first request."""
-    web = _compose(settings or load_settings())
+    web = compose(platform(settings, process="web"))
     app = Flask(__name__, static_folder=str(ROOT / "static"), template_folder=str(ROOT / "templates"))
     app.extensions["web"] = web
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -32,11 +31,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_defaults(_version_static)
     app.after_request(_headers)
     return app
-
-
-def _compose(settings: Settings) -> Web:
-    redis = Redis.from_url(settings.redis_url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=15)
-    return compose(settings, make_engine(settings, process="web"), redis)
 
 
 def _version_static(endpoint: str, values: dict[str, Any]) -> None:

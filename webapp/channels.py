@@ -15,6 +15,8 @@ from webapp import frames
 from webapp.board import Board
 from webapp.clients import Client
 
+RELOAD_S = 1.0  # least time between two fresh charts, while an import changes bars all the time
+
 
 class Channel:
     """Clients that get the same frames, at most one flush each `every_s`; who comes together shares one `initial`."""
@@ -26,11 +28,13 @@ class Channel:
         self._loading = threading.Lock()
         self._loaded: dict[Hashable, bytes] = {}
         self._loaded_at, self._version, self._loaded_version = 0.0, 0, -1
+        self._reload, self._reloaded = False, -RELOAD_S
 
     @property
     def due(self) -> float:
         """When it may be flushed next, in time.monotonic() seconds."""
-        return self._flushed + self._every_s
+        flush = self._flushed + self._every_s
+        return max(flush, self._reloaded + RELOAD_S) if self._reload else flush
 
     def load(self, read: Callable[[], bytes], *, variant: Hashable = None) -> bytes:
         """The frame of a fresh `initial`, read once for all who ask for the same before anything changes."""
@@ -50,9 +54,20 @@ class Channel:
         """Have the next `initial` read anew: what was read is known to be old."""
         self._version += 1
 
+    def reload(self) -> None:
+        """At the next flush, have every client get a fresh `initial` in place of what waits."""
+        self._reload = True
+        self.forget()
+
     def flush(self) -> None:
         """Send what waits to every client."""
         self._flushed = time.monotonic()
+        if self._reload:
+            self._reload, self._reloaded = False, self._flushed
+            self.clear()
+            for client in tuple(self.clients):
+                client.refresh()
+            return
         data = self.take()
         if data:
             self.forget()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +9,15 @@ import orjson
 import sqlalchemy as sa
 from redis import Redis, RedisError
 
+from app.bootstrap import Platform
 from app.cache.charts import ChartCache
 from app.cache.pubsub import quotes
 from app.config import Settings
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
+from app.errors import SourceError
 from app.services.charts import ChartRequest, Charts, Newest
+from app.services.clock import wall_us
 from app.services.overview import Overview
 from app.storage import candles, catalog, indicators
 from webapp.live import Hub
@@ -45,8 +46,9 @@ class Web:
             return catalog.instruments(conn, active_only=active_only)
 
 
-def compose(settings: Settings, engine: sa.Engine, redis: Redis, *, now_ms: Callable[[], int] | None = None) -> Web:
-    """The services of one web process; nothing connects yet. `now_ms` is the exchange clock."""
+def compose(platform: Platform) -> Web:
+    """The services of one web process; nothing connects yet."""
+    settings, engine, redis = platform.settings, platform.engine, platform.redis
     charts = Charts(
         engine.connect,
         candles,
@@ -54,7 +56,7 @@ def compose(settings: Settings, engine: sa.Engine, redis: Redis, *, now_ms: Call
         cache=ChartCache(redis, ttl_s=settings.chart_ttl_s),
         chart_bars=settings.chart_bars,
     )
-    overview = Overview(engine.connect, candles, now_ms=now_ms or (lambda: time.time_ns() // 1_000_000))
+    overview = Overview(engine.connect, candles, now_ms=lambda: exchange_ms(platform))
 
     def read_chart(
         instrument: Instrument, tf: Timeframe, names: tuple[str, ...], since_ms: int | None
@@ -74,6 +76,14 @@ def compose(settings: Settings, engine: sa.Engine, redis: Redis, *, now_ms: Call
     )
     web = Web(settings, engine, redis, charts, overview, hub)
     return web
+
+
+def exchange_ms(platform: Platform) -> int:
+    """Exchange time in ms; the machine's while the simulated market does not answer."""
+    try:
+        return platform.clock.now_us() // 1000
+    except SourceError:
+        return wall_us() // 1000
 
 
 def overview_json(web: Web) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any  # noqa: E402
 from psycogreen.gevent import patch_psycopg  # noqa: E402
 
 from app.config import load_settings  # noqa: E402
+from app.logs import setup_logging  # noqa: E402
 
 _settings = load_settings()
 
@@ -31,5 +32,6 @@ proc_name = "market-web"
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Make psycopg2 wait in green in the worker."""
+    """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
+    setup_logging(_settings, process=_settings.process_name or "web")

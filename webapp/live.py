@@ -181,10 +181,9 @@ class Hub:
             self._refresh(channel)
 
     def _refresh(self, channel: Channel) -> None:
-        channel.clear()
-        channel.forget()
-        for client in tuple(channel.clients):
-            client.refresh()
+        channel.reload()
+        self._pending.add(channel)
+        self._dirty.set()
 
     def _channels(self) -> list[Channel]:
         with self._lock:

@@ -144,12 +144,9 @@ class Charts:
         return [minute for minute in minutes if tf.floor(minute.time_ms) != first]
 
     def _newest_chart(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
-        cached = self._cache.get(instrument, tf)
-        if cached is not None:
-            answer = self._spliced(instrument, tf, chart=EncodedChart.load(cached), names=names)
-            if answer is not None:
-                return answer
-        return self._rebuilt(instrument, tf, names=names)
+        chart = EncodedChart.read(self._cache.get(instrument, tf))
+        answer = None if chart is None else self._spliced(instrument, tf, chart=chart, names=names)
+        return self._rebuilt(instrument, tf, names=names) if answer is None else answer
 
     def _spliced(
         self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart, names: Sequence[str]

@@ -53,7 +53,7 @@ class EncodedChart:
     indicators: Elements
 
     def dump(self) -> bytes:
-        """One line of JSON with the places, then the data; load() reverses it."""
+        """One line of JSON with the places, then the data; read() reverses it."""
         head = {
             "last": self.last_ms,
             "bars": [len(self.bars.data), self.bars.count, self.bars.times, self.bars.ends],
@@ -62,16 +62,16 @@ class EncodedChart:
         return b"".join((orjson.dumps(head), b"\n", self.bars.data, self.indicators.data))
 
     @classmethod
-    def load(cls, value: bytes) -> Self:
-        """The chart that dump() made; raises ValueError for anything else."""
-        line, _, data = value.partition(b"\n")
+    def read(cls, value: bytes | None) -> Self | None:
+        """The chart that dump() made; None for anything else, which a cache may hold after an upgrade."""
+        line, _, data = (value or b"").partition(b"\n")
         try:
             head = orjson.loads(line)
             length, count, times, ends = head["bars"]
             bars = Elements(data[:length], count, times, ends)
             return cls(int(head["last"]), bars, Elements(data[length:], *head["indicators"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError("not an encoded chart") from error
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 def chart_json(
