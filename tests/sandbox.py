@@ -49,6 +49,10 @@ class RunningSandbox:
         """Start the clock (of a market started with paused=True), or start it anew."""
         return self.post("/sandbox/start", body)
 
+    def stop(self) -> Any:
+        """Put the clock back to its start, where it waits."""
+        return self.post("/sandbox/stop")
+
     def fault(self, kind: str, **options: Any) -> Any:
         """Put a fault in force."""
         return self.post("/sandbox/faults", {"kind": kind, **options})

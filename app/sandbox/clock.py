@@ -28,13 +28,13 @@ class MarketClock:
         """Make `time_us` the past: the clock shows at least that from now on."""
         self._floor_us = max(self._floor_us, time_us)
 
-    def restart(self, *, start_us: int | None = None, speed: float | None = None) -> None:
-        """Start a new epoch at `start_us` (default: the same start, or now for a clock that follows the wall)."""
+    def restart(self, *, start_us: int | None = None, speed: float | None = None, running: bool = True) -> None:
+        """Begin a new epoch at `start_us` (default: the start it had), or wait there for the next one."""
         self.start_us = self.start_us if start_us is None else start_us
         self.speed = self.speed if speed is None else speed
         self._floor_us = self.start_us
         self._anchor_us = self._wall_us()
-        self.running = True
+        self.running = running
         self.epoch += 1
 
     def describe(self) -> dict[str, int | float | bool]:

@@ -37,6 +37,7 @@ class ControlDoor:
             web.post("/sandbox/faults", _guarded(self._add_fault)),
             web.post("/sandbox/faults/clear", _guarded(self._clear_faults)),
             web.post("/sandbox/start", _guarded(self._start)),
+            web.post("/sandbox/stop", _guarded(self._stop)),
             web.post("/sandbox/trade", _guarded(self._trade)),
         ]
 
@@ -84,6 +85,13 @@ class ControlDoor:
             raise BadInput("start_us must be microseconds and speed a number over 0")
         self._market.reset()
         self._market.clock.restart(start_us=start, speed=speed)
+        self._pump.tick()
+        return dict(self._market.clock.describe())
+
+    async def _stop(self, request: web.Request) -> dict[str, Any]:
+        self._market.reset()
+        self._market.clock.restart(running=False)
+        self._pump.tick()
         return dict(self._market.clock.describe())
 
     async def _trade(self, request: web.Request) -> dict[str, Any]:
