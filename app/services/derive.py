@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,9 +17,10 @@ from app.domain.outbox import Amounts, Mark, Span, Stretch, gather
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 
 MARKS = 5_000  # read at once
-INSTRUMENTS = 24  # derived in one transaction: six timeframes at some 5 ms each
-BARS = 10_000  # of 1m in one transaction, all instruments together; a longer stretch goes on in the next one
-TRANSACTIONS = 20  # in one run, each about a second at most, so that a task ends well within 30 s
+INSTRUMENTS = (12, 48)  # derived in the first transaction of a run, and at most in any
+BARS = 800  # of 1m for each of those, shared by all; a longer stretch goes on in the next transaction
+SHORT_S, LONG_S = 0.2, 0.5  # a transaction shorter than this has the next one take twice as much, a longer one half
+RUN_S = 15.0  # so that a task ends well within 30 s
 
 
 class IndicatorStore(Protocol):
@@ -73,25 +75,27 @@ class Derive:
     shards: int = 1
 
     def run(self, shard: int) -> Derived:
-        """Settles the shard's marks, at most TRANSACTIONS transactions long; nothing is done where another is at it."""
-        marks = 0
-        for _ in range(TRANSACTIONS):
-            step, latest = self._transaction(shard)
+        """Settles the shard's marks for at most RUN_S seconds; nothing is done where another is at it."""
+        marks, size, end = 0, INSTRUMENTS[0], time.monotonic() + RUN_S
+        while True:
+            begin = time.monotonic()
+            step, latest = self._transaction(shard, size)
+            now = time.monotonic()
             if latest:
                 self.keep(latest)
             marks += step.marks
-            if not step.more:
-                return Derived(marks, False)
-        return Derived(marks, True)
+            if not step.more or now >= end:
+                return Derived(marks, step.more)
+            size = _paced(size, now - begin)
 
-    def _transaction(self, shard: int) -> tuple[Derived, Latest]:
+    def _transaction(self, shard: int, size: int) -> tuple[Derived, Latest]:
         """The marks are read before the bars, so a mark that comes later has its own turn."""
         with self.engine.begin() as connection:
             if not self.store.lock(connection, shard):
                 return Derived(0, False), {}
             marks = self.store.marks(connection, shard=shard, shards=self.shards, limit=MARKS)
-            gathered = gather(marks, within_ms=MEMORY_BARS * MINUTE_MS, instruments=INSTRUMENTS)
-            stretches = self._within(connection, gathered)
+            gathered = gather(marks, within_ms=MEMORY_BARS * MINUTE_MS, instruments=size)
+            stretches = self._within(connection, gathered, bars=size * BARS)
             if not stretches:
                 return Derived(0, False), {}
             latest: dict[tuple[int, Timeframe], Mapping[str, int | float | None]] = {}
@@ -109,10 +113,10 @@ class Derive:
             self.store.settle(connection, done=done, rest=rest, publish=publish)
         return Derived(len(done), bool(rest) or len(done) < len(marks) or len(marks) == MARKS), latest
 
-    def _within(self, connection: sa.Connection, stretches: Sequence[Stretch]) -> list[Stretch]:
+    def _within(self, connection: sa.Connection, stretches: Sequence[Stretch], *, bars: int) -> list[Stretch]:
         """The stretches that a transaction can bear: the one with too many bars is cut, those after it wait."""
         taken: list[Stretch] = []
-        left = BARS
+        left = bars
         for stretch in stretches:
             if left <= 0:
                 break
@@ -181,6 +185,13 @@ class Derive:
             key: _aligned(amounts[key], each.wanted, carried.get(key, (Decimal(0), Decimal(0))))
             for key, each in windows.items()
         }
+
+
+def _paced(size: int, taken_s: float) -> int:
+    """How many instruments the next transaction takes: law 9 wants none over a second, on a busy machine too."""
+    if taken_s > LONG_S:
+        return max(1, size // 2)
+    return min(INSTRUMENTS[1], size * 2) if taken_s < SHORT_S else size
 
 
 def _widened(stretch: Stretch, tf: Timeframe, reach_ms: int, extent: tuple[int, int]) -> Span:

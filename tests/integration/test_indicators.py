@@ -219,7 +219,8 @@ def test_several_timeframes_and_instruments_with_gaps(market: Market) -> None:
 
 def test_a_long_stretch_is_cut_and_live_marks_come_between(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "BARS", 700)
-    monkeypatch.setattr(service, "TRANSACTIONS", 1)
+    monkeypatch.setattr(service, "INSTRUMENTS", (1, 1))
+    monkeypatch.setattr(service, "RUN_S", 0)
     market.write(1, walk(2_500))
     market.write(2, walk(10))
     market.mark(1, 0, 2_499)
@@ -237,7 +238,7 @@ def test_a_long_stretch_is_cut_and_live_marks_come_between(market: Market, monke
 def test_a_mark_that_comes_while_deriving_stays(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     market.write(1, walk(300))
     market.mark(1, 0, 299)
-    monkeypatch.setattr(service, "TRANSACTIONS", 1)
+    monkeypatch.setattr(service, "RUN_S", 0)
     settle: Callable[..., None] = store.settle
 
     def late(connection: sa.Connection, **spans: Any) -> None:
