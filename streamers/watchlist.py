@@ -16,7 +16,7 @@ from app.domain.instruments import Instrument
 from app.errors import Unavailable
 from streamers.backoff import delays
 
-POLL_S = 5.0
+POLL_S = 1.0  # also the longest the daemon's end waits for the thread
 
 type Load = Callable[[], Sequence[Instrument]]
 type Hint = Callable[[float], None]  # returns when the watchlist may have changed, at the latest after so many seconds
