@@ -118,7 +118,7 @@ def _flower(settings: Settings, run: Run) -> ChildSpec:
         f"--db={state}", "--state_save_interval=60000",
     )  # fmt: skip
     return ChildSpec(
-        "flower", argv, _http(f"{run.flower_url}/healthcheck"), env={"PROCESS_NAME": "flower"}, stage=WORK, stop_s=2.0
+        "flower", argv, _http(f"{run.flower_url}/healthcheck"), env={"PROCESS_NAME": "flower"}, stage=WORK, stop_s=3.5
     )
 
 

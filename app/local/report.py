@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 
-from rich.table import Table
-
 from app.config import Settings
 from app.local.runfile import Run
 
 
-def address_table(settings: Settings, run: Run, *, seconds: float) -> Table:
-    """Where everything is, passwords left out."""
-    title = f"Running after {seconds:.0f} s"
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ignore")
+def address_table(settings: Settings, run: Run, *, seconds: float) -> str:
+    """Where everything is, passwords left out; lines are never cut or broken, so that they can be copied."""
     rows = {
         "Live chart": f"{run.web_url}/charts/binance/BTC-USDT",
         "Market overview": f"{run.web_url}/",
@@ -27,10 +21,8 @@ def address_table(settings: Settings, run: Run, *, seconds: float) -> Table:
         "Logs": run.log_dir,
         "Data": str(settings.data_dir),
     }
-    for name, value in rows.items():
-        if value:
-            table.add_row(name, value)
-    return table
+    lines = [f"  [bold]{name:<16}[/]  {value}" for name, value in rows.items() if value]
+    return "\n".join(["", f"[bold]Running after {seconds:.0f} s[/]", *lines, ""])
 
 
 def without_password(url: str) -> str:

@@ -106,7 +106,7 @@ class Platform:
         while not self._supervisor.settled and time.monotonic() - began < START_S:
             self._supervisor.tick()
             self._pause()
-        self._console.print(address_table(settings, run, seconds=time.monotonic() - began), crop=False, soft_wrap=True)
+        self._say(address_table(settings, run, seconds=time.monotonic() - began))
         for child in self._supervisor.children.values():
             if child.state is not State.READY:
                 self._say(f"[yellow]![/] {child.spec.name} is {child.state}: see {child.traces}")
