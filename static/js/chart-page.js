@@ -45,6 +45,7 @@ function state(value) {
 
 function begin() {
   feed?.close();
+  connection.link({ phase: "connecting" });
   notice.hide();
   older.hide();
   pending = { changed: new Set(), reshaped: false };
@@ -62,6 +63,7 @@ const hooks = {
   },
   onFailed: (error) => {
     state("error");
+    connection.link({ phase: "off" });
     notice.show({ title: "The chart could not be loaded", text: error.message, retry: begin });
   },
   onChange: ({ changed, reshaped }) => {

@@ -30,7 +30,8 @@ export class Chart {
     this.decimals = decimals;
     this.hooks = hooks;
     this.timeframe = "1m";
-    this.api = createChartEx(element, new ZonedScale(), { autoSize: true, ...this.#look(), ...this.#behaviour() });
+    this.api = createChartEx(element, new ZonedScale(), { autoSize: true, ...this.#behaviour() });
+    this.api.applyOptions(this.#look());
     this.#candles = this.api.addSeries(CandlestickSeries, this.#candleLook(), 0);
     this.api.subscribeCrosshairMove(({ time, point }) => {
       hooks.onCrosshair(time === undefined || point === undefined ? null : time * 1000);
@@ -155,14 +156,15 @@ export class Chart {
     const decimals = study.decimals ?? Math.max(2, this.decimals);
     const options = {
       ...QUIET,
-      lastValueVisible: own,
+      lastValueVisible: own && plot === study.plots.find(({ kind }) => kind === "line"),
       color: this.#color(plot.color),
-      priceFormat: { type: "custom", minMove: 10 ** -decimals, formatter: (value) => format.price(value, decimals) },
+      priceFormat: { type: "custom", minMove: 10 ** -decimals, formatter: (value) => (beyond(value, study) ? "" : format.price(value, decimals)) },
       ...(study.place === "volume" && { priceScaleId: "volume", priceFormat: { type: "volume" } }),
       ...(plot.kind === "line" && { lineWidth: plot.width, lineStyle: plot.dashed ? LineStyle.Dashed : LineStyle.Solid }),
-      ...(study.within && { autoscaleInfoProvider: (own) => widened(own(), study.within) }),
+      ...(study.within && { autoscaleInfoProvider: (usual) => widened(usual(), study) }),
     };
     const api = this.api.addSeries(plot.kind === "line" ? LineSeries : HistogramSeries, options, pane);
+    if (own) api.priceScale().applyOptions({ scaleMargins: { top: 0.16, bottom: 0.1 } });
     if (plot === study.plots[0]) {
       for (const price of study.bands ?? []) {
         api.createPriceLine({ price, color: this.#color("line-strong"), lineWidth: 1, lineStyle: LineStyle.Dashed, axisLabelVisible: false });
@@ -217,9 +219,14 @@ export class Chart {
   }
 }
 
-/** The library's own range, widened so that the bands stay in sight. */
-function widened(info, [low, high]) {
+/** An axis label for a value that cannot be, like an RSI of 120, is left empty. */
+function beyond(value, { limits }) {
+  return limits !== undefined && (value < limits[0] || value > limits[1]);
+}
+
+/** The library's own range, widened so that the bands stay in sight, yet within what the values can be. */
+function widened(info, { within: [low, high], limits: [least, most] }) {
   if (info === null || info.priceRange === null) return info;
   const { minValue, maxValue } = info.priceRange;
-  return { ...info, priceRange: { minValue: Math.min(minValue, low), maxValue: Math.max(maxValue, high) } };
+  return { priceRange: { minValue: Math.max(least, Math.min(minValue, low)), maxValue: Math.min(most, Math.max(maxValue, high)) } };
 }

@@ -37,6 +37,7 @@ export class Connection {
       const seconds = Math.max(0, Math.ceil((retryAt - performance.now()) / 1000));
       return [phase, seconds > 0 ? `reconnecting in ${seconds} s` : "reconnecting"];
     }
+    if (phase === "off") return ["none", "not connected"];
     if (phase === "connecting" || this.#feed === null) return [phase, phase];
     const { feed, since, at } = this.#feed;
     if (feed === "down" && !since && !at) return ["none", "no feed yet"]; // it never ran: nothing broke

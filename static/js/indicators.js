@@ -15,6 +15,7 @@ export const STUDIES = [
     decimals: 1,
     bands: [30, 70],
     within: [20, 80],
+    limits: [0, 100],
     plots: [line("rsi_14", "line-rsi")],
   },
   {
@@ -37,6 +38,7 @@ export const STUDIES = [
     decimals: 1,
     bands: [20, 80],
     within: [0, 100],
+    limits: [0, 100],
     plots: [line("stoch_k", "line-stoch-k"), line("stoch_d", "line-stoch-d")],
   },
   {

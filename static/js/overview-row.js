@@ -6,7 +6,7 @@ import { Sparkline } from "./sparkline.js";
 const TITLES = { binance: "Binance", alpaca: "Alpaca", yahoo: "Borsa Istanbul" };
 const FEEDS = { connected: "connected", reconnecting: "reconnecting", down: "feed down" };
 
-export const titleOf = ({ title, exchange }) => title ?? TITLES[exchange] ?? exchange;
+export const titleOf = ({ exchange }) => TITLES[exchange] ?? exchange;
 
 function cell(className) {
   const element = document.createElement("td");

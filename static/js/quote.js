@@ -32,7 +32,8 @@ export class Quote {
     const from = this.#reference ?? open;
     const share = (close / from - 1) * 100;
     this.price.textContent = format.price(close, decimals);
-    this.change.textContent = `${format.signed(close - from, decimals)} (${format.percent(share)})`;
+    this.change.querySelector(".amount").textContent = format.signed(close - from, decimals);
+    this.change.querySelector(".share").textContent = format.percent(share);
     this.change.className = `change ${format.direction(share)}`;
     this.span.textContent = this.#reference === null ? "bar" : "24 h";
     document.title = `${format.price(close, decimals)} ${symbol} · Market data`;

@@ -19,18 +19,22 @@ def minutes(seed: int, price: float, *, decimals: int, count: int = 9000, holes:
     rng = np.random.default_rng(seed)
     missing = {count - back + n for back, length in holes for n in range(length)}
     start = NOW - NOW % MINUTE - (count - 1) * MINUTE
-    rows: list[Row] = []
-    drift = 0.0
-    for index in range(count):
-        drift = 0.97 * drift + float(rng.normal(0, 0.00012))
-        steps = price * np.exp(np.cumsum(rng.normal(drift / 4, 0.00034, 12)))
-        prices = np.round(np.concatenate(([price], steps)), decimals)
-        price = float(steps[-1])
-        volume = round(float(rng.gamma(1.6, 4.0) * (1 + 60 * abs(drift)) * 60_000 / price / 10), 5)
-        if index not in missing:
-            last = index == count - 1
-            rows.append(bar(start + index * MINUTE, prices.tolist(), volume=volume, state="open" if last else "verified"))
-    return rows
+    pull = np.sin(np.arange(count * 8) / 2300 + seed) * 0.035 + np.sin(np.arange(count * 8) / 610) * 0.008
+    walk = np.cumsum(rng.normal(0, 0.00019, count * 8))
+    prices = np.round(price * np.exp(pull + walk - walk[-1]), decimals)
+    busy = np.abs(np.diff(prices[::8], append=prices[-1])) / price * 900
+    volumes = np.round(rng.gamma(1.8, 2.0, count) * (1 + busy) * 60_000 / price, 5).tolist()
+    walked = prices.tolist()
+    return [
+        bar(
+            start + index * MINUTE,
+            walked[max(0, index * 8 - 1) : index * 8 + 8],
+            volume=volumes[index],
+            state="open" if index == count - 1 else "verified",
+        )
+        for index in range(count)
+        if index not in missing
+    ]
 
 
 def bar(time: int, prices: list[float], *, volume: float, state: str = "open") -> Row:

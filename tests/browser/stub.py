@@ -6,10 +6,13 @@ and call `trade`, `complete`, `drop` and the fault attributes themselves.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
 import queue
 import random
+import socket
 import sys
 import threading
 import time
@@ -17,14 +20,16 @@ from typing import Any
 
 from flask import Flask, Response, abort, render_template, request
 from flask_sock import Sock
+from simple_websocket import ConnectionClosed
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.config import ROOT
-from tests.browser.generated import MINUTE, NOW, STEPS, Row, indicators, minutes, rolled_up
+from tests.browser.generated import MINUTE, NOW, STEPS, Row, bar, indicators, minutes, rolled_up
 
 CRYPTO = {"BTC/USDT": (64_210.0, 2), "ETH/USDT": (3_184.2, 2), "SOL/USDT": (171.3, 2), "BNB/USDT": (602.4, 2), "ADA/USDT": (0.4312, 4)}
 US = ("AAPL", "TSLA", "NVDA", "MSFT", "GOOGL", "AMZN", "META")
 BIST = ("THYAO.IS", "GARAN.IS", "ISCTR.IS", "AKBNK.IS", "SISE.IS")
+Series = tuple[list[Row], dict[int, Row]]  # bars, and indicator rows by time
 CONNECTED = {"feed": "connected", "since": None, "at": NOW}
 NEVER = {"feed": "down", "since": None, "at": None}
 
@@ -36,6 +41,19 @@ def instrument(exchange: str, symbol: str) -> Row:
     currency = "USDT" if crypto else "USD" if exchange == "alpaca" else "TRY"
     facts = {"exchange": exchange, "symbol": symbol, "title": symbol, "currency": currency, "calendar": calendar}
     return {**facts, "price_decimals": CRYPTO[symbol][1] if crypto else 2, "active": True, "asset_class": "crypto" if crypto else "stock"}
+
+
+@functools.cache
+def pristine(symbol: str, timeframe: str) -> Series:
+    """A series as it is at the beginning: the same in each process and after each reset."""
+    if symbol not in CRYPTO:
+        return [], {}
+    if timeframe == "1m":
+        price, decimals = CRYPTO[symbol]
+        rows = minutes(len(symbol) * 7 + ord(symbol[0]), price, decimals=decimals, holes=((210, 9),))
+    else:
+        rows = rolled_up(pristine(symbol, "1m")[0], timeframe)
+    return rows, {row["time"]: row for row in indicators(rows)}
 
 
 class Market:
@@ -52,8 +70,7 @@ class Market:
     def reset(self) -> None:
         """Everything as at the beginning."""
         self.lock = threading.RLock()
-        self.bars: dict[str, list[Row]] = {}
-        self.cache: dict[tuple[str, str], tuple[list[Row], dict[int, Row]]] = {}
+        self.changed: dict[tuple[str, str], Series] = {}
         self.sockets: list[tuple[str, str, queue.Queue[str | None]]] = []
         self.asked: list[str] = []  # addresses of chart requests, newest last
         self.status: Row = dict(CONNECTED)
@@ -61,23 +78,21 @@ class Market:
         self.failing: int | None = None  # the status that each API answer has instead
         self.refusing = False  # sockets are refused
         self.empty = False  # no instrument is on the watchlist
-        self.hole = ((210, 9),)
 
     def minutes(self, symbol: str) -> list[Row]:
         """The one-minute bars of a symbol; none for those no feed brings."""
-        with self.lock:
-            if symbol in CRYPTO and symbol not in self.bars:
-                price, decimals = CRYPTO[symbol]
-                self.bars[symbol] = minutes(len(symbol) * 7 + ord(symbol[0]), price, decimals=decimals, holes=self.hole)
-            return self.bars.setdefault(symbol, [])
+        return self.series(symbol, "1m")[0]
 
-    def series(self, symbol: str, timeframe: str) -> tuple[list[Row], dict[int, Row]]:
-        """Bars and indicator rows by time of a timeframe."""
+    def series(self, symbol: str, timeframe: str) -> Series:
+        """Bars and indicator rows by time of a timeframe; a copy of its own once something has moved."""
         with self.lock:
-            if (symbol, timeframe) not in self.cache:
-                rows = rolled_up(self.minutes(symbol), timeframe) if self.minutes(symbol) else []
-                self.cache[symbol, timeframe] = (rows, {row["time"]: row for row in indicators(rows)})
-            return self.cache[symbol, timeframe]
+            return self.changed.get((symbol, timeframe)) or pristine(symbol, timeframe)
+
+    def _own(self, symbol: str, timeframe: str) -> Series:
+        if (symbol, timeframe) not in self.changed:
+            rows, values = pristine(symbol, timeframe)
+            self.changed[symbol, timeframe] = ([*rows[:-1], dict(rows[-1])], dict(values))
+        return self.changed[symbol, timeframe]
 
     def chart(self, symbol: str, timeframe: str, *, limit: int = 1000, **cut: Any) -> Row:
         """The answer of /api/charts; `cut` may hold start, end and names."""
@@ -113,32 +128,30 @@ class Market:
     def trade(self, symbol: str, price: float, size: float = 0.5) -> None:
         """A trade in the newest minute: every open chart of the symbol and the overview hear of it."""
         with self.lock:
-            last = self.minutes(symbol)[-1]
-            last.update(close=price, high=max(last["high"], price), low=min(last["low"], price))
-            last.update(volume=round(last["volume"] + size, 8), trade_count=last["trade_count"] + 1)
-            self._changed(symbol)
-        quote = {"exchange": "binance", "symbol": symbol, "price": price, "time": last["time"] + 30_000}
+            for timeframe in STEPS:
+                last = self._own(symbol, timeframe)[0][-1]
+                last.update(close=price, high=max(last["high"], price), low=min(last["low"], price))
+                last.update(volume=round(last["volume"] + size, 8), trade_count=last["trade_count"] + 1)
+                self._publish(symbol, timeframe)
+            quote = {"exchange": "binance", "symbol": symbol, "price": price, "time": self.minutes(symbol)[-1]["time"] + 30_000}
         self._tell("overview", "", {"type": "update", "data": [quote]})
 
     def complete(self, symbol: str) -> None:
         """The newest minute is over and the next one begins; its indicator values go out with it."""
         with self.lock:
-            last = self.minutes(symbol)[-1]
-            last.update(state="closed", completed=True)
-            self._changed(symbol)
-            close = last["close"]
-            opened = {**last, "time": last["time"] + MINUTE, "open": close, "high": close, "low": close}
-            opened.update(volume=0.01, trade_count=1, state="open", completed=False)
-            self.minutes(symbol).append(opened)
-            self._changed(symbol)
+            rows, values = self._own(symbol, "1m")
+            rows[-1].update(state="closed", completed=True)
+            values[rows[-1]["time"]] = indicators(rows[-500:])[-1]
+            self._publish(symbol, "1m")
+            close = rows[-1]["close"]
+            rows.append(bar(rows[-1]["time"] + MINUTE, [close], volume=0.01))
+            self._publish(symbol, "1m")
 
-    def _changed(self, symbol: str) -> None:
-        for timeframe in {timeframe for name, timeframe, _ in self.sockets if name == symbol} | {"1m"}:
-            self.cache.pop((symbol, timeframe), None)
-            rows, values = self.series(symbol, timeframe)
-            bar = rows[-1]
-            data = {"symbol": symbol, "exchange": "binance", "timeframe": timeframe, "bar": bar, "indicators": values.get(bar["time"])}
-            self._tell(symbol, timeframe, {"type": "update", "data": data})
+    def _publish(self, symbol: str, timeframe: str) -> None:
+        rows, values = self.series(symbol, timeframe)
+        facts = {"symbol": symbol, "exchange": "binance", "timeframe": timeframe}
+        data = {**facts, "bar": rows[-1], "indicators": values.get(rows[-1]["time"])}
+        self._tell(symbol, timeframe, {"type": "update", "data": data})
 
     def tell_status(self, status: Row) -> None:
         """The exchange's feed has another state."""
@@ -231,7 +244,7 @@ def _sockets(app: Flask, market: Market) -> None:
     @sock.route("/ws/<path:symbol>")
     def live(ws: Any, symbol: str) -> None:
         if market.refusing:
-            ws.close()
+            _end(ws)
             return
         if symbol == "overview":
             _serve(ws, market, key=("overview", ""), first=market.overview())
@@ -253,7 +266,15 @@ def _serve(ws: Any, market: Market, *, key: tuple[str, str], first: Row) -> None
             ws.send(text)
     finally:
         market.sockets.remove(listener)
+        _end(ws)
+
+
+def _end(ws: Any) -> None:
+    """Close for good: werkzeug would still write an HTTP answer after the closing frame."""
+    with contextlib.suppress(ConnectionClosed, OSError):
         ws.close()
+    with contextlib.suppress(OSError):
+        ws.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Stub:
