@@ -28,7 +28,9 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
     add("--seed", type=int, default=settings.sandbox_seed)
     add("--symbols", default="", help="BTC/USDT,…; default: a catalogue of twenty, or none beside --replay")
     add("--rate", type=float, default=settings.sandbox_trades_per_second, help="trades a second (default: %(default)s)")
-    add("--history-hours", type=int, default=settings.sandbox_history_hours, help="history before the start")
+    add(
+        "--history-hours", type=int, default=settings.sandbox_history_hours, help="history, from a midnight; 0 for none"
+    )
     add("--replay", type=Path, nargs="+", default=[], metavar="FILE", help="Binance bulk files (aggTrades, trades)")
     add("--start", type=_time, help="exchange time at the start; default: now, or the replay's first minute")
     add("--end", type=_time, help="replay no trades from then on")

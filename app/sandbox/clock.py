@@ -19,8 +19,11 @@ class MarketClock:
 
     def now_us(self) -> int:
         """The exchange's time; never goes back within an epoch."""
+        return self._at(self._wall_us())
+
+    def _at(self, wall_us: int) -> int:
         if self.running:
-            passed = max(0, self._wall_us() - self._anchor_us)
+            passed = max(0, wall_us - self._anchor_us)
             self._floor_us = max(self._floor_us, self.start_us + int(passed * self.speed))
         return self._floor_us
 
@@ -39,10 +42,11 @@ class MarketClock:
 
     def describe(self) -> dict[str, int | float | bool]:
         """What `GET /sandbox/clock` answers; the speed is 0 while the clock waits for its start."""
+        wall_us = self._wall_us()
         return {
-            "exchange_us": self.now_us(),
+            "exchange_us": self._at(wall_us),
             "speed": self.speed if self.running else 0.0,
-            "wall_us": self._wall_us(),
+            "wall_us": wall_us,
             "epoch": self.epoch,
             "start_us": self.start_us,
         }

@@ -24,7 +24,7 @@ MINUTE_US = 60_000_000
 DAY_MINUTES = 1440
 ORIGIN_DAY = 17_361  # 2017-07-14: trade 1 of every symbol
 BLOCK_TRADES = 20_000
-CACHED_TRADES = 250_000
+CACHED_TRADES = 60_000
 SIGMA = 0.0006  # of a minute's log return, 2.3 % a day
 OCTAVES = ((2, 0.02), (8, 0.04), (32, 0.08), (128, 0.14))  # days, amplitude of the level's slow noise
 
@@ -55,8 +55,8 @@ class GeneratedTape:
         """The symbol's names and decimals."""
         return self._character.spec
 
-    def block(self, time_us: int) -> tuple[Columns, int]:
-        """The trades of the block that holds `time_us`, and the block's end; raises BadInput before 2017-07-14."""
+    def block(self, time_us: int) -> tuple[Columns, int, int]:
+        """The trades of the block that holds `time_us`, its start and end; raises BadInput before 2017-07-14."""
         minute = time_us // MINUTE_US
         start = minute - minute % self._minutes
         if start < ORIGIN_DAY * DAY_MINUTES:
@@ -69,7 +69,7 @@ class GeneratedTape:
                 held -= len(self._blocks.popitem(last=False)[1])
         else:
             self._blocks.move_to_end(start)
-        return found, (start + self._minutes) * MINUTE_US
+        return found, start * MINUTE_US, (start + self._minutes) * MINUTE_US
 
     def floor_us(self, trade_id: int) -> int:
         """The start of the minute of trade `trade_id`."""
@@ -79,9 +79,9 @@ class GeneratedTape:
 
     def last_ids(self, time_us: int) -> tuple[int, int]:
         """The number of the last trade at or before `time_us`, twice: every trade is an aggregate of its own."""
-        columns, _ = self.block(time_us)
+        columns, start_us, _ = self.block(time_us)
         at = int(np.searchsorted(columns.time_us, time_us, side="right"))
-        day, minute = divmod(time_us // MINUTE_US // self._minutes * self._minutes, DAY_MINUTES)
+        day, minute = divmod(start_us // MINUTE_US, DAY_MINUTES)
         last = (day - ORIGIN_DAY) * self._per_day + int(self._day(day).before[minute]) + at
         return last, last
 

@@ -46,9 +46,9 @@ class RecordedTape:
         """The same tape without the trades from `end_us` on."""
         return RecordedTape(self._spec, self._columns.window(0, end_us))
 
-    def block(self, time_us: int) -> tuple[Columns, int]:
-        """All trades, and the end of time."""
-        return self._columns, FAR_US
+    def block(self, time_us: int) -> tuple[Columns, int, int]:
+        """All trades, the start and the end of time."""
+        return self._columns, 0, FAR_US
 
     def floor_us(self, trade_id: int) -> int:
         """The time of the first trade numbered `trade_id` or higher, or of the last."""

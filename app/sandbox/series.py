@@ -13,7 +13,7 @@ from app.sandbox.truth import MINUTE_MS, TrueBar, minute_bars
 
 HOUR_MS = 3_600_000
 MINUTE_US = MINUTE_MS * 1000
-CACHED_HOURS = 120
+CACHED_HOURS = 30
 
 
 class Injected(NamedTuple):
@@ -35,6 +35,7 @@ class Series:
         self._hours: OrderedDict[int, list[TrueBar]] = OrderedDict()
         self._running = self._done = -1
         self._minutes: list[TrueBar] = []
+        self._last: tuple[tuple[int, int, int], list[TrueBar]] = ((-1, -1, -1), [])
 
     @property
     def spec(self) -> Spec:
@@ -52,17 +53,16 @@ class Series:
 
     def block(self, time_us: int) -> tuple[Columns, int]:
         """The trades of the tape's block that holds `time_us`, injected ones among them, and the block's end."""
-        columns, end = self.tape.block(time_us)
-        return self._merge(columns, int(columns.time_us[0]) if len(columns) else time_us, end), end
+        columns, start_us, end_us = self.tape.block(time_us)
+        return self._merge(columns, start_us, end_us), end_us
 
     def trades(self, lo_us: int, hi_us: int) -> Columns:
         """The trades with lo_us <= time < hi_us, none before the history's start."""
         lo_us = max(lo_us, self.oldest_us)
         parts, at = [], lo_us
         while at < hi_us:
-            columns, end = self.tape.block(at)
+            columns, _, at = self.tape.block(at)
             parts.append(columns.window(lo_us, hi_us))
-            at = end
         return self._merge(join(parts), lo_us, hi_us)
 
     def latest(self, limit: int, before_us: int) -> Columns:
@@ -120,7 +120,7 @@ class Series:
 
     def minute(self, start_ms: int, now_us: int) -> TrueBar | None:
         """The bar of one minute as it stands at `now_us`; None before the first trade."""
-        return next(iter(self._bars(start_ms, start_ms + MINUTE_MS, now_us)), None)
+        return next(iter(self._moment(start_ms, now_us)), None)
 
     def hour(self, start_ms: int, now_us: int) -> list[TrueBar]:
         """The minute bars of an hour up to the one that holds `now_us`, the last as it stands now."""
@@ -143,7 +143,14 @@ class Series:
             self._minutes += self._bars(self._done, current, now_us)
             self._done = current
         done = [bar for bar in self._minutes if bar.time_ms < current]
-        return done + self._bars(current, current + MINUTE_MS, now_us)
+        return done + self._moment(current, now_us)
+
+    def _moment(self, start_ms: int, now_us: int) -> list[TrueBar]:
+        """The bar of one minute; the last answer is kept, for several timeframes ask at the same moment."""
+        key = (start_ms, now_us, self.version)
+        if self._last[0] != key:
+            self._last = key, self._bars(start_ms, start_ms + MINUTE_MS, now_us)
+        return self._last[1]
 
     def _bars(self, start_ms: int, end_ms: int, now_us: int) -> list[TrueBar]:
         if end_ms * 1000 <= self.oldest_us or start_ms >= end_ms:

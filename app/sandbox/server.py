@@ -56,7 +56,9 @@ def build_market(config: SandboxConfig) -> Market:
     if config.end_us is not None and config.end_us <= start_us:
         raise BadInput("--end must lie after --start")
     clock = MarketClock(_wall_us, start_us=start_us, speed=config.speed, running=not config.paused)
-    oldest_us = (start_us - config.history_hours * 3_600_000_000) // DAY_US * DAY_US  # so that no kline is cut in two
+    # History begins at a midnight, so that no kline is cut in two; without history, at the start's minute.
+    unit_us = DAY_US if config.history_hours else MINUTE_US
+    oldest_us = (start_us - config.history_hours * 3_600_000_000) // unit_us * unit_us
     tapes: list[tuple[Tape, int]] = []
     for tape in recorded:
         tapes.append((tape.until(config.end_us) if config.end_us else tape, tape.span_us[0] // MINUTE_US * MINUTE_US))

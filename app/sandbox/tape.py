@@ -117,8 +117,8 @@ class Tape(Protocol):
     def spec(self) -> Spec:
         """The symbol's names and decimals."""
 
-    def block(self, time_us: int) -> tuple[Columns, int]:
-        """The trades of the block that holds `time_us`, and the block's end (exclusive)."""
+    def block(self, time_us: int) -> tuple[Columns, int, int]:
+        """The trades of the block that holds `time_us`, the block's start and its end (exclusive)."""
 
     def floor_us(self, trade_id: int) -> int:
         """A time at or before that of trade `trade_id`, and near it."""

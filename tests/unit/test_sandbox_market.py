@@ -109,6 +109,17 @@ def test_injected_trade_takes_the_next_id_and_moves_the_later_ones() -> None:
     assert first in block.id.tolist()
 
 
+def test_a_trade_injected_before_a_blocks_first_is_in_the_block() -> None:
+    """The stream reads by blocks: a trade between a block's start and its first trade is not lost there."""
+    series = Series(_tape(), oldest_us=NOON_US)
+    columns, end_us = series.block(NOON_US)
+    series.inject(Injected(NOON_US, 5, 7, False))
+    block, _ = series.block(NOON_US)
+    assert int(columns.time_us[0]) > NOON_US and int(block.time_us[0]) == NOON_US
+    assert (np.diff(block.id) == 1).all() and len(block) == len(columns) + 1
+    assert int(series.trades(end_us, end_us + DAY_US).id[0]) == int(block.id[-1]) + 1
+
+
 @given(st.integers(0, 10**13), st.integers(1, 200), st.integers(0, 8))
 def test_split_sizes_are_exact_positive_and_plain(units: int, parts: int, zeros: int) -> None:
     """The parts sum to the whole, are positive where possible, and keep its decimals where they can."""

@@ -16,6 +16,7 @@ from app.sandbox.binance.pump import Pump
 MAX_STREAMS = 1024
 MAX_MESSAGES_PER_S = 5
 MAX_FRAME = 64 * 1024
+MAX_ATTEMPTS, ATTEMPTS_S = 300, 300  # connections an address may open in five minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class StreamDoor:
 
     def __init__(self, hub: Hub, pump: Pump, limits: StreamLimits) -> None:
         self._hub, self._pump, self._limits = hub, pump, limits
+        self._attempts: deque[float] = deque(maxlen=MAX_ATTEMPTS)  # loopback: one address
 
     def routes(self) -> list[web.RouteDef]:
         """The paths of the door."""
@@ -44,6 +46,10 @@ class StreamDoor:
     async def _enter(self, request: web.Request) -> web.StreamResponse:
         if time.monotonic() < self._pump.refuse_until:
             raise web.HTTPServiceUnavailable(text="the market is away")
+        now = time.monotonic()
+        if len(self._attempts) == MAX_ATTEMPTS and now - self._attempts[0] < ATTEMPTS_S:
+            raise web.HTTPTooManyRequests(text="more than 300 connections in 5 minutes")
+        self._attempts.append(now)
         combined = request.path == "/stream"
         listed = request.query.get("streams", "") if combined else request.match_info.get("streams", "")
         streams = [stream for stream in listed.split("/") if stream]
