@@ -8,13 +8,20 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
+import redis
 import sqlalchemy as sa
 
+from app.bootstrap import Platform
+from app.cache import keys
+from app.config import Settings
 from app.domain.indicator_names import INDICATORS
 from app.domain.timeframes import Timeframe
+from app.local.servers import free_port
 from app.services import derive as service
 from app.services.derive import Derive
+from app.storage import catalog
 from app.storage import indicators as store
 from app.storage.arrays import literal
 from tests.indicator_oracle import Floats, assert_equal, exact_vwap, talib_columns
@@ -266,6 +273,47 @@ def test_one_process_a_shard(market: Market) -> None:
     assert two.run(0) == (0, False), "instrument 1 belongs to shard 1"
     assert two.run(1) == (1, False)
     assert market.check(1) == 30
+
+
+def test_the_newest_values_are_kept_in_redis(
+    market: Market, settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform = Platform(settings, process="tests")
+    with market.engine.connect() as connection:
+        instrument = catalog.find(connection, "BTC/USDT", "binance")
+    market.write(instrument.id, walk(300))
+    market.mark(instrument.id, 0, 299)
+    market.write(10_000, walk(30))  # not in the catalogue: stored, not kept
+    market.mark(10_000, 0, 29)
+    assert platform.derive.run(0) == (2, False)
+    assert market.check(10_000) == 30
+    key = keys.indicators("binance", "BTC/USDT", "1m")
+    assert redis_client.keys("indicators:*") == [key.encode()]
+    assert 0 < redis_client.ttl(key) <= 300
+    with market.engine.connect() as connection:
+        row = store.read(connection, instrument.id, Timeframe.M1, start_ms=START, end_ms=2**42)[-1]
+    assert orjson.loads(redis_client.get(key)) == row
+
+    gone = redis.Redis(host="127.0.0.1", port=free_port(), socket_connect_timeout=1)
+    monkeypatch.setitem(platform.__dict__, "redis", gone)
+    market.mark(instrument.id, 0, 299)
+    assert platform.derive.run(0) == (1, False), "Redis is a cache: values are stored without it"
+    platform.engine.dispose()
+
+
+def test_reads_are_bounded_and_by_instrument(market: Market) -> None:
+    for instrument in (1, 2):
+        market.write(instrument, walk(40))
+        market.mark(instrument, 0, 39)
+    market.derive.run(0)
+    bounds = {"start_ms": START + 10 * MINUTE, "end_ms": START + 12 * MINUTE}
+    with market.engine.connect() as connection:
+        rows = store.read_many(connection, [1, 2], Timeframe.M1, **bounds)
+        alone = store.read(connection, 2, Timeframe.M1, **bounds)
+    assert [(key, (row["time"] - START) // MINUTE) for key, row in rows] == [(1, 10), (1, 11), (2, 10), (2, 11)]
+    assert alone == [row for key, row in rows if key == 2]
+    assert set(alone[0]) == {"time", *INDICATORS}
+    assert alone[0]["rsi_14"] is None and isinstance(alone[0]["vwap"], float)
 
 
 def test_a_crash_before_the_commit_leaves_the_marks(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
