@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -88,11 +89,14 @@ def build_app(config: SandboxConfig) -> web.Application:
         task = asyncio.create_task(pump.run(), name="pump")
         task.add_done_callback(_end_with_pump)
         yield
-        hub.cut_all()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    async def hang_up(_: web.Application) -> None:
+        hub.cut_all()
+
     app.cleanup_ctx.append(pumping)
+    app.on_shutdown.append(hang_up)
     return app
 
 
@@ -105,15 +109,15 @@ def _end_with_pump(task: asyncio.Task[None]) -> None:
 
 async def serve(config: SandboxConfig) -> None:
     """Serve until cancelled; says the address on the console once the port is open."""
-    runner = web.AppRunner(build_app(config), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(build_app(config), access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.host, config.port, reuse_address=True)
         try:
             await site.start()
         except OSError as error:
-            place = f"{config.host}:{config.port}"
-            raise ServerFailed(f"the simulated market cannot listen on {place}: {error.strerror}") from error
+            place, reason = f"{config.host}:{config.port}", os.strerror(error.errno or 0)
+            raise ServerFailed(f"the simulated market cannot listen on {place}: {reason}") from error
         port = runner.addresses[0][1]
         print(f"simulated market ready on http://{config.host}:{port}", flush=True)
         await asyncio.Event().wait()
