@@ -24,6 +24,7 @@ export class Chart {
   #volume = null;
   #studies = []; // {study, plots: [{plot, api}]}
   #drawnTo = -Infinity;
+  #scroll = 0;
 
   /** hooks: onCrosshair(time or null), onNeedOlder(), onAway(boolean). */
   constructor(element, { decimals, hooks }) {
@@ -109,9 +110,16 @@ export class Chart {
     else this.api.timeScale().scrollToRealTime();
   }
 
+  /** The library moves with its next frame, so what comes before that is added up. */
   scrollBy(bars) {
+    if (this.#scroll === 0) requestAnimationFrame(() => this.#scrollNow());
+    this.#scroll += bars;
+  }
+
+  #scrollNow() {
     const scale = this.api.timeScale();
-    scale.scrollToPosition(scale.scrollPosition() + bars, false);
+    scale.scrollToPosition(scale.scrollPosition() + this.#scroll, false);
+    this.#scroll = 0;
   }
 
   zoom(factor) {
