@@ -15,7 +15,7 @@ from app.cache.pubsub import quotes
 from app.config import Settings
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
-from app.errors import SourceError
+from app.errors import SourceError, UnknownInstrument
 from app.services.charts import ChartRequest, Charts, Newest
 from app.services.clock import wall_us
 from app.services.overview import Overview
@@ -37,6 +37,8 @@ class Web:
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
+        if not symbol.isprintable():
+            raise UnknownInstrument(f"unknown symbol {symbol!r}")  # the driver refuses NUL, and no symbol has the like
         with self.engine.connect() as conn:
             return catalog.find(conn, symbol, exchange)
 

@@ -141,7 +141,18 @@ def test_a_bad_parameter_is_named(client: FlaskClient, query: str, name: str) ->
     assert body["error"]["message"].startswith(f"{name}: ")
 
 
-@pytest.mark.parametrize("address", ["/api/charts/NOPE-USDT", "/api/charts/AAPL?exchange=binance", "/api/nothing"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/api/charts/NOPE-USDT",
+        "/api/charts/AAPL?exchange=binance",
+        "/api/charts/BTC%00USDT",
+        "/api/charts/%ff%fe",
+        "/api/charts/" + "A" * 3000,
+        "/api/charts//",
+        "/api/nothing",
+    ],
+)
 def test_what_is_unknown_is_404_in_json(client: FlaskClient, address: str) -> None:
     body = chart(client, address, status=404)
     assert body["error"]["code"] in {"unknown_symbol", "not_found"}

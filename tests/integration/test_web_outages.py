@@ -1,0 +1,121 @@
+"""The web process while Redis or the database is away, and after they return."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from app.cache import charts, health, keys, pubsub
+from app.config import Settings
+from app.domain.instruments import Instrument
+from app.domain.timeframes import MINUTE_MS
+from app.local.servers import PostgresServer, RedisServer
+from app.storage import catalog, migrate
+from app.storage.engine import make_engine
+from tests.integration.web_data import START_MS, bar, store, update, wipe
+from tests.integration.web_server import listen, web_server
+from webapp import create_app
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def instrument(engine: sa.Engine) -> Instrument:
+    wipe(engine)
+    with engine.connect() as conn:
+        found = catalog.find(conn, "BTC/USDT", "binance")
+    store(engine, [bar(found.id, START_MS)])
+    return found
+
+
+def get(url: str) -> tuple[int, dict[str, object]]:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.status, json.load(answer)
+
+
+def test_live_updates_go_on_after_redis_was_away(
+    settings: Settings, engine: sa.Engine, instrument: Instrument, own_redis: RedisServer
+) -> None:
+    client = redis.Redis.from_url(own_redis.url)
+    facts = {"exchange": "binance", "feed": "connected", "since": 1, "at": 2}
+    here = settings.model_copy(update={"redis_url": own_redis.url})
+    with web_server(here) as address, listen(address, "/ws/BTC-USDT") as socket:
+        health.beat(client, "streamer-binance", facts)
+        assert len(socket.wait("initial")["bars"]) == 1
+        socket.wait("status", feed="connected")
+
+        own_redis.stop()
+        socket.wait("status", feed="reconnecting", timeout_s=10)
+        began = time.monotonic()
+        assert get(f"http://{address}/api/charts/BTC-USDT")[0] == 200
+        assert time.monotonic() - began < 2
+        assert get(f"http://{address}/api/health")[1]["status"] == "degraded"
+        with listen(address, "/ws/BTC-USDT") as newcomer:
+            assert len(newcomer.wait("initial")["bars"]) == 1
+        store(engine, [bar(instrument.id, START_MS + MINUTE_MS)])  # published while nobody could hear it
+
+        own_redis.start()
+        charts.bump(client, [instrument])
+        health.beat(client, "streamer-binance", facts)
+        assert len(socket.wait("initial", timeout_s=15)["bars"]) == 2
+        socket.wait("status", feed="connected", timeout_s=5)
+        later = bar(instrument.id, START_MS + 2 * MINUTE_MS, price=170.0)
+        pubsub.publish(client, keys.CHART_UPDATES, update("BTC/USDT", instrument.id, {"1m": [later]}))
+        assert socket.bar(later.time_ms)["bar"]["open"] == 170.0
+        assert get(f"http://{address}/api/health")[1]["status"] == "ok"
+    client.close()
+
+
+def test_the_api_answers_again_once_the_database_is_back(
+    settings: Settings, tmp_path: Path, redis_client: redis.Redis
+) -> None:
+    server = PostgresServer(tmp_path)
+    server.start()
+    try:
+        migrate.upgrade(server.url)
+        app = create_app(settings.model_copy(update={"database_url": server.url}))
+        client = app.test_client()
+        assert client.get("/api/charts/BTC-USDT").status_code == 200
+        server.stop()
+        for _ in range(2):
+            answer = client.get("/api/charts/BTC-USDT")
+            assert answer.status_code == 503
+            assert "Traceback" not in answer.text
+        assert client.get("/charts/binance/BTC-USDT").status_code == 503
+        server.start()
+        assert client.get("/api/charts/BTC-USDT").status_code == 200
+        app.extensions["web"].engine.dispose()
+        app.extensions["web"].redis.close()
+    finally:
+        server.stop()
+
+
+def test_a_connection_that_died_in_the_pool_is_not_noticed(settings: Settings, redis_client: redis.Redis) -> None:
+    app = create_app(settings)
+    client = app.test_client()
+    assert client.get("/api/symbols").status_code == 200
+    killer = make_engine(settings)
+    with killer.connect() as conn:
+        conn.execute(
+            sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'market web' AND datname = current_database()"
+            )
+        )
+    killer.dispose()
+    assert client.get("/api/symbols").status_code == 200
+    app.extensions["web"].engine.dispose()
+    app.extensions["web"].redis.close()
