@@ -79,7 +79,7 @@ async def test_faults_are_survived(shared_data: Path) -> None:
 
 
 async def test_a_disconnect_makes_a_new_run() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=100) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=100, history_hours=1) as market:
         async with streaming(market, "BTC/USDT") as live:
             await live.until(lambda: len(live.queue.trades) > 20)
             market.fault("disconnect", after=10)
@@ -95,7 +95,7 @@ async def test_a_disconnect_makes_a_new_run() -> None:
 
 
 async def test_a_silent_connection_is_replaced_before_it_is_closed() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=100) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=100, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", stream_silence_s=1.0) as live:
             await live.until(lambda: len(live.queue.trades) > 20)
             before = max(live.queue.ids(1))
@@ -107,7 +107,7 @@ async def test_a_silent_connection_is_replaced_before_it_is_closed() -> None:
 
 
 async def test_an_old_connection_is_followed_by_a_new_one_without_a_gap() -> None:
-    with start_sandbox(symbols="BTC/USDT,ETH/USDT", rate=200) as market:
+    with start_sandbox(symbols="BTC/USDT,ETH/USDT", rate=200, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", "ETH/USDT", stream_max_age_s=0.7) as live:
             await live.until(lambda: len(live.queue.runs()) >= 4)
             assert live.streamer.stats.reconnects == 0
@@ -119,7 +119,7 @@ async def test_an_old_connection_is_followed_by_a_new_one_without_a_gap() -> Non
 
 
 async def test_a_broker_that_is_away_costs_nothing() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=200) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=200, history_hours=1) as market:
         async with streaming(market, "BTC/USDT") as live:
             await live.until(lambda: len(live.queue.trades) > 20)
             live.queue.away = True
@@ -133,7 +133,7 @@ async def test_a_broker_that_is_away_costs_nothing() -> None:
 
 
 async def test_a_broker_that_blocks_does_not_stop_the_socket() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=200) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=200, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", queue=Collected(block_s=1.5)) as live:
             await live.until(lambda: live.streamer.facts()["buffered"] > 100, 5)
             live.queue.block_s = 0.0
@@ -142,7 +142,7 @@ async def test_a_broker_that_blocks_does_not_stop_the_socket() -> None:
 
 
 async def test_the_watchlist_changes_without_a_reconnect() -> None:
-    with start_sandbox(symbols="BTC/USDT,ETH/USDT,SOL/USDT", rate=100) as market:
+    with start_sandbox(symbols="BTC/USDT,ETH/USDT,SOL/USDT", rate=100, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", "ETH/USDT") as live:
             await live.until(lambda: {1, 2} <= {trade.instrument_id for trade in live.queue.trades})
             live.watchlist[:] = [instrument(2, "ETH/USDT"), instrument(3, "SOL/USDT")]
@@ -160,7 +160,7 @@ async def test_the_watchlist_changes_without_a_reconnect() -> None:
 async def test_a_shard_takes_its_instruments_only() -> None:
     from streamers.binance import Shard
 
-    with start_sandbox(symbols="BTC/USDT,ETH/USDT,SOL/USDT", rate=100) as market:
+    with start_sandbox(symbols="BTC/USDT,ETH/USDT,SOL/USDT", rate=100, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", "ETH/USDT", "SOL/USDT", shard=Shard(1, 2), trade_shards=3) as live:
             await live.until(lambda: {trade.instrument_id for trade in live.queue.trades} == {1, 3})
     assert {mark.shard for mark in live.queue.marks} == {"1/2"}
@@ -169,7 +169,7 @@ async def test_a_shard_takes_its_instruments_only() -> None:
 
 
 async def test_the_end_flushes_and_says_so() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=200) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=200, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", flush_interval_ms=2000) as live:
             await live.until(lambda: live.streamer.stats.trades > 60)
             await live.end()
@@ -179,7 +179,7 @@ async def test_the_end_flushes_and_says_so() -> None:
 
 
 async def test_an_idle_connection_lets_the_clock_go_on() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=0.001) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=0.001, history_hours=1) as market:
         async with streaming(market, "BTC/USDT") as live:
             await live.until(lambda: len(live.queue.marks) >= 4)
             first, *_, last = live.queue.marks
@@ -189,7 +189,7 @@ async def test_an_idle_connection_lets_the_clock_go_on() -> None:
 
 
 async def test_the_market_may_come_late() -> None:
-    with start_sandbox(symbols="BTC/USDT", rate=100) as market:
+    with start_sandbox(symbols="BTC/USDT", rate=100, history_hours=1) as market:
         market.fault("disconnect", after=1, duration_s=2)
         async with streaming(market, "BTC/USDT") as live:
             await live.until(lambda: live.streamer.stats.reconnects >= 1)
