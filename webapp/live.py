@@ -11,23 +11,21 @@ import orjson
 from loguru import logger
 from redis import Redis, RedisError
 
-from app.cache import health, keys
-from app.domain.instruments import Exchange, Instrument
+from app.cache import keys
+from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.services.charts import Newest
 from webapp import frames
 from webapp.board import Board, parse_bar
 from webapp.channels import Channel, OverviewChannel, SeriesChannel
 from webapp.clients import Client
-from webapp.feeds import feed_states
+from webapp.feeds import Feeds
 
 OVERVIEW_S = 0.5
 WATCH_S = 1.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
 ReadChart = Callable[[Instrument, Timeframe, tuple[str, ...], int | None], tuple[bytes, Newest]]
 """Reads a series' chart (these indicators, from a time on in ms), and after it what its live bar is made of."""
-
-_EXCHANGES = tuple(exchange.value for exchange in Exchange)
 
 
 class Hub:
@@ -52,7 +50,7 @@ class Hub:
         self._dirty = threading.Event()
         self._started = False
         self.subscribed = threading.Event()
-        self._feeds = feed_states({}, _EXCHANGES)
+        self._feeds = Feeds(redis)
 
     @property
     def clients(self) -> int:
@@ -64,9 +62,9 @@ class Hub:
         with self._lock:
             first, self._started = not self._started, True
         if first:
-            self._feeds = self._feed_states()
+            self._feeds.refresh()
             for loop in (self._subscribe, self._flush, self._watch):
-                threading.Thread(target=loop, name=f"hub{loop.__name__}", daemon=True).start()
+                threading.Thread(target=_forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
         self.subscribed.wait(2)
 
     def series(self, instrument: Instrument, tf: Timeframe) -> SeriesChannel:
@@ -128,11 +126,11 @@ class Hub:
 
     def status(self, exchange: str) -> bytes:
         """The `status` frame of an exchange's feed as it is known now."""
-        return frames.message("status", self._feeds[exchange])
+        return frames.message("status", self._feeds.states[exchange])
 
     def feeds(self) -> bytes:
-        """The `feeds` frame: the state of all feeds, by exchange."""
-        return frames.message("feeds", self._feeds)
+        """The `status` frame of the overview: the state of all feeds, by exchange."""
+        return frames.message("status", self._feeds.states)
 
     def receive(self, message: dict[str, Any]) -> None:
         """Take in one `chart_updates` message."""
@@ -247,7 +245,7 @@ class Hub:
         next_ping = time.monotonic() + self._ping_s
         while True:
             time.sleep(WATCH_S)
-            self._tell(self._feed_states())
+            self._tell(self._feeds.refresh())
             if time.monotonic() >= next_ping:
                 next_ping += self._ping_s
                 for channel in self._channels():
@@ -256,23 +254,12 @@ class Hub:
 
     def read_feeds(self) -> dict[str, dict[str, Any]]:
         """The state of all feeds, by exchange: the last known, and where no client is watched for, asked now."""
-        return self._feeds if self._started else self._feed_states()
+        if not self._started:
+            self._feeds.refresh()
+        return self._feeds.states
 
-    def _feed_states(self) -> dict[str, dict[str, Any]]:
-        now_ms = time.time_ns() // 1_000_000
-        try:
-            states = feed_states(health.read(self._redis), _EXCHANGES)
-        except (RedisError, ValueError, KeyError):
-            return {name: _lost(state, "reconnecting", now_ms) for name, state in self._feeds.items()}
-        # Redis may have lost the heartbeat of a streamer that is gone: what was there once is down, not unheard of.
-        return {
-            name: _lost(self._feeds[name], "down", now_ms) if state["feed"] == "none" else state
-            for name, state in states.items()
-        }
-
-    def _tell(self, states: dict[str, dict[str, Any]]) -> None:
-        changed = {name for name in states if states[name]["feed"] != self._feeds[name]["feed"]}
-        self._feeds = states
+    def _tell(self, changed: set[str]) -> None:
+        """Send the state of these exchanges' feeds to whom it concerns."""
         for channel in self._channels():
             frame = self._status_frame(channel, changed)
             for client in tuple(channel.clients) if frame else ():
@@ -285,9 +272,14 @@ class Hub:
         return self.feeds() if changed else b""
 
 
-def _lost(state: dict[str, Any], feed: str, now_ms: int) -> dict[str, Any]:
-    """The state of a feed nothing is heard of any more; one that was not connected stays what it was."""
-    return {**state, "feed": feed, "since": now_ms} if state["feed"] not in {"none", "down", feed} else state
+def _forever(loop: Callable[[], None]) -> None:
+    """Run a loop that is never to end: what nobody foresaw is logged, and costs a second, not all live updates."""
+    while True:
+        try:
+            loop()
+        except Exception:  # noqa: BLE001
+            logger.exception("live updates failed, beginning anew")
+            time.sleep(1)
 
 
 def _backoff() -> Iterator[float]:

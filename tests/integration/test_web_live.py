@@ -200,11 +200,16 @@ def test_the_overview_begins_whole_and_then_tells_prices(
         assert {row["exchange"] for row in rows} == {"binance", "alpaca", "yahoo"}
         newest = grown(minutes[7], price=144.0, count=3)
         publish(redis_client, update("BTC/USDT", instrument.id, {"1m": [newest]}))
-        message = json.loads(client.connection.recv(timeout=5))
-        assert message["type"] == "update"
+        while (message := json.loads(client.connection.recv(timeout=5)))["type"] != "update":
+            pass  # the feeds' state, left changed by the test before
         assert message["data"] == [
             {"exchange": "binance", "symbol": "BTC/USDT", "price": 144.0, "time": newest.close_time // 1000}
         ]
+        health.beat(redis_client, "streamer-binance", {"exchange": "binance", "feed": "connected", "since": 8, "at": 9})
+        while (states := client.wait("status"))["binance"]["feed"] != "connected":
+            pass
+        assert states["binance"] == {"feed": "connected", "since": 8, "at": 9}
+        assert states["alpaca"]["feed"] == "none"
 
 
 def test_a_slow_client_is_skipped_then_closed_and_others_are_not_held_up(
