@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from threading import Thread
+
+from rich.markup import escape
 
 from app.config import Settings
 from app.errors import ServerFailed
 from app.local.servers import PostgresServer, RedisServer, Server
 
 RETRY_S = 5.0
+STOP_S = 3.0
+WAIT_S = 0.1
 
 
 class Embedded:
@@ -24,6 +29,7 @@ class Embedded:
         self.database_url = settings.database_url or (self._postgres.url if self._postgres else "")
         self.redis_url = settings.redis_url or (self._redis.url if self._redis else "")
         self._retry_at = 0.0
+        self._repair: Thread | None = None
 
     @property
     def servers(self) -> list[Server]:
@@ -31,12 +37,25 @@ class Embedded:
         return [server for server in (self._redis, self._postgres) if server is not None]
 
     def start(self, check: Callable[[], None]) -> None:
-        """Starts all of them at once; `check` is called when they are up or failed, and may raise to stop."""
+        """Starts all of them at once; `check` is called meanwhile and may raise to stop."""
         if self.servers:
             with ThreadPoolExecutor(len(self.servers)) as pool:
-                for done in [pool.submit(self._start, server) for server in self.servers]:
-                    done.result()
+                starts = [pool.submit(self._start, server) for server in self.servers]
+                try:
+                    while wait(starts, timeout=WAIT_S).not_done:
+                        check()
+                except BaseException:
+                    self._interrupt()
+                    raise
+            for start in starts:
+                start.result()
         check()
+
+    def _interrupt(self) -> None:
+        """Ends servers that are starting; the threads that wait for them see it and give up."""
+        for server in self.servers:
+            if server.process is not None and server.pid is not None:
+                server.process.send_signal(server.stop_signal)
 
     def _start(self, server: Server) -> None:
         began = time.monotonic()
@@ -44,17 +63,30 @@ class Embedded:
         self._say(f"[green]✓[/] {server.name} ready [dim]({time.monotonic() - began:.1f} s)[/]")
 
     def tick(self) -> None:
-        """Starts a server again that died, at the same address; tries every few seconds while that fails."""
+        """Starts a server again that died, at the same address; tries every few seconds while that fails.
+
+        In a thread: a database may recover for a while, and the children and signals want looking after meanwhile.
+        """
+        if self._repair is not None and self._repair.is_alive():
+            return
         for server in self.servers:
             if server.pid is None and time.monotonic() >= self._retry_at:
                 self._retry_at = time.monotonic() + RETRY_S
-                self._say(f"[yellow]![/] {server.name} died: starting it again")
-                try:
-                    self._start(server)
-                except ServerFailed as error:
-                    self._say(f"[red]✗[/] {error}".replace("[redis", "\\[redis"))
+                self._repair = Thread(target=self._restart, args=(server,), name=f"restart {server.name}", daemon=True)
+                self._repair.start()
+                return
+
+    def _restart(self, server: Server) -> None:
+        self._say(f"[yellow]![/] {server.name} died: starting it again")
+        try:
+            self._start(server)
+        except (ServerFailed, OSError) as error:
+            self._say(f"[red]✗[/] {escape(str(error))}")
 
     def stop(self) -> None:
         """Stops them, Redis first: what the workers wrote last is in both."""
+        if self._repair is not None and self._repair.is_alive():
+            self._interrupt()
+            self._repair.join(STOP_S)
         for server in self.servers:
-            server.stop(timeout_s=3.0)
+            server.stop(timeout_s=STOP_S)

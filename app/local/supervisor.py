@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
+from rich.markup import escape
+
 from app.local.child import Child, ChildSpec, State
 
 TICK_S = 0.2
@@ -74,7 +76,7 @@ class Supervisor:
             self._say(f"[yellow]![/] {ending}; restarting in {delay:.1f} s [dim]({child.traces})[/]")
         elif child.state is State.GIVEN_UP:
             self._say(f"[red]✗[/] {name} {_ending(child.code)} five times in a minute: given up. Its last lines:")
-            self._say(_plain(child.last_words()))
+            self._say(escape(child.last_words()))
 
     def stop(self, *, hurry: Callable[[], bool]) -> None:
         """Stops every child, stage by stage; `hurry` cuts the patience short when it turns true."""
@@ -112,6 +114,3 @@ def _ending(code: int | None) -> str:
         return "ended"
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
-
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")

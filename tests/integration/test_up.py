@@ -181,3 +181,12 @@ def test_a_busy_port_is_named_with_its_setting(data_dir: Path) -> None:
     expected = f"error: port {port} on 127.0.0.1 is in use: set WEB_PORT to another port (0 takes a free one)\n"
     assert up.text == expected
     assert at_work(data_dir) == []
+
+
+def test_a_stop_during_the_start_is_heard(data_dir: Path) -> None:
+    up = Up(data_dir, "first=steady")
+    up.wait_for(lambda: (data_dir / "up.lock").exists())
+    time.sleep(0.5)  # in the middle of initdb, or of the server's start
+    assert up.stop() < 15
+    assert up.process.returncode == 0
+    assert at_work(data_dir) == []
