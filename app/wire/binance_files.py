@@ -54,9 +54,7 @@ def _pattern(*columns: str) -> re.Pattern[str]:
     return re.compile(rf"(?:{','.join(columns)}\n)+")
 
 
-AGG_TRADES = Layout(
-    "aggTrades", 8, 3, 4, 5, 6, _pattern(_INT, _AMOUNT, _AMOUNT, _INT, _INT, _INT, _FLAG, _FLAG)
-)
+AGG_TRADES = Layout("aggTrades", 8, 3, 4, 5, 6, _pattern(_INT, _AMOUNT, _AMOUNT, _INT, _INT, _INT, _FLAG, _FLAG))
 TRADES = Layout("trades", 7, 0, 0, 4, 5, _pattern(_INT, _AMOUNT, _AMOUNT, _AMOUNT, _INT, _FLAG, _FLAG))
 _HEADERS = {"agg_trade_id": AGG_TRADES, "aggregate_trade_id": AGG_TRADES, "id": TRADES, "trade_id": TRADES}
 _FIXED = re.compile(r"(?:[0-9]+\.[0-9]{8},)+")  # the exchange's own way to write a price or size
