@@ -46,7 +46,7 @@ def main() -> int:
 
     settings = load_settings(
         data_dir=Path(data_dir), log_dir=Path(data_dir) / "logs", web_port=int(port), flower_port=0, sandbox_port=0,
-        database_url="", redis_url="",
+        _env_file=None,
     )  # fmt: skip
     try:
         return Platform(settings, console=Console(width=200), table=table).run()

@@ -17,7 +17,7 @@ from typing import ClassVar
 import psutil
 import pytest
 
-from app.config import ROOT
+from app.config import ROOT, Settings
 from app.local.servers import free_port
 
 SCRIPT = Path(__file__).with_name("dummy_platform.py")
@@ -28,10 +28,10 @@ class Up:
 
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
 
-    def __init__(self, data_dir: Path, *children: str, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, *children: str, port: int = 0, **env_more: str) -> None:
         self.data_dir = data_dir
         self.out = data_dir.parent / f"out-{time.monotonic_ns()}.txt"
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": "", **env_more}
         with self.out.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, str(SCRIPT), str(data_dir), str(port), *children],
@@ -167,6 +167,22 @@ def test_a_stubborn_child_does_not_hold_the_stop(data_dir: Path) -> None:
     assert up.stop() < 15
     assert "first did not stop in time: killed" in up.text
     assert at_work(data_dir) == []
+
+
+def test_with_urls_given_nothing_is_embedded(data_dir: Path, settings: Settings) -> None:
+    database_url = settings.database_url.replace("+psycopg2", "")
+    up = Up(data_dir, "first=steady", DATABASE_URL=database_url, REDIS_URL=settings.redis_url)
+    up.wait_running()
+    assert "postgres ready" not in up.text and "redis ready" not in up.text
+    assert not (data_dir / "postgres").exists() and not (data_dir / "redis").exists()
+    env = Path(f"/proc/{up.child('first')}/environ").read_text().split("\0")
+    assert f"DATABASE_URL={database_url}" in env and f"REDIS_URL={settings.redis_url}" in env
+    assert up.stop() < 15
+    assert settings.database_url not in up.text
+
+    lost = Up(data_dir, DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_port()}/x", REDIS_URL=settings.redis_url)
+    assert lost.process.wait(20) == 1
+    assert "the database cannot be reached" in lost.text
 
 
 def test_a_busy_port_is_named_with_its_setting(data_dir: Path) -> None:

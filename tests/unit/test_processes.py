@@ -1,0 +1,65 @@
+"""The process table of `up`: what is started, in which environment, and stopped in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from app.config import Settings, load_settings
+from app.local.processes import child_environment, process_table
+from app.local.report import address_table, without_password
+from app.local.runfile import Run
+
+SANDBOX = "http://127.0.0.1:8010"
+
+
+def run_of(settings: Settings, sandbox: str = SANDBOX) -> Run:
+    return Run(
+        pid=1, created=0.0, web_url="http://127.0.0.1:8000", flower_url="http://127.0.0.1:5555", sandbox_url=sandbox,
+        database_url="postgresql+psycopg2://postgres:secret@127.0.0.1:1/market", redis_url="redis://:secret@127.0.0.1:2/0",
+        celery_broker_url="redis://:secret@127.0.0.1:2/0", log_dir=str(settings.log_dir), market=settings.market,
+    )  # fmt: skip
+
+
+def make(tmp_path: Path, **values: Any) -> Settings:
+    return load_settings(_env_file=None, data_dir=tmp_path, log_dir=tmp_path / "logs", **values)
+
+
+def test_the_whole_platform_in_order_of_stopping(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    table = process_table(settings, run_of(settings), run_dir=tmp_path)
+    assert {spec.name: spec.stage for spec in table} == {
+        "sandbox": 2, "worker-trades": 1, "web": 1, "worker-bars": 1, "streamer-binance": 0, "beat": 1,
+        "worker-history": 1, "flower": 1,
+    }  # fmt: skip
+    times = [(spec.stage, spec.stop_s + (spec.cold_s if spec.cold_signal else 0)) for spec in table]
+    worst = [max(seconds for at, seconds in times if at == stage) for stage in range(3)]
+    assert sum(worst) < 13  # of 15 s; the databases need the rest
+
+
+def test_live_markets_need_no_sandbox_and_feeds_can_be_left_out(tmp_path: Path) -> None:
+    settings = make(tmp_path, market="live")
+    names = [spec.name for spec in process_table(settings, run_of(settings, ""), run_dir=tmp_path, streamers=False)]
+    assert not {"sandbox", "streamer-binance"} & set(names)
+    assert "BINANCE_API_URL" not in {**child_environment(settings, run_of(settings, ""))}
+
+
+def test_each_shard_of_trades_has_a_worker_of_its_own(tmp_path: Path) -> None:
+    settings = make(tmp_path, trade_shards=2)
+    table = process_table(settings, run_of(settings), run_dir=tmp_path)
+    queues = [spec.argv[spec.argv.index("-Q") + 1] for spec in table if spec.name.startswith("worker-trades")]
+    assert queues == ["trades.0", "trades.1"]
+
+
+def test_children_get_the_sandbox_in_place_of_the_exchange(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    environment = child_environment(settings, run_of(settings))
+    assert environment["BINANCE_API_URL"] == SANDBOX
+    assert environment["BINANCE_STREAM_URL"] == "ws://127.0.0.1:8010"
+
+
+def test_no_password_is_shown(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    assert "secret" not in address_table(settings, run_of(settings), seconds=1)
+    assert without_password("redis://:secret@host:1/0") == "redis://host:1/0"
+    assert without_password("postgresql+psycopg2://me:secret@host/x") == "postgresql://me@host/x"
