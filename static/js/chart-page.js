@@ -59,7 +59,7 @@ const hooks = {
     chart.show(feed.series, timeframe);
     delete root.dataset.chartFirst;
     settle();
-    if (feed.series.last) quote.tick(feed.series.last, feed.series.last.time);
+    if (feed.series.last) quote.tick(feed.series.last);
   },
   onFailed: (error) => {
     state("error");
@@ -71,8 +71,11 @@ const hooks = {
     pending.reshaped ||= reshaped;
     painter.request();
   },
-  onTick: (bar) => quote.tick(bar, bar.time),
-  onStatus: (status) => connection.feed(status),
+  onTick: (bar) => quote.tick(bar),
+  onStatus: (status) => {
+    connection.feed(status);
+    quote.clock(status.at);
+  },
   onLink: (link) => connection.link(link),
   onOlder: (how) => {
     if (how === "loading") older.show({ text: "Loading older bars" });

@@ -15,6 +15,7 @@ import { ZonedScale, crosshairTime, tickMark } from "./timescale.js";
 
 const NEAR_START = 30; // bars left of the window below which older ones are asked for
 const MANY_EDITS = 40; // past so many changed old bars, drawing anew is cheaper
+const DAY = 86_400_000;
 const QUIET = { priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false };
 
 export class Chart {
@@ -148,9 +149,13 @@ export class Chart {
 
   #point(plot, time, previousTime, broken) {
     const value = this.#series.value(time, plot.name);
-    if (plot.kind === "line") return linePoint(time, value, { broken });
+    if (plot.kind === "line") return linePoint(time, value, { broken: broken || (plot.daily && this.#endsDay(time)) });
     const previous = previousTime === undefined ? null : this.#series.value(previousTime, plot.name);
     return histogramPoint(time, value, { previous, color: this.#color });
+  }
+
+  #endsDay(time) {
+    return this.#series.step < DAY && (time + this.#series.step) % DAY === 0;
   }
 
   #addVolume() {

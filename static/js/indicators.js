@@ -1,4 +1,5 @@
-// What can be shown besides candles: data only. `names` are the API's, colours are tokens.
+// What can be shown besides candles: data only. A plot's name is the API's, its colour a token; `daily` lines begin anew
+// with each UTC day.
 const line = (name, color, extra = {}) => ({ kind: "line", name, color, width: 1.5, ...extra });
 
 function average(id, label, color) {
@@ -59,7 +60,7 @@ export const STUDIES = [
   average("ema_12", "EMA 12", "line-ema-12"),
   average("ema_26", "EMA 26", "line-ema-26"),
   average("ema_50", "EMA 50", "line-ema-50"),
-  average("vwap", "VWAP", "line-vwap"),
+  { id: "vwap", label: "VWAP", group: "Overlays", place: "price", plots: [line("vwap", "line-vwap", { daily: true })] },
 ];
 
 export const DEFAULT_STUDIES = ["volume", "rsi", "macd"];

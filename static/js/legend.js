@@ -31,7 +31,9 @@ export class Legend {
     this.#legends.clear();
     this.#values = [];
     this.#bar = make("div", "bar-line");
-    this.#pane("price").append(this.#bar);
+    const line = make("div", "line"); // the bar has a line of its own, however short
+    line.append(this.#bar);
+    this.#pane("price").append(line);
     for (const study of ids.map((id) => studyById.get(id))) {
       this.#pane(study.place === "pane" ? study.id : "price").append(this.#entry(study));
     }

@@ -3,12 +3,14 @@ import { getChart } from "./api.js";
 import * as format from "./format.js";
 
 const DAY = 86_400_000;
+const QUARTER = 900_000;
 const AGAIN_MS = 300_000;
 
 export class Quote {
   #reference = null;
   #bar = null;
   #asked = -Infinity;
+  #clock = null; // {at, read}: the exchange's time (ms) and when it was told
   #flash = null;
 
   constructor(instrument) {
@@ -18,12 +20,18 @@ export class Quote {
     this.span = document.getElementById("change-span");
   }
 
-  tick(bar, at) {
+  /** What the feed's status says of the exchange's time; a bar of a long timeframe knows only when it began. */
+  clock(at) {
+    this.#clock = { at: at ?? this.#bar?.time ?? null, read: performance.now() };
+    this.#refer();
+  }
+
+  tick(bar) {
     const before = this.#bar?.close;
     this.#bar = bar;
     this.#show();
     if (before !== undefined && before !== bar.close) this.#blink(bar.close > before ? "up" : "down");
-    if (performance.now() - this.#asked > AGAIN_MS) this.#ask(at);
+    this.#refer();
   }
 
   #show() {
@@ -48,13 +56,20 @@ export class Quote {
     );
   }
 
-  /** The price a day before `at`: the first minute of the ten that begin there. */
-  async #ask(at) {
-    this.#asked = performance.now();
-    const start = at - DAY - (at % 60_000);
+  #refer() {
+    const now = performance.now();
+    if (this.#bar === null || this.#clock === null || now - this.#asked < AGAIN_MS) return;
+    this.#asked = now;
+    this.#ask(Math.max(this.#bar.time, this.#clock.at + now - this.#clock.read));
+  }
+
+  /** The price a day before `now`, as the overview has it: the close of the quarter hour before the last 96. */
+  async #ask(now) {
+    const start = now - (now % QUARTER) - DAY;
+    const range = { start: start - QUARTER, end: start + QUARTER, limit: 2 };
     try {
-      const chart = await getChart(this.instrument, { timeframe: "1m", range: { start, end: start + 600_000, limit: 10 }, names: [] });
-      this.#reference = chart.bars[0]?.open ?? null;
+      const { bars } = await getChart(this.instrument, { timeframe: "15m", range, names: [] });
+      this.#reference = bars.length === 0 ? null : bars[0].time < start ? bars[0].close : bars[0].open;
     } catch {
       this.#reference = null; // the bar's own change stands instead, and says so
     }

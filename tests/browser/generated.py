@@ -14,7 +14,9 @@ NOW = 1_768_486_200_000 + 17_000  # 2026-01-15 14:10:17 UTC: the stub's market s
 Row = dict[str, Any]
 
 
-def minutes(seed: int, price: float, *, decimals: int, count: int = 9000, holes: tuple[tuple[int, int], ...] = ()) -> list[Row]:
+def minutes(
+    seed: int, price: float, *, decimals: int, count: int = 9000, holes: tuple[tuple[int, int], ...] = ()
+) -> list[Row]:
     """`count` one-minute bars up to NOW, the last one open; `holes` are (bars before the end, length)."""
     rng = np.random.default_rng(seed)
     missing = {count - back + n for back, length in holes for n in range(length)}

@@ -55,7 +55,9 @@ async def shoot(browser: Browser, stub: Stub, folder: Path, only: str) -> None:
     """All pages, both themes; the wide and the narrow ones only where something is shown."""
     for theme in ("dark", "light"):
         for width, height in ((1280, 800), (390, 780), (2560, 1300)):
-            context = await browser.new_context(viewport={"width": width, "height": height}, timezone_id="Europe/Istanbul")
+            context = await browser.new_context(
+                viewport={"width": width, "height": height}, timezone_id="Europe/Istanbul"
+            )
             await context.add_init_script(f"localStorage.setItem('market:theme', '\"{theme}\"')")
             for name, path, prepare in SHOTS:
                 if only not in f"{name}-{theme}-{width}":
@@ -63,7 +65,9 @@ async def shoot(browser: Browser, stub: Stub, folder: Path, only: str) -> None:
                 stub.market.reset()
                 prepare(stub.market)
                 page = await context.new_page()
-                page.on("console", lambda message: print("  console:", message.text) if message.type == "error" else None)
+                page.on(
+                    "console", lambda message: print("  console:", message.text) if message.type == "error" else None
+                )
                 page.on("pageerror", lambda error: print("  error:", error))
                 await page.goto(stub.url + path, wait_until="domcontentloaded")
                 await page.wait_for_timeout(900 if "loading" in name else 2500)

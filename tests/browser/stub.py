@@ -26,7 +26,13 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from app.config import ROOT
 from tests.browser.generated import MINUTE, NOW, STEPS, Row, bar, indicators, minutes, rolled_up
 
-CRYPTO = {"BTC/USDT": (64_210.0, 2), "ETH/USDT": (3_184.2, 2), "SOL/USDT": (171.3, 2), "BNB/USDT": (602.4, 2), "ADA/USDT": (0.4312, 4)}
+CRYPTO = {
+    "BTC/USDT": (64_210.0, 2),
+    "ETH/USDT": (3_184.2, 2),
+    "SOL/USDT": (171.3, 2),
+    "BNB/USDT": (602.4, 2),
+    "ADA/USDT": (0.4312, 4),
+}
 US = ("AAPL", "TSLA", "NVDA", "MSFT", "GOOGL", "AMZN", "META")
 BIST = ("THYAO.IS", "GARAN.IS", "ISCTR.IS", "AKBNK.IS", "SISE.IS")
 Series = tuple[list[Row], dict[int, Row]]  # bars, and indicator rows by time
@@ -40,7 +46,12 @@ def instrument(exchange: str, symbol: str) -> Row:
     calendar = {"binance": "24/7", "alpaca": "XNYS", "yahoo": "XIST"}[exchange]
     currency = "USDT" if crypto else "USD" if exchange == "alpaca" else "TRY"
     facts = {"exchange": exchange, "symbol": symbol, "title": symbol, "currency": currency, "calendar": calendar}
-    return {**facts, "price_decimals": CRYPTO[symbol][1] if crypto else 2, "active": True, "asset_class": "crypto" if crypto else "stock"}
+    return {
+        **facts,
+        "price_decimals": CRYPTO[symbol][1] if crypto else 2,
+        "active": True,
+        "asset_class": "crypto" if crypto else "stock",
+    }
 
 
 @functools.cache
@@ -133,7 +144,12 @@ class Market:
                 last.update(close=price, high=max(last["high"], price), low=min(last["low"], price))
                 last.update(volume=round(last["volume"] + size, 8), trade_count=last["trade_count"] + 1)
                 self._publish(symbol, timeframe)
-            quote = {"exchange": "binance", "symbol": symbol, "price": price, "time": self.minutes(symbol)[-1]["time"] + 30_000}
+            quote = {
+                "exchange": "binance",
+                "symbol": symbol,
+                "price": price,
+                "time": self.minutes(symbol)[-1]["time"] + 30_000,
+            }
         self._tell("overview", "", {"type": "update", "data": [quote]})
 
     def complete(self, symbol: str) -> None:
@@ -223,7 +239,11 @@ def _api(app: Flask, market: Market) -> None:
         titles = {"binance": "Binance", "alpaca": "Alpaca", "yahoo": "Borsa Istanbul"}
         return {
             "exchanges": [
-                {"exchange": name, "title": title, "symbols": [one for one in market.instruments if one["exchange"] == name]}
+                {
+                    "exchange": name,
+                    "title": title,
+                    "symbols": [one for one in market.instruments if one["exchange"] == name],
+                }
                 for name, title in titles.items()
             ]
         }
@@ -251,7 +271,9 @@ def _sockets(app: Flask, market: Market) -> None:
             return
         name, timeframe = _find(market, symbol)["symbol"], request.args["timeframe"]
         since = request.args.get("since")
-        _serve(ws, market, key=(name, timeframe), first=market.chart(name, timeframe, start=int(since) if since else None))
+        _serve(
+            ws, market, key=(name, timeframe), first=market.chart(name, timeframe, start=int(since) if since else None)
+        )
 
 
 def _serve(ws: Any, market: Market, *, key: tuple[str, str], first: Row) -> None:

@@ -33,7 +33,13 @@ async def test_candles_volume_and_panes_are_drawn(chart: ChartPage) -> None:
 async def test_every_indicator_is_drawn_and_has_a_legend(chart: ChartPage) -> None:
     await chart.open(*BTC, query=f"?indicators={EVERYTHING}")
     assert await chart.data("panes") == "4"
-    tokens = ["line-stoch-k", "line-bollinger", "line-vwap", *(f"line-sma-{n}" for n in (20, 50)), *(f"line-ema-{n}" for n in (12, 26, 50))]
+    tokens = [
+        "line-stoch-k",
+        "line-bollinger",
+        "line-vwap",
+        *(f"line-sma-{n}" for n in (20, 50)),
+        *(f"line-ema-{n}" for n in (12, 26, 50)),
+    ]
     drawn = await chart.pixels(*tokens)
     assert min(drawn.values()) > 5, drawn  # of a thin slanted line few pixels have the pure colour
     assert await chart.page.locator(".legend .study").count() == len(EVERYTHING.split(","))
@@ -95,6 +101,18 @@ async def test_timeframes_switch_by_click_and_by_key_and_stay_in_the_address(cha
     await chart.wait_for_data("timeframe", "5m")
 
 
+@pytest.mark.parametrize("timeframe", ["1m", "1d"])
+async def test_the_change_is_over_a_day_whatever_the_timeframe(
+    chart: ChartPage, market: Market, timeframe: str
+) -> None:
+    await chart.open(*BTC, query=f"?timeframe={timeframe}")
+    start = NOW - NOW % (15 * MINUTE) - 1440 * MINUTE
+    before = [row for row in market.minutes("BTC/USDT") if row["time"] < start][-1]["close"]
+    change = (market.minutes("BTC/USDT")[-1]["close"] / before - 1) * 100
+    await chart.wait_for_text("#change-span", "24 h")
+    await chart.wait_for_text("#change .share", f"{change:+.2f}%".replace("-", "−"))
+
+
 async def test_every_timeframe_has_a_live_bar(chart: ChartPage, market: Market) -> None:
     await chart.open(*BTC, query="?timeframe=4h")
     await chart.wait_for_connection("connected")
@@ -140,7 +158,9 @@ async def test_the_legend_follows_the_crosshair(chart: ChartPage, market: Market
     await expect(legend).to_contain_text("live")
 
 
-async def test_a_lost_connection_says_so_comes_back_and_refills(chart: ChartPage, market: Market, errors: Errors) -> None:
+async def test_a_lost_connection_says_so_comes_back_and_refills(
+    chart: ChartPage, market: Market, errors: Errors
+) -> None:
     errors.forgive("WebSocket connection")
     await chart.open(*BTC)
     await chart.wait_for_connection("connected")

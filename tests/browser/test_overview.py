@@ -76,7 +76,9 @@ async def test_arrow_keys_walk_and_enter_opens(overview: OverviewPage) -> None:
     await overview.page.wait_for_url("**/charts/binance/ETH-USDT*")
 
 
-async def test_loading_is_a_skeleton_and_a_time_out_offers_a_retry(overview: OverviewPage, market: Market, errors: Errors) -> None:
+async def test_loading_is_a_skeleton_and_a_time_out_offers_a_retry(
+    overview: OverviewPage, market: Market, errors: Errors
+) -> None:
     errors.forgive("WebSocket connection")
     market.slow_s, market.refusing = 6, True
     await overview.open(wait=False)
