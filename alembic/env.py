@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import context
 
+from alembic import context
 from app.config import load_settings
 from app.storage.engine import database_url
 from app.storage.tables import metadata

@@ -48,8 +48,8 @@ class Processes:
         """A Celery worker of the queues that `up` gives this name."""
         node = node or name
         self.start(
-            node, "-m", "celery", "-A", "celery_config", "worker", "-Q", WORKERS[name], "-c", str(concurrency), "-n", f"{node}@%h",
-            "--without-gossip", "--without-mingle", "-l", "WARNING",
+            node, "-m", "celery", "-A", "celery_config", "worker", "-Q", WORKERS[name], "-c", str(concurrency), "-n",
+            f"{node}@%h", "--without-gossip", "--without-mingle", "-l", "WARNING",
         )  # fmt: skip
 
     def beat(self) -> None:
@@ -92,8 +92,8 @@ class Processes:
     def cli(self, *arguments: object, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
         """`python -m app …`, awaited."""
         return subprocess.run(
-            [sys.executable, "-m", "app", *map(str, arguments)], cwd=ROOT, env=self.environment, capture_output=True, text=True,
-            timeout=timeout_s, check=False,
+            [sys.executable, "-m", "app", *map(str, arguments)], cwd=ROOT, env=self.environment, capture_output=True,
+            text=True, timeout=timeout_s, check=False,
         )  # fmt: skip
 
     def cli_beside(self, *arguments: object) -> subprocess.Popen[str]:

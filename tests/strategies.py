@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import strategies as st
 
 from app.domain.trades import Trade
@@ -33,4 +35,4 @@ def deliveries(draw: st.DrawFn, trades: list[Trade]) -> list[list[Trade]]:
     whole = list(shuffled) + again
     cuts = sorted(draw(st.sets(st.integers(0, len(whole)), max_size=6)))
     edges = [0, *cuts, len(whole)]
-    return [whole[a:b] for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [whole[a:b] for a, b in pairwise(edges) if b > a]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+
 from alembic import op
 
 revision = "0001"
@@ -10,9 +11,10 @@ down_revision = None
 
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
 INDICATORS = (
-    "rsi_14 macd macd_signal macd_hist bb_upper bb_middle bb_lower sma_20 sma_50 sma_100 sma_200 "
-    "ema_12 ema_26 ema_50 vwap stoch_k stoch_d volume_sma"
-).split()
+    *("rsi_14", "macd", "macd_signal", "macd_hist", "bb_upper", "bb_middle", "bb_lower"),
+    *("sma_20", "sma_50", "sma_100", "sma_200", "ema_12", "ema_26", "ema_50"),
+    *("vwap", "stoch_k", "stoch_d", "volume_sma"),
+)
 
 TABLES = """
 CREATE TABLE instruments (
@@ -180,13 +182,13 @@ def upgrade() -> None:
     for tf in TIMEFRAMES:
         op.execute(CANDLES.format(tf=tf))
         columns = ", ".join(f"{name} double precision" for name in INDICATORS)
-        op.execute(
-            f'CREATE TABLE "indicators_{tf}" (instrument_id integer, time timestamptz, {columns}, PRIMARY KEY (instrument_id, time))'
-        )
+        key = "instrument_id integer, time timestamptz"
+        op.execute(f'CREATE TABLE "indicators_{tf}" ({key}, {columns}, PRIMARY KEY (instrument_id, time))')
     op.execute('CREATE INDEX "candles_1m_open" ON "candles_1m" (time) WHERE state = 0')
     for view in ("candles", "indicators"):
         parts = [
-            f"SELECT i.exchange, i.symbol, '{tf}'::text AS timeframe, t.* FROM \"{view}_{tf}\" t JOIN instruments i ON i.id = t.instrument_id"
+            f"SELECT i.exchange, i.symbol, '{tf}'::text AS timeframe, t.*"
+            f' FROM "{view}_{tf}" t JOIN instruments i ON i.id = t.instrument_id'
             for tf in TIMEFRAMES
         ]
         op.execute(f"CREATE VIEW {view} AS " + " UNION ALL ".join(parts))

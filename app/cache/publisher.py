@@ -39,7 +39,9 @@ class RedisPublisher:
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
         """Keeps last prices and their exchange times (ms) by instrument key."""
         if quotes:
-            rows: dict[Any, Any] = {key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()}
+            rows: dict[Any, Any] = {
+                key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()
+            }
             self._try(lambda: self._redis.hset(keys.QUOTES, mapping=rows))
 
     def bump(self, instruments: Iterable[Instrument]) -> None:

@@ -73,7 +73,9 @@ def id_ranges(batch: TradeBatch) -> dict[int, list[tuple[int, int]]]:
     return ranges
 
 
-def unknown(batch: TradeBatch, instrument_id: int, known: Sequence[tuple[int, int]]) -> tuple[NDArray[np.bool_], int, int]:
+def unknown(
+    batch: TradeBatch, instrument_id: int, known: Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.bool_], int, int]:
     """Which rows of an instrument overlap nothing in `known` [first, end) ranges; and how many are known, partial."""
     mine = batch.instrument_id == instrument_id
     if not known:

@@ -84,8 +84,12 @@ class Child:
             with self.output.open("ab") as output:
                 self._process = subprocess.Popen(
                     self.spec.argv,
-                    stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                    start_new_session=True, env=env, cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=env,
+                    cwd=cwd,
                 )
         except OSError as error:
             self.output.write_text(f"{self.spec.argv[0]}: {error.strerror}\n", encoding="utf-8")

@@ -113,4 +113,3 @@ def _ending(code: int | None) -> str:
     if code is None:
         return "ended"
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-

@@ -1,4 +1,4 @@
-"""What the start of a run means: coverage begins, doubt since the last run is a hole, a new instrument wants history."""
+"""What the start of a run means: coverage begins, doubt since the last run is a hole, history is asked for."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ class RunOpener:
         A connection sees nothing of what was traded before it: the minutes from the last stored bar up to and with
         the one it began in are a hole until the exchange's own bars stand there.
         """
+        before = self.feeds.subscribed(connection, mark.run) if mark.subscribed else {}
         if self.feeds.open_run(connection, mark) and mark.kind == "live":
             for instrument_id, since_us in mark.subscribed or ():
-                self._subscribe(connection, instrument_id, since_us)
+                if before.get(instrument_id) != since_us:
+                    self._subscribe(connection, instrument_id, since_us)
 
     def _subscribe(self, connection: sa.Connection, instrument_id: int, since_us: int) -> None:
         minute_ms = since_us // MINUTE_US * MINUTE_MS

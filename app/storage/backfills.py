@@ -76,5 +76,6 @@ def _ms(time: datetime) -> int:
 
 def _backfill(row: sa.Row[Any]) -> Backfill:
     return Backfill(
-        row.id, row.instrument_id, Timeframe(row.timeframe), _ms(row.lo), _ms(row.hi), _ms(row.cursor), row.state, row.bars, row.error
+        row.id, row.instrument_id, Timeframe(row.timeframe), _ms(row.lo), _ms(row.hi), _ms(row.cursor), row.state,
+        row.bars, row.error,
     )  # fmt: skip

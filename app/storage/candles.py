@@ -84,5 +84,7 @@ def _columns(rows: Sequence[PartialBar] | Sequence[Bar]) -> dict[str, Any]:
 
 
 def _bar(row: Sequence[Any]) -> Bar:
-    values: tuple[Any, ...] = tuple(row[:14])
-    return Bar(*values, state=State(row[14]), revision=row[15], origin=Origin(row[16]))
+    return Bar(
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12],
+        row[13], State(row[14]), row[15], Origin(row[16]),
+    )  # fmt: skip

@@ -54,15 +54,21 @@ class Skipped(NamedTuple):
 
 def open_run(connection: sa.Connection, mark: Mark) -> bool:
     """Enters the run, or what its batch says anew of it; True where that changed anything."""
-    if mark.subscribed is None and not mark.over:
-        if connection.execute(sql("feeds", "exists"), {"run": mark.run}).first():
-            return False
+    silent = mark.subscribed is None and not mark.over
+    if silent and connection.execute(sql("feeds", "exists"), {"run": mark.run}).first():
+        return False
     subscribed = None if mark.subscribed is None else json.dumps({str(i): since for i, since in mark.subscribed})
     values = {
         "run": mark.run, "exchange": mark.exchange, "kind": mark.kind, "shard": mark.shard, "since": mark.since_us,
         "subscribed": subscribed, "n": mark.n, "over": mark.over,
     }  # fmt: skip
     return connection.execute(sql("feeds", "open"), values).rowcount > 0
+
+
+def subscribed(connection: sa.Connection, run: int) -> dict[int, int]:
+    """What the run receives as far as is known: instrument id → exchange time (µs) since which."""
+    found = connection.execute(sql("feeds", "subscribed"), {"run": run}).scalar()
+    return {int(key): since for key, since in (found or {}).items()}
 
 
 def record(
@@ -93,10 +99,8 @@ def fold(connection: sa.Connection, *, wait_s: float) -> list[Skipped]:
 
 def runs(connection: sa.Connection) -> list[Run]:
     """All runs that have not ended."""
-    return [
-        Run(*row[:6], {int(key): since for key, since in row[6].items()}, *row[7:12])  # type: ignore[call-arg]
-        for row in connection.execute(sql("feeds", "live"))
-    ]
+    rows = connection.execute(sql("feeds", "live"))
+    return [Run._make((*row[:6], {int(key): since for key, since in row[6].items()}, *row[7:])) for row in rows]
 
 
 def tally(connection: sa.Connection, run: int) -> Tally | None:

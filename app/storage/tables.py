@@ -35,7 +35,7 @@ instruments = sa.Table(
 
 
 def candles_table(tf: Timeframe) -> sa.Table:
-    """`candles_<tf>`: one bar a row; sums exact, (open_time, open_seq) its first trade, (close_time, close_seq) its last.
+    """`candles_<tf>`: one bar a row; sums exact, (open_time, open_seq) the first trade, (close_time, …) the last.
 
     Plain integers in place of a foreign key: a bar is written a thousand times as often as an instrument changes.
     """

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from app.bootstrap import Platform
 from app.config import Settings
 from app.domain.bars import partial_bars
+from app.domain.timeframes import Timeframe
 from app.domain.trades import Trade, TradeBatch
 from app.storage import candles
-from app.domain.timeframes import Timeframe
 from tests.strategies import deliveries, streams
 
 numbers = itertools.count(1000, 2)

@@ -7,6 +7,7 @@ import io
 import time
 import zipfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def check(web: FlaskClient, data: Path) -> None:
     flat = [bar for bar in bars if not bar["trade_count"]]
     assert len(flat) == 1091 and {bar["origin"] for bar in flat} == {"flat"}
     assert [bar["time"] for bar in bars] == list(range(FIRST_MS, FIRST_MS + 3560 * 60_000, 60_000))
-    for before, bar in zip(bars, bars[1:], strict=False):
+    for before, bar in pairwise(bars):
         if not bar["trade_count"]:
             assert shown(bar) == (before["close"],) * 4 + (0, 0, 0)
     assert all(bar["completed"] for bar in bars)

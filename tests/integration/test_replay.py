@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +46,10 @@ def replaying(
 
 
 def connected(url: str) -> bool:
+    """Whether the streamer's first run has begun: it is subscribed, so no trade can pass unseen."""
     client = redis.Redis.from_url(url)
     try:
-        return b'"feed":"connected"' in (client.hget("system:health", "streamer-binance") or b"").replace(b" ", b"")
+        return json.loads(client.hget("system:health", "streamer-binance") or b"{}").get("runs", 0) > 0
     finally:
         client.close()
 
@@ -81,7 +83,9 @@ def described(engine: sa.Engine, instrument: int, first_ms: int, last_ms: int, r
             ((hole.lo_ms - first_ms) // 60_000, (hole.hi_ms - first_ms) // 60_000, hole.cause, hole.attempts)
             for hole in holes.open_holes(connection, due_only=False)
         ]
-        feeds = connection.execute(sa.text("SELECT run, since, clock, done, last_n, ended, subscribed FROM feeds")).all()
+        feeds = connection.execute(
+            sa.text("SELECT run, since, clock, done, last_n, ended, subscribed FROM feeds")
+        ).all()
         missing = ledger.gaps(connection)
     return (
         f"absent {absent}\nopen {unclosed}\nholes {left}\ngaps {missing}\nmarks {waiting(engine)}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,8 +33,8 @@ def oracle(trades: list[Trade]) -> dict[tuple[int, int], tuple[object, ...]]:
             quote = sum((size * trade.price_e8 / 10**8 for size, trade in zip(sizes, own, strict=True)), Decimal(0))
             taker = sum((size for size, trade in zip(sizes, own, strict=True) if trade.taker_buy), Decimal(0))
             bars[key] = (
-                float(prices[0]), float(max(prices)), float(min(prices)), last.price_e8 / 10**8, sum(sizes, Decimal(0)), quote,
-                taker, sum(trade.last - trade.first + 1 for trade in own),
+                float(prices[0]), float(max(prices)), float(min(prices)), last.price_e8 / 10**8,
+                sum(sizes, Decimal(0)), quote, taker, sum(trade.last - trade.first + 1 for trade in own),
             )  # fmt: skip
     return bars
 
@@ -83,7 +84,7 @@ def test_distinct_leaves_each_id_once(trades: list[Trade], data: st.DataObject) 
         assert len(result.batch) + result.repeated == len(delivery) and result.partial == 0
         ranges = dedupe.id_ranges(result.batch)[1]
         assert [i for a, b in ranges for i in range(a, b)] == sorted(ids)
-        assert all(b < c for (_, b), (c, _) in zip(ranges, ranges[1:], strict=False))
+        assert all(b < c for (_, b), (c, _) in pairwise(ranges))
 
 
 def test_a_print_that_overlaps_another_is_refused() -> None:

@@ -20,6 +20,9 @@ WHERE excluded.subscribed_n > f.subscribed_n OR (excluded.last_n IS NOT NULL AND
 -- name: exists
 SELECT 1 FROM feeds WHERE run = :run
 
+-- name: subscribed
+SELECT subscribed FROM feeds WHERE run = :run
+
 -- name: lock
 SELECT pg_try_advisory_xact_lock(7003)
 
