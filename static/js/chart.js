@@ -16,6 +16,7 @@ import { ZonedScale, crosshairTime, tickMark } from "./timescale.js";
 const NEAR_START = 30; // bars left of the window below which older ones are asked for
 const MANY_EDITS = 40; // past so many changed old bars, drawing anew is cheaper
 const DAY = 86_400_000;
+const GLIDE_MS = 280;
 const QUIET = { priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false };
 
 export class Chart {
@@ -106,9 +107,17 @@ export class Chart {
     return undefined;
   }
 
+  /** Not by the library's own animation: whatever redraws the chart meanwhile ends that one short of its goal. */
   goToNow() {
-    if (reducedMotion()) this.api.timeScale().scrollToPosition(this.api.timeScale().options().rightOffset, false);
-    else this.api.timeScale().scrollToRealTime();
+    const scale = this.api.timeScale();
+    const [from, to] = [scale.scrollPosition(), scale.options().rightOffset];
+    const began = performance.now();
+    const step = (now) => {
+      const done = reducedMotion() ? 1 : Math.min(1, Math.max(0, now - began) / GLIDE_MS);
+      scale.scrollToPosition(from + (to - from) * (1 - (1 - done) ** 3), false);
+      if (done < 1) requestAnimationFrame(step);
+    };
+    step(began);
   }
 
   /** The library moves with its next frame, so what comes before that is added up. */
