@@ -166,6 +166,11 @@ def _series(column: Floats) -> Any:  # pandas.Series; Any keeps pandas out of th
     return pd.Series(np.pad(column, (0, short), mode="edge") if 0 < short < _LONGEST else column)
 
 
+def preload() -> None:
+    """Imports what computing needs, so that processes forked afterwards share its memory."""
+    _pandas_ta()
+
+
 @cache
 def _pandas_ta() -> ModuleType:
     with warnings.catch_warnings():  # it uses names that pandas 3 deprecates, at its import only
