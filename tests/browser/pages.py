@@ -110,6 +110,15 @@ class ChartPage(AnyPage):
         found: dict[str, int] = await self.page.evaluate(COUNT_PIXELS, list(tokens))
         return found
 
+    async def wait_for_pixels(self, *tokens: str, more_than: int, within_s: float = 5) -> None:
+        """Wait until each token's colour has more than so many pixels; thin slanted lines have few of the pure one."""
+        for _ in range(int(within_s * 10)):
+            found = await self.pixels(*tokens)
+            if min(found.values()) > more_than:
+                return
+            await self.page.wait_for_timeout(100)
+        raise AssertionError(f"not drawn: {found}")
+
     async def switch_timeframe(self, timeframe: str) -> None:
         """Click a timeframe and wait for its bars."""
         await self.page.get_by_role("button", name=timeframe, exact=True).click()

@@ -26,8 +26,9 @@ async def test_candles_volume_and_panes_are_drawn(chart: ChartPage) -> None:
     await chart.open(*BTC)
     assert await chart.bars() == 1000
     assert await chart.data("panes") == "3"
-    drawn = await chart.pixels("up", "down", "line-rsi", "line-macd", "line-signal", "up-pale", "down-pale")
-    assert min(drawn.values()) > 20, drawn
+    await chart.wait_for_pixels(
+        "up", "down", "line-rsi", "line-macd", "line-signal", "up-pale", "down-pale", more_than=20
+    )
 
 
 async def test_every_indicator_is_drawn_and_has_a_legend(chart: ChartPage) -> None:
@@ -40,8 +41,7 @@ async def test_every_indicator_is_drawn_and_has_a_legend(chart: ChartPage) -> No
         *(f"line-sma-{n}" for n in (20, 50)),
         *(f"line-ema-{n}" for n in (12, 26, 50)),
     ]
-    drawn = await chart.pixels(*tokens)
-    assert min(drawn.values()) > 5, drawn  # of a thin slanted line few pixels have the pure colour
+    await chart.wait_for_pixels(*tokens, more_than=5)
     assert await chart.page.locator(".legend .study").count() == len(EVERYTHING.split(","))
 
 
@@ -140,7 +140,7 @@ async def test_an_indicator_is_loaded_when_asked_for(chart: ChartPage, market: M
     await chart.toggle("Bollinger 20 2")
     value = chart.page.locator('[data-study="bb"] .values b').first
     await expect(value).not_to_have_text("–")
-    assert (await chart.pixels("line-bollinger"))["line-bollinger"] > 5
+    await chart.wait_for_pixels("line-bollinger", more_than=5)
     await chart.toggle("Stochastic 14 3 3")
     await chart.wait_for_data("panes", 4)
     await chart.toggle("RSI 14")
@@ -247,7 +247,7 @@ async def test_theme_zone_and_repaints_are_remembered(chart: ChartPage) -> None:
     assert await chart.data("theme") == "light"
     assert await chart.page.locator("#zone").input_value() == "utc"
     assert await chart.page.locator("#repaints").input_value() == "5"
-    assert min((await chart.pixels("up", "down")).values()) > 20
+    await chart.wait_for_pixels("up", "down", more_than=20)
 
 
 async def test_the_switcher_finds_an_instrument_by_keyboard(chart: ChartPage) -> None:
