@@ -40,7 +40,9 @@ class RunOpener:
             history_ms = self.start_backfill_hours * 3_600_000
             self.holes.cover(connection, instrument_id, minute_ms, None)
             if history_ms and not held:
-                self.backfills.create(connection, instrument_id, Timeframe.M1, minute_ms - history_ms, minute_ms)
+                # From a midnight on: so that the first bar of every timeframe is whole.
+                lo_ms = Timeframe.D1.floor(minute_ms - history_ms)
+                self.backfills.create(connection, instrument_id, Timeframe.M1, lo_ms, minute_ms)
         start = self.holes.last_bar(connection, instrument_id, minute_ms) if live else None
         lo_ms = max(start, live[0]) if start is not None and live else minute_ms
         self.holes.record(connection, instrument_id, lo_ms, minute_ms + MINUTE_MS, "connected")
