@@ -39,7 +39,7 @@ class RunOpener:
         if not live:
             history_ms = self.start_backfill_hours * 3_600_000
             self.holes.cover(connection, instrument_id, minute_ms, None)
-            if history_ms and not held:
+            if history_ms:
                 # From a midnight on: so that the first bar of every timeframe is whole.
                 lo_ms = Timeframe.D1.floor(minute_ms - history_ms)
                 self.backfills.create(connection, instrument_id, Timeframe.M1, lo_ms, minute_ms)
