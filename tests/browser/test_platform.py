@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from playwright.async_api import Page, expect
+from playwright.async_api import TimeoutError as TimedOut
 
 from app.config import Settings
 from app.local.servers import RedisServer, free_port
@@ -141,9 +142,7 @@ async def seen(page: Page, place: str, text: str, *, since_ms: float, within_s: 
         found = await page.wait_for_function(
             "([place, text]) => window.firstSeen[place][text]", arg=[place, text], timeout=within_s * 1000, polling=50
         )
-    except Exception as error:  # noqa: BLE001 - Playwright's own TimeoutError
-        if "Timeout" not in str(error):
-            raise
+    except TimedOut:
         return float("inf")
     return (await found.json_value() - since_ms) / 1000
 
