@@ -15,8 +15,9 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from tests.browser.browser import ARGUMENTS, chromium
 from tests.browser.generated import STEPS
+from tests.browser.market import Market, pristine
 from tests.browser.pages import Errors
-from tests.browser.stub import Market, Stub, pristine
+from tests.browser.stub import Stub
 
 TIMEOUT_MS = 4000  # of the pages' requests: long enough for a busy machine, short enough to be waited for
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from playwright.async_api import Browser, async_playwright
 
 from tests.browser.browser import ARGUMENTS, chromium
-from tests.browser.stub import CONNECTED, Market, Stub
+from tests.browser.market import CONNECTED, Market
+from tests.browser.stub import Stub
 
 CHART = "/charts/binance/BTC-USDT"
 ALL = "?timeframe=5m&indicators=volume,rsi,macd,stoch,bb,sma_20,sma_50,vwap"

@@ -8,8 +8,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.generated import MINUTE, NOW
+from tests.browser.market import CONNECTED, Market
 from tests.browser.pages import ChartPage, Errors
-from tests.browser.stub import CONNECTED, Market, Stub
+from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 BTC = ("binance", "BTC/USDT")

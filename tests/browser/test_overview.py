@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.browser.market import BIST, CRYPTO, US, Market
 from tests.browser.pages import Errors, OverviewPage
-from tests.browser.stub import BIST, CRYPTO, US, Market, Stub
+from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -1,0 +1,173 @@
+"""The stub's market: made-up bars that move when told to, its listeners, and the faults it shall have."""
+
+from __future__ import annotations
+
+import functools
+import json
+import queue
+import threading
+from typing import Any
+
+from tests.browser.generated import MINUTE, NOW, STEPS, Row, bar, indicators, minutes, rolled_up
+
+CRYPTO = {
+    "BTC/USDT": (64_210.0, 2),
+    "ETH/USDT": (3_184.2, 2),
+    "SOL/USDT": (171.3, 2),
+    "BNB/USDT": (602.4, 2),
+    "ADA/USDT": (0.4312, 4),
+}
+US = ("AAPL", "TSLA", "NVDA", "MSFT", "GOOGL", "AMZN", "META")
+BIST = ("THYAO.IS", "GARAN.IS", "ISCTR.IS", "AKBNK.IS", "SISE.IS")
+Series = tuple[list[Row], dict[int, Row]]  # bars, and indicator rows by time
+CONNECTED = {"feed": "connected", "since": None, "at": NOW}
+NEVER = {"feed": "down", "since": None, "at": None}
+
+
+def instrument(exchange: str, symbol: str) -> Row:
+    """An instrument as the pages and the API speak of it."""
+    crypto = exchange == "binance"
+    calendar = {"binance": "24/7", "alpaca": "XNYS", "yahoo": "XIST"}[exchange]
+    currency = "USDT" if crypto else "USD" if exchange == "alpaca" else "TRY"
+    facts = {"exchange": exchange, "symbol": symbol, "title": symbol, "currency": currency, "calendar": calendar}
+    return {
+        **facts,
+        "price_decimals": CRYPTO[symbol][1] if crypto else 2,
+        "active": True,
+        "asset_class": "crypto" if crypto else "stock",
+    }
+
+
+@functools.cache
+def pristine(symbol: str, timeframe: str) -> Series:
+    """A series as it is at the beginning: the same in each process and after each reset."""
+    if symbol not in CRYPTO:
+        return [], {}
+    if timeframe == "1m":
+        price, decimals = CRYPTO[symbol]
+        rows = minutes(len(symbol) * 7 + ord(symbol[0]), price, decimals=decimals, holes=((210, 9),))
+    else:
+        rows = rolled_up(pristine(symbol, "1m")[0], timeframe)
+    return rows, {row["time"]: row for row in indicators(rows)}
+
+
+class Market:
+    """The made-up market: its instruments, bars and listeners, and the faults it shall have."""
+
+    def __init__(self) -> None:
+        self.instruments = [
+            *(instrument("binance", symbol) for symbol in CRYPTO),
+            *(instrument("alpaca", symbol) for symbol in US),
+            *(instrument("yahoo", symbol) for symbol in BIST),
+        ]
+        self.reset()
+
+    def reset(self) -> None:
+        """Everything as at the beginning."""
+        self.lock = threading.RLock()
+        self.changed: dict[tuple[str, str], Series] = {}
+        self.sockets: list[tuple[str, str, queue.Queue[str | None]]] = []
+        self.asked: list[str] = []  # addresses of chart requests, newest last
+        self.status: Row = dict(CONNECTED)
+        self.slow_s = 0.0  # how long each API answer waits
+        self.failing: int | None = None  # the status that each API answer has instead
+        self.refusing = False  # sockets are refused
+        self.empty = False  # no instrument is on the watchlist
+
+    def minutes(self, symbol: str) -> list[Row]:
+        """The one-minute bars of a symbol; none for those no feed brings."""
+        return self.series(symbol, "1m")[0]
+
+    def series(self, symbol: str, timeframe: str) -> Series:
+        """Bars and indicator rows by time of a timeframe; a copy of its own once something has moved."""
+        with self.lock:
+            return self.changed.get((symbol, timeframe)) or pristine(symbol, timeframe)
+
+    def _own(self, symbol: str, timeframe: str) -> Series:
+        if (symbol, timeframe) not in self.changed:
+            rows, values = pristine(symbol, timeframe)
+            self.changed[symbol, timeframe] = ([*rows[:-1], dict(rows[-1])], dict(values))
+        return self.changed[symbol, timeframe]
+
+    def chart(self, symbol: str, timeframe: str, *, limit: int = 1000, **cut: Any) -> Row:
+        """The answer of /api/charts; `cut` may hold start, end and names."""
+        rows, values = self.series(symbol, timeframe)
+        start, end, names = cut.get("start"), cut.get("end"), cut.get("names")
+        chosen = [row for row in rows if (start is None or row["time"] >= start) and (end is None or row["time"] < end)]
+        chosen = chosen[-limit:]
+        found = [values[row["time"]] for row in chosen if row["time"] in values]
+        if names is not None:
+            found = [{"time": row["time"], **{name: row[name] for name in names}} for row in found]
+        return {"symbol": symbol, "exchange": "binance", "timeframe": timeframe, "bars": chosen, "indicators": found}
+
+    def overview(self) -> Row:
+        """The answer of /api/overview."""
+        return {"instruments": [] if self.empty else [self._row(one) for one in self.instruments]}
+
+    def _row(self, one: Row) -> Row:
+        day = self.minutes(one["symbol"])[-1440:]
+        if not day:
+            nothing = {"price": None, "change_24h": None, "volume_24h": None, "sparkline": [], "time": None}
+            return {**one, **nothing, "feed": "down"}
+        first, last = day[0]["open"], day[-1]["close"]
+        return {
+            **one,
+            "price": last,
+            "change_24h": round((last / first - 1) * 100, 4),
+            "volume_24h": round(sum(row["volume"] for row in day), 8),
+            "sparkline": [row["close"] for row in day[::-30][::-1]],
+            "time": day[-1]["time"] + 17_000,
+            "feed": self.status["feed"],
+        }
+
+    def trade(self, symbol: str, price: float, size: float = 0.5) -> None:
+        """A trade in the newest minute: every open chart of the symbol and the overview hear of it."""
+        with self.lock:
+            for timeframe in STEPS:
+                last = self._own(symbol, timeframe)[0][-1]
+                last.update(close=price, high=max(last["high"], price), low=min(last["low"], price))
+                last.update(volume=round(last["volume"] + size, 8), trade_count=last["trade_count"] + 1)
+                self._publish(symbol, timeframe)
+            quote = {
+                "exchange": "binance",
+                "symbol": symbol,
+                "price": price,
+                "time": self.minutes(symbol)[-1]["time"] + 30_000,
+            }
+        self._tell("overview", "", {"type": "update", "data": [quote]})
+
+    def complete(self, symbol: str) -> None:
+        """The newest minute is over and the next one begins; its indicator values go out with it."""
+        with self.lock:
+            rows, values = self._own(symbol, "1m")
+            rows[-1].update(state="closed", completed=True)
+            values[rows[-1]["time"]] = indicators(rows[-500:])[-1]
+            self._publish(symbol, "1m")
+            close = rows[-1]["close"]
+            rows.append(bar(rows[-1]["time"] + MINUTE, [close], volume=0.01))
+            self._publish(symbol, "1m")
+
+    def _publish(self, symbol: str, timeframe: str) -> None:
+        rows, values = self.series(symbol, timeframe)
+        facts = {"symbol": symbol, "exchange": "binance", "timeframe": timeframe}
+        data = {**facts, "bar": rows[-1], "indicators": values.get(rows[-1]["time"])}
+        self._tell(symbol, timeframe, {"type": "update", "data": data})
+
+    def tell_status(self, status: Row) -> None:
+        """The exchange's feed has another state."""
+        self.status = status
+        for symbol in CRYPTO:
+            for timeframe in STEPS:
+                self._tell(symbol, timeframe, {"type": "status", "data": status})
+        self._tell("overview", "", {"type": "status", "data": {"binance": status, "alpaca": NEVER, "yahoo": NEVER}})
+
+    def drop(self) -> None:
+        """Cuts every socket."""
+        for _, _, waiting in list(self.sockets):
+            waiting.put(None)
+
+    def _tell(self, symbol: str, timeframe: str, message: Row) -> None:
+        text = json.dumps(message)
+        for name, frame, waiting in list(self.sockets):
+            if (name, frame) == (symbol, timeframe):
+                waiting.put(text)
