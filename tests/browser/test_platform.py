@@ -144,7 +144,8 @@ async def seen(page: Page, place: str, text: str, *, since_ms: float, within_s: 
         )
     except TimedOut:
         return float("inf")
-    return (await found.json_value() - since_ms) / 1000
+    at_ms: float = await found.json_value()
+    return (at_ms - since_ms) / 1000
 
 
 async def inject(platform: Running, page: Page) -> tuple[float, float]:
@@ -170,8 +171,7 @@ async def test_candles_and_panes_are_drawn(chart: ChartPage, platform: Running) 
     await chart.wait_for_connection("connected")
     assert await chart.data("panes") == "3"
     assert 1000 <= await chart.bars() <= 1003
-    drawn = await chart.pixels("up", "down", "line-rsi", "line-macd", "line-signal", "up-pale", "down-pale")
-    assert min(drawn.values()) > 20, drawn
+    await chart.wait_for_pixels("up", "down", "line-rsi", "line-macd", "line-signal", more_than=20)
     await expect(chart.page.locator("#change-span")).to_have_text("24 h")
     assert abs((await chart.live())[0] - platform.now_ms()) < 2 * MINUTE_MS
     await platform.shoot(chart.page, "chart-1m")
@@ -214,9 +214,7 @@ async def test_scrolling_left_loads_older_bars(chart: ChartPage, platform: Runni
     await chart.page.wait_for_function(loaded, timeout=10_000)
     after = await chart.bars()
     print(f"\n{before} bars, {after} after scrolling left")
-    await chart.page.wait_for_timeout(500)
-    drawn = await chart.pixels("up", "down", "line-rsi")
-    assert min(drawn.values()) > 20, drawn
+    await chart.wait_for_pixels("up", "down", "line-rsi", more_than=20)
     await platform.shoot(chart.page, "scrolled-left")
 
 
