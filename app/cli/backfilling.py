@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from app.cache.trade_queue import BROKER_ERRORS, make_publisher
 from app.cli.platform import attached_settings, database, exchange_now_us
 from app.config import Settings
+from app.domain.history import Backfill
 from app.domain.instruments import Exchange
 from app.domain.timeframes import Timeframe
 from app.errors import BadInput, BadRange, SourceError, Unavailable
@@ -84,7 +85,7 @@ def follow(settings: Settings, backfill_id: int) -> None:
     print(f"backfill {backfill_id} is done: {item.bars:,} bars")
 
 
-def _read(settings: Settings, backfill_id: int) -> backfills.Backfill:
+def _read(settings: Settings, backfill_id: int) -> Backfill:
     with database(settings) as connection:
         item = backfills.get(connection, backfill_id)
     if item is None:

@@ -90,6 +90,13 @@ class PartialBar(NamedTuple):
     close_seq: int
 
 
+class Merged(NamedTuple):
+    """What a merge changed: the bars as they stand now, and the keys of verified bars it left alone."""
+
+    bars: list[Bar]
+    verified: list[tuple[int, int]]
+
+
 def partial_bars(batch: TradeBatch) -> list[PartialBar]:
     """The batch's trades as minutes, sorted by (instrument, time): the merge law of DESIGN.md section 2, exact.
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from loguru import logger
 
+from app.domain.bars import Bar
+from app.domain.history import Backfill as Request
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
 from app.errors import BadRange, RateLimited, SourceError
-from app.services.ports import Clock, History, Publisher
+from app.services.ports import Backfills, Candles, Catalogue, Clock, History, Holes, Outbox, Publisher
 
 CHUNK = 1000
 SLICE_S = 20.0  # a task works so long, then hands on
@@ -25,11 +26,11 @@ class Backfill:
     """Fetches what was asked for; stores are modules of app/storage."""
 
     engine: sa.Engine
-    backfills: Any
-    candles: Any
-    holes: Any
-    outbox: Any
-    catalogue: Callable[[Iterable[int]], dict[int, Instrument]]
+    backfills: Backfills
+    candles: Candles
+    holes: Holes
+    outbox: Outbox
+    catalogue: Catalogue
     history: Callable[[Instrument], History | None]
     clock: Clock
     publisher: Publisher
@@ -59,7 +60,7 @@ class Backfill:
                 return False
         return True
 
-    def _chunk(self, item: Any) -> bool:
+    def _chunk(self, item: Request) -> bool:
         instrument = self.catalogue([item.instrument_id]).get(item.instrument_id)
         source = None if instrument is None else self.history(instrument)
         if instrument is None or source is None:
@@ -79,13 +80,13 @@ class Backfill:
             return self._fail(item, str(error))
         return self._store(item, instrument, bars, end_ms)
 
-    def _stored(self, item: Any, end_ms: int) -> bool:
+    def _stored(self, item: Request, end_ms: int) -> bool:
         if item.timeframe is not Timeframe.M1:
             return False
         with self.engine.begin() as connection:
             return bool(self.holes.unverified(connection, item.instrument_id, item.cursor_ms, end_ms) == 0)
 
-    def _store(self, item: Any, instrument: Instrument, bars: list[Any], end_ms: int) -> bool:
+    def _store(self, item: Request, instrument: Instrument, bars: list[Bar], end_ms: int) -> bool:
         """One transaction a chunk; the row is locked, so that two workers on one backfill do no harm."""
         done = end_ms >= item.hi_ms
         with self.engine.begin() as connection:
@@ -104,7 +105,7 @@ class Backfill:
             self.backfills.advance(connection, item, cursor_ms=end_ms, bars=count, state=state)
         return not done
 
-    def _fail(self, item: Any, reason: str) -> bool:
+    def _fail(self, item: Request, reason: str) -> bool:
         with self.engine.begin() as connection:
             self.backfills.advance(connection, item, cursor_ms=item.cursor_ms, bars=0, state="failed", error=reason)
         logger.error("backfill {} failed: {}", item.id, reason)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from app.domain.feeds import Run, Skipped
 from app.domain.outbox import Due
 from app.domain.timeframes import MINUTE_MS
-from app.services.ports import Publisher
+from app.services.ports import Feeds, Holes, Minutes, Publisher
 
 FAR_MS = 253_402_300_740_000
 
@@ -27,9 +28,9 @@ class Closing:
     """Closes minutes; the stores are modules of app/storage."""
 
     engine: sa.Engine
-    feeds: Any
-    store: Any  # app.storage.closing
-    holes: Any
+    feeds: Feeds
+    minutes: Minutes
+    holes: Holes
     publisher: Publisher
     grace_s: float
     import_idle_s: float
@@ -47,7 +48,7 @@ class Closing:
             self._end_imports(connection, runs)
         return closed
 
-    def _edges(self, runs: Iterable[Any]) -> dict[int, Edge]:
+    def _edges(self, runs: Iterable[Run]) -> dict[int, Edge]:
         """Each subscribed instrument's newest connected stretch."""
         edges: dict[int, Edge] = {}
         for run in runs:
@@ -60,8 +61,8 @@ class Closing:
                     edges[instrument_id] = edge
         return edges
 
-    def _close(self, connection: sa.Connection, runs: Iterable[Any], edges: dict[int, Edge]) -> int:
-        lo_ms = self.store.oldest_open(connection)
+    def _close(self, connection: sa.Connection, runs: Iterable[Run], edges: dict[int, Edge]) -> int:
+        lo_ms = self.minutes.oldest_open(connection)
         if lo_ms is None:
             return 0
         due = [Due(instrument_id, lo_ms, edge.hi_ms, 0.0) for instrument_id, edge in edges.items()]
@@ -71,18 +72,21 @@ class Closing:
                     hi_ms = min(run.hi_ms + MINUTE_MS, edges[instrument_id].hi_ms if instrument_id in edges else FAR_MS)
                     start_ms = since_us // 1000 // MINUTE_MS * MINUTE_MS
                     due.append(Due(instrument_id, start_ms, hi_ms, self.import_idle_s))
-        return int(self.store.close(connection, [item for item in due if item.hi_ms > item.lo_ms], lo_ms=lo_ms))
+        return int(self.minutes.close(connection, [item for item in due if item.hi_ms > item.lo_ms], lo_ms=lo_ms))
 
     def _flats(self, connection: sa.Connection, edges: dict[int, Edge]) -> None:
         wanted = [(i, edge.since_ms, edge.hi_ms) for i, edge in edges.items() if edge.hi_ms > edge.since_ms]
         if wanted:
             lo_ms, hi_ms = min(item[1] for item in wanted), max(item[2] for item in wanted)
-            self.store.trailing_flats(connection, wanted, lo_ms=lo_ms, hi_ms=hi_ms)
+            self.minutes.trailing_flats(connection, wanted, lo_ms=lo_ms, hi_ms=hi_ms)
 
-    def _skipped(self, connection: sa.Connection, skipped: Iterable[Any]) -> None:
+    def _skipped(self, connection: sa.Connection, skipped: Iterable[Skipped]) -> None:
         """A batch that never came: every instrument of its run is in doubt since the clock stood."""
-        runs = {run.run: run for run in self.feeds.runs(connection)}
-        for item in skipped:
+        lost = list(skipped)
+        if not lost:
+            return
+        runs = {run.run: run for run in self.feeds.runs(connection, also=[item.run for item in lost])}
+        for item in lost:
             self.publisher.count("batches_lost", item.last_n - item.first_n + 1)
             run = runs.get(item.run)
             if run is None or run.clock_us is None or item.kind != "live":
@@ -92,10 +96,10 @@ class Closing:
             for instrument_id in run.subscribed:
                 self.holes.record(connection, instrument_id, lo_ms, hi_ms, "batch lost")
 
-    def _end_imports(self, connection: sa.Connection, runs: Iterable[Any]) -> None:
+    def _end_imports(self, connection: sa.Connection, runs: Iterable[Run]) -> None:
         for run in runs:
             if run.kind != "import" or run.last_n is None or run.done < run.last_n:
                 continue
             spans = [(i, since // 1000 // MINUTE_MS * MINUTE_MS) for i, since in run.subscribed.items()]
-            if not any(self.store.open_left(connection, i, lo, run.hi_ms or lo) for i, lo in spans):
+            if not any(self.minutes.open_left(connection, i, lo, run.hi_ms or lo) for i, lo in spans):
                 self.feeds.end(connection, run.run)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from app.domain import dedupe
 from app.domain.bars import Bar, State, partial_bars
+from app.domain.feeds import Stream
 from app.domain.instruments import RULES, Exchange
 from app.domain.outbox import Span
 from app.domain.trades import Mark, TradeBatch
-from app.services.ports import FeedStore, Ledger, MergeStore, StreamKey
+from app.services.ports import Candles, Feeds, Holes, Ledger, Outbox
 from app.services.runs import RunOpener
 from app.services.updates import Announcer
 
@@ -38,10 +38,10 @@ class Ingest:
 
     engine: sa.Engine
     ledger: Ledger
-    candles: MergeStore
-    feeds: FeedStore
-    outbox: Any  # app.storage.outbox: mark()
-    holes: Any  # app.storage.holes: record(), cover()
+    candles: Candles
+    feeds: Feeds
+    outbox: Outbox
+    holes: Holes
     runs: RunOpener
     announcer: Announcer
 
@@ -62,14 +62,14 @@ class Ingest:
             self._follow(connection, merged.bars, merged.verified)
             refused = distinct.partial + partial
             if mark is not None:
-                self._note(connection, mark, batch, parts, len(fresh), distinct.repeated + known, refused)
+                self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused)
         self.announcer.provisional(merged.bars)
         self._count(len(fresh), distinct.repeated + known, refused, len(merged.verified))
         return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
 
     def _take(self, connection: sa.Connection, batch: TradeBatch, mark: Mark | None) -> tuple[TradeBatch, int, int]:
         run = 0 if mark is None or RULES[Exchange(mark.exchange)].contiguous_ids else mark.run
-        wanted = {StreamKey(i, run): ranges for i, ranges in dedupe.id_ranges(batch).items()}
+        wanted = {Stream(i, run): ranges for i, ranges in dedupe.id_ranges(batch).items()}
         late = self.ledger.take(connection, wanted)
         if not late:
             return batch, 0, 0
@@ -80,7 +80,7 @@ class Ingest:
             keep |= rows
             known, partial = known + covered, partial + cut
         fresh = batch.take(keep)
-        rest = {StreamKey(i, run): ranges for i, ranges in dedupe.id_ranges(fresh).items()}
+        rest = {Stream(i, run): ranges for i, ranges in dedupe.id_ranges(fresh).items()}
         self.ledger.extend(connection, {stream: rest[stream] for stream in late if stream in rest})
         return fresh, known, partial
 
@@ -99,7 +99,6 @@ class Ingest:
         connection: sa.Connection,
         mark: Mark,
         batch: TradeBatch,
-        parts: Sequence[Any],
         accepted: int,
         known: int,
         refused: int,

@@ -5,17 +5,22 @@ The modules of app/storage and app/cache are the implementations; app/bootstrap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from app.domain.bars import Bar, PartialBar
+from app.domain.bars import Bar, Merged, PartialBar
+from app.domain.feeds import Run, Skipped, Stream
+from app.domain.history import Backfill, Hole
 from app.domain.instruments import Instrument
+from app.domain.outbox import Due, Span
 from app.domain.timeframes import Timeframe
 from app.domain.trades import Mark
 
 Ranges = Sequence[tuple[int, int]]
+Pairs = list[tuple[int, int]]
+Catalogue = Callable[[Iterable[int]], dict[int, Instrument]]  # instruments by id, unknown ids left out
 
 
 class Clock(Protocol):
@@ -60,30 +65,125 @@ class Publisher(Protocol):
         ...
 
 
-class StreamKey(NamedTuple):
-    """A numbered stream of trades."""
-
-    instrument_id: int
-    run: int
-
-
 class Ledger(Protocol):
     """app.storage.ledger."""
 
-    def take(self, connection: sa.Connection, wanted: Mapping[Any, Ranges]) -> dict[Any, list[tuple[int, int]]]: ...
-    def extend(self, connection: sa.Connection, rest: Mapping[Any, Ranges]) -> None: ...
+    def take(self, connection: sa.Connection, wanted: Mapping[Stream, Ranges], /) -> dict[Stream, Pairs]: ...
+    def extend(self, connection: sa.Connection, rest: Mapping[Stream, Ranges], /) -> None: ...
+    def add(self, connection: sa.Connection, instrument_id: int, first: int, end: int, /) -> None: ...
+    def gaps(self, connection: sa.Connection, /, *, limit: int = 1000) -> list[tuple[int, int, int]]: ...
 
 
-class MergeStore(Protocol):
-    """The merge of app.storage.candles."""
+class Candles(Protocol):
+    """app.storage.candles."""
 
-    def merge(self, connection: sa.Connection, parts: Sequence[PartialBar]) -> Any: ...
+    def merge(self, connection: sa.Connection, parts: Sequence[PartialBar], /) -> Merged: ...
+    def replace(
+        self, connection: sa.Connection, bars: Sequence[Bar], /, *, tf: Timeframe = ..., flats: bool = ...
+    ) -> Pairs: ...
+    def read_many(
+        self, connection: sa.Connection, instruments: Iterable[int], tf: Timeframe, /, *, start_ms: int, end_ms: int
+    ) -> list[Bar]: ...
 
 
-class FeedStore(Protocol):
+class IndicatorRows(Protocol):
+    """app.storage.indicators, as far as charts are told of it."""
+
+    def read_many(
+        self, connection: sa.Connection, instruments: Iterable[int], tf: Timeframe, /, *, start_ms: int, end_ms: int
+    ) -> list[tuple[int, dict[str, int | float | None]]]: ...
+
+
+class Feeds(Protocol):
     """app.storage.feeds."""
 
-    def open_run(self, connection: sa.Connection, mark: Mark) -> bool: ...
+    def open_run(self, connection: sa.Connection, mark: Mark, /) -> bool: ...
+    def subscribed(self, connection: sa.Connection, run: int, /) -> dict[int, int]: ...
     def record(
-        self, connection: sa.Connection, mark: Mark, *, accepted: int, known: int, refused: int, hi_ms: int | None
+        self, connection: sa.Connection, mark: Mark, /, *, accepted: int, known: int, refused: int, hi_ms: int | None
     ) -> bool: ...
+    def fold(self, connection: sa.Connection, /, *, wait_s: float) -> list[Skipped]: ...
+    def runs(self, connection: sa.Connection, /, *, also: Sequence[int] = ()) -> list[Run]: ...
+    def end(self, connection: sa.Connection, run: int, /) -> None: ...
+
+
+class Minutes(Protocol):
+    """app.storage.closing."""
+
+    def oldest_open(self, connection: sa.Connection, /) -> int | None: ...
+    def close(self, connection: sa.Connection, due: Sequence[Due], /, *, lo_ms: int) -> int: ...
+    def trailing_flats(
+        self, connection: sa.Connection, instruments: Sequence[tuple[int, int, int]], /, *, lo_ms: int, hi_ms: int
+    ) -> int: ...
+    def open_left(self, connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int, /) -> int: ...
+
+
+class Outbox(Protocol):
+    """app.storage.outbox."""
+
+    def lock(self, connection: sa.Connection, shard: int, /) -> bool: ...
+    def take(
+        self, connection: sa.Connection, stage: str, /, *, shard: int = 0, shards: int = 1, limit: int = ...
+    ) -> list[Span]: ...
+    def mark(self, connection: sa.Connection, stage: str, stretches: Sequence[Span], /) -> None: ...
+    def proven_flats(
+        self, connection: sa.Connection, stretches: Sequence[Span], /, *, lo_ms: int, hi_ms: int
+    ) -> Pairs: ...
+    def fix_flats(
+        self, connection: sa.Connection, stretches: Sequence[Span], /, *, lo_ms: int, hi_ms: int
+    ) -> Pairs: ...
+    def roll_up(self, connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]], /) -> int: ...
+
+
+class Holes(Protocol):
+    """app.storage.holes."""
+
+    def cover(
+        self, connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int | None, /, *, tf: Timeframe = ...
+    ) -> None: ...
+    def covered(
+        self, connection: sa.Connection, instrument_id: int, /, *, tf: Timeframe = ...
+    ) -> list[tuple[int, int | None]]: ...
+    def last_bar(self, connection: sa.Connection, instrument_id: int, before_ms: int, /) -> int | None: ...
+    def record(
+        self,
+        connection: sa.Connection,
+        instrument_id: int,
+        lo_ms: int,
+        hi_ms: int,
+        cause: str,
+        /,
+        *,
+        ids: tuple[int, int] | None = None,
+    ) -> bool: ...
+    def open_holes(
+        self, connection: sa.Connection, /, *, due_only: bool = True, before_ms: int | None = None, limit: int = 200
+    ) -> list[Hole]: ...
+    def repaired(self, connection: sa.Connection, ids: Sequence[int], /) -> None: ...
+    def shrink(self, connection: sa.Connection, ids: Sequence[int], lo_ms: int, /) -> None: ...
+    def failed(self, connection: sa.Connection, ids: Sequence[int], error: str, /) -> None: ...
+    def around_gap(
+        self, connection: sa.Connection, instrument_id: int, first: int, end: int, /
+    ) -> tuple[int | None, int | None]: ...
+    def unverified(self, connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int, /) -> int: ...
+    def exclusive(self, connection: sa.Connection, key: int, /) -> bool: ...
+
+
+class Backfills(Protocol):
+    """app.storage.backfills."""
+
+    def create(
+        self, connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, hi_ms: int, /
+    ) -> int: ...
+    def get(self, connection: sa.Connection, backfill_id: int, /, *, lock: bool = False) -> Backfill | None: ...
+    def advance(
+        self,
+        connection: sa.Connection,
+        item: Backfill,
+        /,
+        *,
+        cursor_ms: int,
+        bars: int,
+        state: str,
+        error: str | None = None,
+    ) -> None: ...

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import batched
 from time import monotonic
-from typing import Any
 
 import sqlalchemy as sa
 from loguru import logger
 
 from app.domain.bars import Bar
+from app.domain.history import Hole
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span
 from app.domain.timeframes import MINUTE_MS, Timeframe
-from app.errors import SourceError
-from app.services.ports import Clock, History, Publisher
+from app.errors import RateLimited, SourceError, UnknownInstrument
+from app.services.ports import Candles, Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
 
 CHUNK = 1000  # minutes a request
 REPAIR_LOCK, GAPS_LOCK = 7005, 7006
 UNCLAIMED_S = 600.0
+RUN_S = 15.0  # so that a task ends within 30 s, one slow answer included
+GAPS = 100  # looked at in one transaction
 PATIENCE_MS = 10 * MINUTE_MS  # so long after its end a minute the exchange does not list is taken as not there
 
 
@@ -28,11 +31,11 @@ class Repair:
     """Fills holes; stores are modules of app/storage, `history` gives an exchange's source or None."""
 
     engine: sa.Engine
-    holes: Any
-    candles: Any
-    outbox: Any
-    ledger: Any
-    catalogue: Callable[[Iterable[int]], dict[int, Instrument]]
+    holes: Holes
+    candles: Candles
+    outbox: Outbox
+    ledger: Ledger
+    catalogue: Catalogue
     history: Callable[[Instrument], History | None]
     clock: Clock
     publisher: Publisher
@@ -40,6 +43,7 @@ class Repair:
     budget: int = 8  # requests one run may spend
     unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
     forget_at: list[float] = field(default_factory=lambda: [0.0])
+    rest_until: list[float] = field(default_factory=lambda: [0.0])  # the exchange asked us to wait until then
 
     def run(self) -> int:
         """Repairs the holes that are over by the exchange's clock; returns how many it closed."""
@@ -47,44 +51,34 @@ class Repair:
         with self.engine.begin() as connection:
             if not self.holes.exclusive(connection, REPAIR_LOCK):
                 return 0
-            found = self.holes.open_holes(connection)
-        due = [hole for hole in found if hole.hi_ms + self.grace_s * 1000 <= now_ms]
+            due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
         known = self.catalogue({hole.instrument_id for hole in due})
-        closed, spent = 0, 0
-        for group in _merged(due):
-            instrument = known.get(group[0].instrument_id)
-            if instrument is None or spent >= self.budget:
-                continue
-            spent += 1
-            closed += self._repair(instrument, group, now_ms)
+        closed, end = 0, monotonic() + RUN_S
+        for group in _merged([hole for hole in due if hole.instrument_id in known])[: self.budget]:
+            if not self.rest_until[0] <= monotonic() <= end:
+                break
+            closed += self._repair(known[group[0].instrument_id], group, now_ms)
         return closed
 
-    def _repair(self, instrument: Instrument, group: list[Any], now_ms: int) -> int:
-        ids = [hole.id for hole in group]
-        lo_ms, hi_ms = min(hole.lo_ms for hole in group), max(hole.hi_ms for hole in group)
-        end_ms = min(hi_ms, lo_ms + CHUNK * MINUTE_MS)
+    def _repair(self, instrument: Instrument, group: list[Hole], now_ms: int) -> int:
+        lo_ms = min(hole.lo_ms for hole in group)
+        end_ms = min(max(hole.hi_ms for hole in group), lo_ms + CHUNK * MINUTE_MS)
         source = self.history(instrument)
         try:
             if source is None:
                 raise SourceError(f"{instrument.exchange.value} has no history source yet")
             bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
-        except SourceError as error:
+        except (SourceError, UnknownInstrument) as error:  # one instrument's trouble must not stop the others
             logger.warning("repair of {} waits: {}", instrument.key, error)
+            if isinstance(error, RateLimited):
+                self.rest_until[0] = monotonic() + error.retry_after_s
             with self.engine.begin() as connection:
-                self.holes.failed(connection, ids, str(error))
+                self.holes.failed(connection, [hole.id for hole in group], str(error))
             return 0
-        return self._store(instrument, ids, bars, lo_ms=lo_ms, end_ms=end_ms, hi_ms=hi_ms, now_ms=now_ms)
+        return self._store(instrument, group, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
 
     def _store(
-        self,
-        instrument: Instrument,
-        ids: list[int],
-        bars: list[Bar],
-        *,
-        lo_ms: int,
-        end_ms: int,
-        hi_ms: int,
-        now_ms: int,
+        self, instrument: Instrument, group: list[Hole], bars: list[Bar], *, lo_ms: int, end_ms: int, now_ms: int
     ) -> int:
         whole = len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
         settled = whole or end_ms + PATIENCE_MS <= now_ms
@@ -93,30 +87,38 @@ class Repair:
             if changed:
                 times = [time_ms for _, time_ms in changed]
                 self.outbox.mark(connection, "rollup", [Span(instrument.id, min(times), max(times))])
-            if not settled:
-                self.holes.failed(connection, ids, "the exchange has not listed every minute yet")
-            elif end_ms < hi_ms:
-                self.holes.shrink(connection, ids, end_ms)
+            done = [hole for hole in group if settled and hole.hi_ms <= end_ms]
+            if settled:
+                self.holes.shrink(connection, [hole.id for hole in group if hole.hi_ms > end_ms], end_ms)
+                self.holes.repaired(connection, [hole.id for hole in done])
             else:
-                self.holes.repaired(connection, ids)
+                reason = "the exchange has not listed every minute yet"
+                self.holes.failed(connection, [hole.id for hole in group], reason)
+            for hole in done:
+                if hole.first_id is not None and hole.last_id is not None:
+                    # The exchange's own bars hold these ids, or it has no bar there.
+                    self.ledger.add(connection, instrument.id, hole.first_id, hole.last_id + 1)
         if changed:
             self.publisher.count("repaired_bars", len(changed))
-        return len(ids) if settled and end_ms >= hi_ms else 0
+        return len(done)
 
     def find_gaps(self) -> int:
         """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes."""
-        recorded = 0
+        if monotonic() > self.forget_at[0]:
+            self.unclaimed.clear()
+            self.forget_at[0] = monotonic() + UNCLAIMED_S
         with self.engine.begin() as connection:
-            if not self.holes.exclusive(connection, GAPS_LOCK):
-                return 0
-            if monotonic() > self.forget_at[0]:
-                self.unclaimed.clear()
-                self.forget_at[0] = monotonic() + UNCLAIMED_S
-            stretches: dict[int, list[tuple[int, int | None]]] = {}
-            for instrument_id, first, end in self.ledger.gaps(connection):
-                if instrument_id not in stretches:
-                    stretches[instrument_id] = self.holes.covered(connection, instrument_id)
-                recorded += self._gap(connection, instrument_id, first, end, stretches[instrument_id])
+            gaps = self.ledger.gaps(connection)
+        recorded = 0
+        stretches: dict[int, list[tuple[int, int | None]]] = {}
+        for some in batched(gaps, GAPS):
+            with self.engine.begin() as connection:
+                if not self.holes.exclusive(connection, GAPS_LOCK):
+                    return recorded
+                for instrument_id, first, end in some:
+                    if instrument_id not in stretches:
+                        stretches[instrument_id] = self.holes.covered(connection, instrument_id)
+                    recorded += self._gap(connection, instrument_id, first, end, stretches[instrument_id])
         return recorded
 
     def _gap(
@@ -141,9 +143,10 @@ class Repair:
         return 0
 
 
-def _merged(holes: list[Any]) -> list[list[Any]]:
-    """The holes grouped where those of one instrument overlap or touch."""
-    groups: list[list[Any]] = []
+def _merged(holes: list[Hole]) -> list[list[Hole]]:
+    """The holes grouped where those of one instrument overlap or touch; groups in the order of their first hole."""
+    place = {hole.id: rank for rank, hole in enumerate(holes)}
+    groups: list[list[Hole]] = []
     end_ms = 0
     for hole in sorted(holes, key=lambda item: (item.instrument_id, item.lo_ms)):
         if groups and groups[-1][0].instrument_id == hole.instrument_id and hole.lo_ms <= end_ms:
@@ -152,4 +155,4 @@ def _merged(holes: list[Any]) -> list[list[Any]]:
         else:
             groups.append([hole])
             end_ms = hole.hi_ms
-    return groups
+    return sorted(groups, key=lambda group: min(place[hole.id] for hole in group))

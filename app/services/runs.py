@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from app.domain.timeframes import MINUTE_MS, MINUTE_US, Timeframe
 from app.domain.trades import Mark
+from app.services.ports import Backfills, Feeds, Holes
 
 
 @dataclass(frozen=True, slots=True)
 class RunOpener:
     """Enters runs; `feeds`, `holes`, `backfills` are modules of app/storage."""
 
-    feeds: Any
-    holes: Any
-    backfills: Any
+    feeds: Feeds
+    holes: Holes
+    backfills: Backfills
     start_backfill_hours: int
 
     def open(self, connection: sa.Connection, mark: Mark) -> None:

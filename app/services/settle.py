@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span, joined
 from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS
+from app.services.ports import Catalogue, Holes, Outbox
 
 HOUR_MS = 60 * MINUTE_MS
 
@@ -20,9 +20,9 @@ class Settle:
     """Derives bars from bars under one lock a shard; each transaction takes the marks of one UTC day."""
 
     engine: sa.Engine
-    outbox: Any  # app.storage.outbox
-    holes: Any  # app.storage.holes
-    catalogue: Callable[[Iterable[int]], dict[int, Instrument]]
+    outbox: Outbox
+    holes: Holes
+    catalogue: Catalogue
     flat_days: int
     limit: int = 400
 

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.history import Backfill
 from app.domain.timeframes import Timeframe
 from app.storage.tables import backfills as table
-
-
-class Backfill(NamedTuple):
-    """History of one instrument and timeframe, [lo, hi); everything before `cursor_ms` is stored."""
-
-    id: int
-    instrument_id: int
-    timeframe: Timeframe
-    lo_ms: int
-    hi_ms: int
-    cursor_ms: int
-    state: str  # waiting, running, done, failed, cancelled
-    bars: int
-    error: str | None
 
 
 def create(connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, hi_ms: int) -> int:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
-from app.domain.bars import Bar, Origin, PartialBar, State
+from app.domain.bars import Bar, Merged, Origin, PartialBar, State
 from app.domain.timeframes import Timeframe
 from app.storage.arrays import literal
 from app.storage.sql import sql
 
 FIRST_MS, LAST_MS = 0, 253_402_300_800_000  # 1970 to the end of 9999: constant bounds where a caller names none
-
-
-class Merged(NamedTuple):
-    """What a merge changed: the bars as they stand now, and the keys of verified bars it left alone."""
-
-    bars: list[Bar]
-    verified: list[tuple[int, int]]
 
 
 def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:

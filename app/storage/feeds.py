@@ -3,53 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from app.domain.feeds import Run, Skipped
 from app.domain.trades import Mark
 from app.storage.sql import sql
-
-
-class Run(NamedTuple):
-    """One connection of a streamer, or one import; times in µs, `hi_ms` the newest minute an import brought."""
-
-    run: int
-    exchange: str
-    kind: str
-    shard: str
-    since_us: int
-    clock_us: int | None
-    subscribed: dict[int, int]  # instrument id → exchange time (µs) since which it is received
-    done: int
-    last_n: int | None
-    ended: bool
-    hi_ms: int | None
-    quiet_s: float
-
-
-class Tally(NamedTuple):
-    """What a run has brought so far, in trade rows; `over`: every batch of it is applied."""
-
-    accepted: int
-    known: int
-    refused: int
-    done: int
-    over: bool
-    ended: bool
-    lo_ms: int
-    hi_ms: int | None
-
-
-class Skipped(NamedTuple):
-    """Batch numbers of a run that never came: everything since its clock is in doubt."""
-
-    run: int
-    exchange: str
-    kind: str
-    first_n: int
-    last_n: int
-    clock_us: int | None
 
 
 def open_run(connection: sa.Connection, mark: Mark) -> bool:
@@ -97,19 +57,10 @@ def fold(connection: sa.Connection, *, wait_s: float) -> list[Skipped]:
     return skipped
 
 
-def runs(connection: sa.Connection) -> list[Run]:
-    """All runs that have not ended."""
-    rows = connection.execute(sql("feeds", "live"))
+def runs(connection: sa.Connection, *, also: Sequence[int] = ()) -> list[Run]:
+    """All runs that have not ended, and those of `also`."""
+    rows = connection.execute(sql("feeds", "live"), {"also": list(also)})
     return [Run._make((*row[:6], {int(key): since for key, since in row[6].items()}, *row[7:])) for row in rows]
-
-
-def tally(connection: sa.Connection, run: int) -> Tally | None:
-    """What the run has brought, or None while no batch of it is applied."""
-    row = connection.execute(sql("feeds", "one"), {"run": run}).first()
-    if row is None:
-        return None
-    over = row.last_n is not None and row.done >= row.last_n
-    return Tally(row[0], row[1], row[2], row[3], over, row.ended, row[6], row[7])
 
 
 def end(connection: sa.Connection, run: int) -> None:
@@ -121,3 +72,4 @@ def forget(connection: sa.Connection, *, silent_s: float) -> None:
     """Ends runs that have said nothing for long, and deletes those that ended a day ago."""
     connection.execute(sql("feeds", "end_silent"), {"wait": silent_s})
     connection.execute(sql("feeds", "forget"))
+    connection.execute(sql("feeds", "forget_batches"))

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from app.domain.history import Hole
 from app.domain.timeframes import Timeframe
 from app.storage.sql import sql
-
-
-class Hole(NamedTuple):
-    """A stretch [lo, hi) of 1m bars of one instrument that is missing or in doubt, and why."""
-
-    id: int
-    instrument_id: int
-    lo_ms: int
-    hi_ms: int
-    cause: str
-    attempts: int
-    age_s: float
 
 
 def cover(
@@ -63,9 +51,15 @@ def record(
     return connection.execute(sql("holes", "record"), values).rowcount > 0
 
 
-def open_holes(connection: sa.Connection, *, due_only: bool = True, limit: int = 200) -> list[Hole]:
-    """The holes not repaired yet; `due_only` leaves out those whose last attempt is too fresh."""
-    return [Hole(*row) for row in connection.execute(sql("holes", "open"), {"all": not due_only, "limit": limit})]
+def open_holes(
+    connection: sa.Connection, *, due_only: bool = True, before_ms: int | None = None, limit: int = 200
+) -> list[Hole]:
+    """The holes not repaired yet, longest waiting first; only those that end by `before_ms` where it is given.
+
+    `due_only` leaves out those whose last attempt is too fresh.
+    """
+    values = {"all": not due_only, "before": before_ms, "limit": limit}
+    return [Hole(*row) for row in connection.execute(sql("holes", "open"), values)]
 
 
 def repaired(connection: sa.Connection, ids: Sequence[int]) -> None:

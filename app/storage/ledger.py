@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
+from app.domain.feeds import Stream
 from app.storage.sql import sql
 
 Ranges = Sequence[tuple[int, int]]  # [first, end) of ids, ascending, disjoint
-
-
-class Stream(NamedTuple):
-    """One numbered stream of trades: an instrument, and the run where the exchange does not number contiguously."""
-
-    instrument_id: int
-    run: int
 
 
 def take(connection: sa.Connection, wanted: Mapping[Stream, Ranges]) -> dict[Stream, list[tuple[int, int]]]:

@@ -19,11 +19,11 @@ import sqlalchemy as sa
 from app.bootstrap import Platform
 from app.config import Settings
 from app.domain.bars import Bar, Origin, State, partial_bars
+from app.domain.feeds import Stream
 from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.storage import candles, catalog, holes, ledger, outbox
-from app.storage.ledger import Stream
 from tests.factories import bars, settle, waiting
 
 T0 = 1_570_752_000_000  # 2019-10-11 00:00 UTC

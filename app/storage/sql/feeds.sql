@@ -30,7 +30,8 @@ SELECT pg_try_advisory_xact_lock(7003)
 DELETE FROM feed_batches b USING feeds f WHERE f.run = b.run AND b.n <= f.done
 
 -- name: fold
--- The contiguous prefix of batch numbers is the clock: batches out of order never advance it too far.
+-- The contiguous prefix of batch numbers is the clock: batches out of order never advance it too far. A live run that
+-- was taken for silent and speaks again has not ended.
 WITH x AS (
     SELECT run, max(n) AS n, max(upto) AS upto, sum(accepted) AS accepted, sum(known) AS known, sum(refused) AS refused,
         max(hi) AS hi
@@ -41,15 +42,16 @@ WITH x AS (
 )
 UPDATE feeds f SET done = x.n, clock = greatest(f.clock, x.upto), accepted = f.accepted + x.accepted,
     known = f.known + x.known, refused = f.refused + x.refused, hi = greatest(f.hi, x.hi), progress = clock_timestamp(),
-    ended = f.ended OR (f.kind = 'live' AND x.n >= coalesce(f.last_n, 9223372036854775807))
+    ended = CASE WHEN f.kind = 'live' THEN x.n >= coalesce(f.last_n, 9223372036854775807) ELSE f.ended END
 FROM x WHERE f.run = x.run
 RETURNING f.run
 
 -- name: skip
--- A batch that never came holds the clock no longer than :wait; its number is skipped and reported as a hole.
+-- A batch that never came holds the clock no longer than :wait; its number is skipped and reported as a hole. Not so
+-- an import's: it is done when every batch is applied, and a killed worker's batch comes later than :wait.
 WITH late AS (
     SELECT f.run, f.done, min(b.n) AS next, min(b.at) AS at FROM feeds f JOIN feed_batches b ON b.run = f.run AND b.n > f.done
-    WHERE NOT f.ended GROUP BY f.run, f.done
+    WHERE f.kind = 'live' GROUP BY f.run, f.done
     HAVING min(b.n) > f.done + 1 AND min(b.at) < clock_timestamp() - CAST(:wait AS float8) * interval '1 second'
 )
 UPDATE feeds f SET done = late.next - 1, progress = clock_timestamp() FROM late WHERE f.run = late.run
@@ -59,7 +61,7 @@ RETURNING f.run, f.exchange, f.kind, late.done + 1, late.next - 1, (extract(epoc
 SELECT run, exchange, kind, shard, (extract(epoch FROM since) * 1000000)::bigint, (extract(epoch FROM clock) * 1000000)::bigint,
     subscribed, done, last_n, ended, (extract(epoch FROM hi) * 1000)::bigint,
     extract(epoch FROM clock_timestamp() - progress)::float8
-FROM feeds WHERE NOT ended ORDER BY run
+FROM feeds WHERE NOT ended OR run = ANY(CAST(:also AS bigint[])) ORDER BY run
 
 -- name: one
 SELECT accepted, known, refused, done, last_n, ended, (extract(epoch FROM since) * 1000)::bigint,
@@ -70,10 +72,16 @@ FROM feeds WHERE run = :run
 UPDATE feeds SET ended = true WHERE run = :run
 
 -- name: end_silent
--- A streamer that was killed says nothing more: its run is over once a newer one of the same shard has a clock.
+-- A streamer that was killed says nothing more; nor does an import, which may stand still for long, though.
 UPDATE feeds f SET ended = true
-WHERE NOT f.ended AND f.kind = 'live' AND f.progress < clock_timestamp() - CAST(:wait AS float8) * interval '1 second'
+WHERE NOT f.ended AND f.progress < clock_timestamp()
+    - CASE WHEN f.kind = 'live' THEN CAST(:wait AS float8) * interval '1 second' ELSE interval '1 day' END
 RETURNING f.run
 
 -- name: forget
 DELETE FROM feeds WHERE ended AND progress < clock_timestamp() - interval '1 day'
+
+-- name: forget_batches
+-- What was left of runs that are forgotten.
+DELETE FROM feed_batches b WHERE b.at < clock_timestamp() - interval '1 day'
+    AND NOT EXISTS (SELECT 1 FROM feeds f WHERE f.run = b.run)

@@ -20,17 +20,21 @@ INSERT INTO holes (instrument_id, lo, hi, cause, first_id, last_id)
 SELECT :instrument_id, timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond',
     timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond', :cause, :first_id, :last_id
 WHERE NOT EXISTS (
+    -- A hole half repaired has lost its start: it is known by its ids still.
     SELECT 1 FROM holes h WHERE h.instrument_id = :instrument_id AND h.repaired IS NULL
-        AND h.lo <= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND h.hi >= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+        AND (h.lo <= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+                AND h.hi >= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+            OR h.first_id <= CAST(:first_id AS bigint) AND h.last_id >= CAST(:last_id AS bigint)))
 
 -- name: open
+-- Who has waited longest comes first, so that nobody starves; a hole that is not over by :before takes no place.
 SELECT id, instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint, cause, attempts,
-    extract(epoch FROM clock_timestamp() - found)::float8
+    extract(epoch FROM clock_timestamp() - found)::float8, first_id, last_id
 FROM holes WHERE repaired IS NULL
+    AND (CAST(:before AS bigint) IS NULL OR hi <= timestamptz 'epoch' + CAST(:before AS bigint) * interval '1 millisecond')
     AND (CAST(:all AS boolean) OR tried IS NULL
         OR tried < clock_timestamp() - least(300, power(2, least(attempts, 9))) * interval '1 second')
-ORDER BY instrument_id, lo LIMIT :limit
+ORDER BY coalesce(tried, found), id LIMIT :limit
 
 -- name: repaired
 UPDATE holes SET repaired = clock_timestamp(), attempts = attempts + 1, tried = clock_timestamp(), error = NULL
