@@ -33,7 +33,7 @@ class Errors:
     """Console errors and uncaught exceptions of a page, but for those forgiven."""
 
     seen: list[str] = field(default_factory=list)
-    _forgiven: tuple[str, ...] = ()
+    _forgiven: tuple[str, ...] = ("willReadFrequently",)  # Chromium's advice to our own reading of pixels
 
     def forgive(self, *parts: str) -> None:
         """Do not count messages that contain one of these."""
