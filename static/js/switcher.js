@@ -14,11 +14,11 @@ export class Switcher {
     this.input.addEventListener("keydown", (event) => this.#key(event));
     popover.addEventListener("toggle", ({ newState }) => {
       if (newState === "open") this.#open();
+      else this.input.value = ""; // not when it opens: who types fast has begun by then
     });
   }
 
   async #open() {
-    this.input.value = "";
     if (this.#rows.length === 0) {
       this.#say("Loading…");
       try {
