@@ -21,7 +21,7 @@ from app.config import load_settings
 from app.domain.indicators import MEMORY_BARS, BarColumns, compute
 from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
-from app.local.servers import PostgresServer
+from app.local.postgres import PostgresServer
 from app.services.derive import Derive
 from app.storage import indicators, migrate, outbox
 from app.storage.engine import make_engine

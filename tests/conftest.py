@@ -12,7 +12,8 @@ import redis
 import sqlalchemy as sa
 
 from app.config import ROOT, Settings, load_settings
-from app.local.servers import PostgresServer, RedisServer
+from app.local.postgres import PostgresServer
+from app.local.redis import RedisServer
 from app.storage import migrate
 from app.storage.engine import make_engine
 

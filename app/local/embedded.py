@@ -11,7 +11,9 @@ from rich.markup import escape
 
 from app.config import Settings
 from app.errors import ServerFailed
-from app.local.servers import PostgresServer, RedisServer, Server
+from app.local.postgres import PostgresServer
+from app.local.redis import RedisServer
+from app.local.servers import Server
 
 RETRY_S = 5.0
 STOP_S = 3.0

@@ -21,7 +21,8 @@ from playwright.async_api import Page, expect
 from playwright.async_api import TimeoutError as TimedOut
 
 from app.config import Settings
-from app.local.servers import RedisServer, free_port
+from app.local.redis import RedisServer
+from app.local.servers import free_port
 from tests.browser.pages import ChartPage, Errors, OverviewPage
 from tests.processes import Processes, processes, until
 from tests.sandbox import RunningSandbox, start_sandbox

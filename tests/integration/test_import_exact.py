@@ -19,7 +19,7 @@ from flask.testing import FlaskClient
 
 from app.config import Settings
 from app.domain.timeframes import ROLLUPS, Timeframe
-from app.local.servers import RedisServer
+from app.local.redis import RedisServer
 from tests.factories import FILES, numbers, recorded_minutes
 from tests.integration.test_core_exact import decimal_roll_up
 from tests.processes import Processes, processes, until

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.timeframes import ROLLUPS, Timeframe
-from app.local.servers import RedisServer
+from app.local.redis import RedisServer
 from app.storage import holes, ledger
 from tests.factories import FILES, add_instrument, as_recorded, bars, numbers, recorded_minutes, waiting
 from tests.integration.test_core_exact import decimal_roll_up

@@ -16,7 +16,8 @@ from app.cache import charts, health, keys, pubsub
 from app.config import Settings
 from app.domain.instruments import Instrument
 from app.domain.timeframes import MINUTE_MS
-from app.local.servers import PostgresServer, RedisServer
+from app.local.postgres import PostgresServer
+from app.local.redis import RedisServer
 from app.storage import catalog, migrate
 from app.storage.engine import make_engine
 from tests.integration.web_data import START_MS, bar, store, update, wipe
