@@ -29,7 +29,8 @@ celery.conf.update(
     task_store_errors_even_if_ignored=False,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_time_limit=120,
+    task_time_limit=50,  # under the visibility timeout: a message is never at two workers while one still hangs on it
+    task_acks_on_timeout=False,
     task_default_queue="upkeep",
     task_create_missing_queues=False,
     task_queues=[

@@ -12,7 +12,8 @@ PlatformError
 │   └── AmbiguousSymbol    several exchanges have the symbol
 ├── WireError              bytes from outside are not what the protocol promises
 ├── SourceError            an exchange's API refused or failed
-│   └── RateLimited        it asked us to wait; carries the seconds
+│   ├── RateLimited        it asked us to wait; carries the seconds
+│   └── SourceAway         it does not answer, or fails for a moment: the same request may succeed later
 ├── Unavailable            the database (or Redis, where it is needed) cannot be reached
 └── Poisoned               a task was delivered too often and is parked
 """
@@ -78,6 +79,10 @@ class RateLimited(SourceError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class SourceAway(SourceError):
+    """Raised when an exchange's API does not answer or fails by its own fault; asking again later may do."""
 
 
 class Unavailable(PlatformError):

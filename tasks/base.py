@@ -9,7 +9,7 @@ from typing import Any
 import redis
 import sqlalchemy as sa
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, TimeLimitExceeded
 from loguru import logger
 
 from app.bootstrap import Platform
@@ -50,9 +50,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
                 return self.run(*args, **kwargs)
             except sa.exc.OperationalError as error:
                 neighbour = getattr(error.orig, "pgcode", None) in AGAIN
-                if neighbour and attempt >= ATTEMPTS:
-                    raise
-                if not neighbour and time.monotonic() > deadline:
+                if time.monotonic() > deadline or (neighbour and attempt >= ATTEMPTS):
                     return self._give_back(error)
             except sa.exc.InterfaceError as error:  # the connection closed under us
                 if time.monotonic() > deadline:
@@ -71,12 +69,32 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             delay = min(delay * 2, 2.0)
         return None
 
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """A failure nobody foresaw: Celery acknowledges the message, so what it carries is parked and counted.
+
+        One that ran out of time goes back to its queue instead (task_acks_on_timeout), and is no loss.
+        """
+        if isinstance(exc, TimeLimitExceeded):
+            return
+        try:
+            self._park(args)
+            platform().redis.hincrby(keys.COUNTERS, "failed_tasks", 1)
+        except redis.RedisError as error:
+            logger.error("{} {} failed and could not be parked: {}", self.name, task_id, type(error).__name__)
+
+    def _park(self, args: tuple[Any, ...]) -> None:
+        data = b"".join(arg for arg in args if isinstance(arg, bytes))
+        if data:
+            platform().redis.rpush(keys.PARKED, data)
+
     def _give_back(self, error: Exception) -> None:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         if not self.patient:
-            logger.warning("{} dropped, the next tick does its work; the database is away: {}", self.name, reason)
+            logger.warning(
+                "{} dropped, the next tick does its work; the database does not serve: {}", self.name, reason
+            )
             return
-        logger.warning("{} goes back to the queue; the database is away: {}", self.name, reason)
+        logger.warning("{} goes back to the queue; the database does not serve: {}", self.name, reason)
         self._forgive()
         raise Reject(reason, requeue=True)
 
@@ -88,7 +106,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             client.expire(key, 3600)
             if seen <= platform().settings.max_deliveries:
                 return
-            client.rpush(keys.PARKED, b"".join(arg for arg in args if isinstance(arg, bytes)))
+            self._park(args)
             client.hincrby(keys.COUNTERS, "parked", 1)
         except redis.RedisError as error:
             logger.warning("deliveries not counted, Redis is away: {}", type(error).__name__)

@@ -8,7 +8,9 @@ from app.storage import backfills, feeds
 from tasks.base import PlatformTask, platform
 
 SILENT_S = 600.0
-STALE_S = 45.0
+STALE_S = 90.0  # longer than MOST turns of a task take
+RETRY_S = 10.0  # a source that was away is asked again
+MOST = 3  # backfills at work at once: more would only wait in the queue and be taken for dead
 
 
 @shared_task(name="tasks.upkeep.repair", base=PlatformTask)
@@ -27,11 +29,8 @@ def find_gaps() -> None:
 def resume_backfills() -> None:
     """Starts backfills that wait, and those whose worker was killed."""
     with platform().engine.begin() as connection:
-        stale = backfills.unfinished(connection, stale_s=STALE_S)
-        waiting = [item for item in backfills.unfinished(connection) if item.state == "waiting"]
-        for item in waiting:
-            backfills.advance(connection, item, cursor_ms=item.cursor_ms, bars=0, state="running")
-    for backfill_id in sorted({item.id for item in [*waiting, *stale]}):
+        started = backfills.claim(connection, most=MOST, stale_s=STALE_S, retry_s=RETRY_S)
+    for backfill_id in started:
         current_app.send_task("tasks.backfill.run", args=(backfill_id,))
 
 

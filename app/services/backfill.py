@@ -14,7 +14,7 @@ from app.domain.history import Backfill as Request
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
-from app.errors import BadRange, RateLimited, SourceError
+from app.errors import BadRange, RateLimited, SourceAway, SourceError, UnknownInstrument
 from app.services.ports import Backfills, Candles, Catalogue, Clock, History, Holes, Outbox, Publisher
 
 CHUNK = 1000
@@ -76,7 +76,9 @@ class Backfill:
             logger.warning("backfill {} waits {:.0f} s: {}", item.id, error.retry_after_s, error)
             time.sleep(min(error.retry_after_s, SLICE_S / 2))
             return True
-        except SourceError as error:
+        except SourceAway as error:
+            return self._later(item, str(error))
+        except (SourceError, UnknownInstrument) as error:
             return self._fail(item, str(error))
         return self._store(item, instrument, bars, end_ms)
 
@@ -104,6 +106,13 @@ class Backfill:
             count = (end_ms - item.cursor_ms) // item.timeframe.ms
             self.backfills.advance(connection, item, cursor_ms=end_ms, bars=count, state=state)
         return not done
+
+    def _later(self, item: Request, reason: str) -> bool:
+        """It waits again; the sweep of upkeep tries it after a while."""
+        with self.engine.begin() as connection:
+            self.backfills.advance(connection, item, cursor_ms=item.cursor_ms, bars=0, state="waiting", error=reason)
+        logger.warning("backfill {} is tried again later: {}", item.id, reason)
+        return False
 
     def _fail(self, item: Request, reason: str) -> bool:
         with self.engine.begin() as connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -26,23 +27,39 @@ class RunOpener:
         A connection sees nothing of what was traded before it: the minutes from the last stored bar up to and with
         the one it began in are a hole until the exchange's own bars stand there.
         """
-        before = self.feeds.subscribed(connection, mark.run) if mark.subscribed else {}
-        if self.feeds.open_run(connection, mark) and mark.kind == "live":
-            for instrument_id, since_us in mark.subscribed or ():
-                if before.get(instrument_id) != since_us:
-                    self._subscribe(connection, instrument_id, since_us)
+        before = {} if mark.subscribed is None else self.feeds.subscribed(connection, mark.run)
+        if not self.feeds.open_run(connection, mark) or mark.kind != "live" or mark.subscribed is None:
+            return
+        now = dict(mark.subscribed)
+        fresh = {i: _minute_ms(since_us) for i, since_us in now.items() if before.get(i) != since_us}
+        self._subscribe(connection, fresh)
+        self._leave(connection, [i for i in before if i not in now], _minute_ms(mark.upto_us))
 
-    def _subscribe(self, connection: sa.Connection, instrument_id: int, since_us: int) -> None:
-        minute_ms = since_us // MINUTE_US * MINUTE_MS
-        held = self.holes.covered(connection, instrument_id)
-        live = [lo for lo, hi in held if hi is None]
-        if not live:
+    def _subscribe(self, connection: sa.Connection, minutes: Mapping[int, int]) -> None:
+        """Instrument id → minute since which it is received; hundreds at once, so each step is one statement."""
+        since = self.holes.live_since(connection, minutes)
+        new = {i: minute_ms for i, minute_ms in minutes.items() if i not in since}
+        self.holes.cover_live(connection, new)
+        if self.start_backfill_hours:
             history_ms = self.start_backfill_hours * 3_600_000
-            self.holes.cover(connection, instrument_id, minute_ms, None)
-            if history_ms:
-                # From a midnight on: so that the first bar of every timeframe is whole.
-                lo_ms = Timeframe.D1.floor(minute_ms - history_ms)
-                self.backfills.create(connection, instrument_id, Timeframe.M1, lo_ms, minute_ms)
-        start = self.holes.last_bar(connection, instrument_id, minute_ms) if live else None
-        lo_ms = max(start, live[0]) if start is not None and live else minute_ms
-        self.holes.record(connection, instrument_id, lo_ms, minute_ms + MINUTE_MS, "connected")
+            # From a midnight on: so that the first bar of every timeframe is whole.
+            wanted = [(i, Timeframe.D1.floor(minute_ms - history_ms), minute_ms) for i, minute_ms in new.items()]
+            self.backfills.create_all(connection, Timeframe.M1, wanted)
+        last = self.holes.last_bars(connection, {i: minutes[i] for i in since})
+        doubt = []
+        for instrument_id, minute_ms in minutes.items():
+            first_ms = since.get(instrument_id, minute_ms)
+            # Without any bar everything since the claim began is in doubt, not just the minute of this connection.
+            lo_ms = min(minute_ms, max(last.get(instrument_id, first_ms), first_ms))
+            doubt.append((instrument_id, lo_ms, minute_ms + MINUTE_MS))
+        self.holes.record_all(connection, doubt, "connected")
+
+    def _leave(self, connection: sa.Connection, instruments: Sequence[int], minute_ms: int) -> None:
+        """No clock closes the last minutes of what is not received any more: the exchange's own bars do."""
+        last = self.holes.last_bars(connection, dict.fromkeys(instruments, minute_ms))
+        doubt = [(i, last.get(i, minute_ms), minute_ms + MINUTE_MS) for i in instruments]
+        self.holes.record_all(connection, doubt, "left")
+
+
+def _minute_ms(time_us: int) -> int:
+    return time_us // MINUTE_US * MINUTE_MS

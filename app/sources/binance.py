@@ -14,7 +14,7 @@ from app.config import Settings
 from app.domain.bars import Bar
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
-from app.errors import RateLimited, SourceError, UnknownInstrument, WireError
+from app.errors import RateLimited, SourceAway, SourceError, UnknownInstrument, WireError
 from app.wire.binance import parse_klines
 
 TIMEOUT_S = 10.0
@@ -107,9 +107,9 @@ class BinanceHistory:
         except BinanceAPIException as error:
             raise _refusal(error, what) from error
         except BinanceRequestException as error:
-            raise SourceError(f"Binance answered {what} with what is not JSON") from error
+            raise SourceAway(f"Binance answered {what} with what is not JSON") from error
         except requests.RequestException as error:
-            raise SourceError(f"Binance does not answer ({type(error).__name__})") from None
+            raise SourceAway(f"Binance does not answer ({type(error).__name__})") from None
         self.used_weight = int(self._client.response.headers.get(WEIGHT_HEADER, 0))
         return answer
 
@@ -121,6 +121,8 @@ def _refusal(error: BinanceAPIException, what: str) -> Exception:
     if error.status_code in (418, 429):
         wait = error.response.headers.get("Retry-After", "")
         return RateLimited(f"Binance: {word}", retry_after_s=float(wait) if wait.isdigit() else DEFAULT_WAIT_S)
+    if error.status_code >= 500:
+        return SourceAway(f"Binance failed with status {error.status_code}: {word}")
     if error.code:
         return SourceError(f"Binance refused {what}: {word} (code {error.code})")
     return SourceError(f"Binance failed with status {error.status_code}")

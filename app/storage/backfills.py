@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,23 @@ def create(connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: 
     return int(connection.execute(statement).scalar_one())
 
 
+def create_all(connection: sa.Connection, tf: Timeframe, stretches: Sequence[tuple[int, int, int]]) -> None:
+    """Asks for many (instrument id, lo, hi) in one statement."""
+    rows = [
+        {
+            "instrument_id": i,
+            "timeframe": tf.value,
+            "lo": _time(lo),
+            "hi": _time(hi),
+            "cursor": _time(lo),
+            "state": "waiting",
+        }
+        for i, lo, hi in stretches
+    ]
+    if rows:
+        connection.execute(sa.insert(table).values(rows))
+
+
 def get(connection: sa.Connection, backfill_id: int, *, lock: bool = False) -> Backfill | None:
     """The backfill; `lock` keeps others off it until the transaction ends."""
     query = sa.select(table).where(table.c.id == backfill_id)
@@ -26,14 +44,21 @@ def get(connection: sa.Connection, backfill_id: int, *, lock: bool = False) -> B
     return None if row is None else _backfill(row)
 
 
-def unfinished(connection: sa.Connection, *, stale_s: float = 0) -> list[Backfill]:
-    """Backfills waiting or running; `stale_s` keeps only those that nobody advanced for so long."""
-    query = sa.select(table).where(table.c.state.in_(("waiting", "running"))).order_by(table.c.id)
-    if stale_s:
-        query = query.where(
-            table.c.updated < sa.func.clock_timestamp() - sa.text(f"interval '{float(stale_s)} seconds'")
-        )
-    return [_backfill(row) for row in connection.execute(query)]
+def claim(connection: sa.Connection, *, most: int, stale_s: float, retry_s: float) -> list[int]:
+    """The ids of backfills to start now: those nobody advanced for `stale_s`, then waiting ones, `most` at work.
+
+    In one statement, and they count as advanced with it: two who ask at once, or soon again, never start one twice.
+    One that waits with an error waits `retry_s` before it is tried again.
+    """
+    age_s = sa.extract("epoch", sa.func.clock_timestamp() - table.c.updated)
+    old = age_s > stale_s
+    fresh = sa.select(sa.func.count()).select_from(table).where(table.c.state == "running", ~old).scalar_subquery()
+    running, waiting = table.c.state == "running", table.c.state == "waiting"
+    ready = sa.or_(sa.and_(running, old), sa.and_(waiting, sa.or_(table.c.error.is_(None), age_s > retry_s)))
+    due = sa.select(table.c.id).where(ready).order_by(~running, table.c.id)
+    due = due.limit(sa.func.greatest(most - fresh, 0)).with_for_update(skip_locked=True)
+    taken = sa.update(table).where(table.c.id.in_(due)).values(state="running", updated=sa.func.clock_timestamp())
+    return sorted(connection.execute(taken.returning(table.c.id)).scalars())
 
 
 def advance(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
 from app.domain.history import Hole
 from app.domain.timeframes import Timeframe
+from app.storage.arrays import literal
 from app.storage.sql import sql
 
 
@@ -27,11 +28,32 @@ def covered(
     return [(row[0], row[1]) for row in connection.execute(sql("holes", "covered"), values)]
 
 
-def last_bar(connection: sa.Connection, instrument_id: int, before_ms: int) -> int | None:
-    """The start of the newest stored 1m bar before a time."""
-    values = {"instrument_id": instrument_id, "before": before_ms}
-    found: int | None = connection.execute(sql("holes", "last_bar"), values).scalar()
-    return found
+def live_since(connection: sa.Connection, instruments: Iterable[int]) -> dict[int, int]:
+    """Instrument id → start (ms) of the stretch that is claimed into the future; one without is left out."""
+    rows = connection.execute(sql("holes", "live_since"), {"instruments": literal(instruments)})
+    return {row[0]: row[1] for row in rows}
+
+
+def cover_live(connection: sa.Connection, since: Mapping[int, int]) -> None:
+    """Claims everything from each instrument's time (ms) on."""
+    if since:
+        values = {"instruments": literal(since), "since": literal(since.values())}
+        connection.execute(sql("holes", "cover_live"), values)
+
+
+def last_bars(connection: sa.Connection, before: Mapping[int, int]) -> dict[int, int]:
+    """Instrument id → start (ms) of its newest stored 1m bar before the given time; one without is left out."""
+    if not before:
+        return {}
+    values = {"instruments": literal(before), "before": literal(before.values())}
+    return {row[0]: row[1] for row in connection.execute(sql("holes", "last_bars"), values)}
+
+
+def record_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str) -> None:
+    """Records the holes (instrument id, lo, hi) that no open hole holds already."""
+    if stretches:
+        columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*stretches, strict=True)), strict=True))
+        connection.execute(sql("holes", "record_all"), {**columns, "cause": cause})
 
 
 def record(

@@ -11,9 +11,34 @@ SELECT (extract(epoch FROM lower(s)) * 1000)::bigint, (extract(epoch FROM upper(
 FROM coverage c, unnest(c.stretches) s
 WHERE c.instrument_id = :instrument_id AND c.timeframe = :timeframe ORDER BY 1
 
--- name: last_bar
-SELECT (extract(epoch FROM max(time)) * 1000)::bigint FROM candles_1m WHERE instrument_id = :instrument_id
-    AND time < timestamptz 'epoch' + CAST(:before AS bigint) * interval '1 millisecond'
+-- name: live_since
+-- Where the stretch begins that is open into the future.
+SELECT c.instrument_id, (extract(epoch FROM lower(s)) * 1000)::bigint FROM coverage c, unnest(c.stretches) s
+WHERE c.instrument_id = ANY(CAST(:instruments AS int[])) AND c.timeframe = '1m' AND upper_inf(s)
+
+-- name: cover_live
+INSERT INTO coverage AS c (instrument_id, timeframe, stretches)
+SELECT i, '1m', tstzmultirange(tstzrange(timestamptz 'epoch' + lo * interval '1 millisecond', NULL))
+FROM unnest(CAST(:instruments AS int[]), CAST(:since AS bigint[])) AS u (i, lo) ORDER BY 1
+ON CONFLICT (instrument_id, timeframe) DO UPDATE SET stretches = c.stretches + excluded.stretches
+WHERE NOT c.stretches @> excluded.stretches
+
+-- name: last_bars
+SELECT u.i, (extract(epoch FROM b.time) * 1000)::bigint
+FROM unnest(CAST(:instruments AS int[]), CAST(:before AS bigint[])) AS u (i, before), LATERAL (
+    SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i
+        AND c.time < timestamptz 'epoch' + u.before * interval '1 millisecond'
+    ORDER BY c.time DESC LIMIT 1
+) b
+
+-- name: record_all
+INSERT INTO holes (instrument_id, lo, hi, cause)
+SELECT i, lo, hi, :cause FROM (
+    SELECT i, timestamptz 'epoch' + l * interval '1 millisecond' AS lo, timestamptz 'epoch' + h * interval '1 millisecond' AS hi
+    FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, l, h)
+) w
+WHERE NOT EXISTS (
+    SELECT 1 FROM holes h WHERE h.instrument_id = w.i AND h.repaired IS NULL AND h.lo <= w.lo AND h.hi >= w.hi)
 
 -- name: record
 INSERT INTO holes (instrument_id, lo, hi, cause, first_id, last_id)
