@@ -15,7 +15,10 @@ def backfill(
     timeframe: Annotated[str, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d")] = "1m",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress until it is done.")] = True,
 ) -> None:
-    """Fetch the bars of a range from the exchange; what is there already is not asked for again."""
+    """Fetch the bars of a range from the exchange; what is there already is not asked for again.
+
+    Example: [bold]python -m app backfill --symbol BTC/USDT --start 2026-11-01 --end 2026-11-08[/]
+    """
     from app.cli.backfilling import follow, request
 
     settings, backfill_id = request(symbol=symbol, exchange=exchange, timeframe=timeframe, start=start, end=end)

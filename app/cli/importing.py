@@ -20,15 +20,18 @@ SYMBOL = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{2,20}")
 
 
 def import_command(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="aggTrades or trades; csv or zip.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="aggTrades or trades; csv or zip.")],
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="What the files hold: XRP/ETH (or XRP-ETH).")],
     exchange: Annotated[str, typer.Option("--exchange", "-e", help="Whose files they are: binance.")] = "binance",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good rows and list the others.")] = False,
 ) -> None:
     """Import Binance's public bulk files; running it again adds nothing.
 
-    Every file is read wholly first: with a bad row nothing is written. The command ends when all bars of the files
-    are closed, rolled up and indicated.
+    Every file is read wholly first: with a bad row nothing is written.
+
+    The command ends when all bars of the files are closed, rolled up and indicated.
+
+    Example: [bold]python -m app import --symbol XRP/ETH XRPETH-aggTrades-2019-10-*.zip[/]
     """
     from app.cli.platform import attached_settings
 
@@ -56,13 +59,18 @@ def _check(files: list[Path], *, skip_bad: bool) -> Checked:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
+    from app.errors import BadFile, BadInput
     from app.services.importing import check
     from app.wire.binance_files import read_batches
 
     columns = (SpinnerColumn(), TextColumn("checking the files: {task.completed:,.0f} trades"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        return check(files, read_batches, skip_bad=skip_bad, advance=lambda n: progress.advance(task, n))
+        try:
+            return check(files, read_batches, skip_bad=skip_bad, advance=lambda n: progress.advance(task, n))
+        except BadFile as error:
+            raise BadInput(f"{error}; nothing was imported (--skip-bad lists what is bad, imports the rest)") from error
 
 
 def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument, Counts]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from app.config import Settings
 
 app = typer.Typer(help="The watchlist: what is collected and shown.", no_args_is_help=True)
 
 ExchangeOption = Annotated[str, typer.Option("--exchange", "-e", help="binance, alpaca or yahoo")]
-SymbolArgument = Annotated[str, typer.Argument(help="BTC/USDT (or BTC-USDT), AAPL, THYAO.IS")]
+SymbolArgument = Annotated[str, typer.Argument(metavar="SYMBOL", help="BTC/USDT (or BTC-USDT), AAPL, THYAO.IS")]
 
 
 @app.command("list")
@@ -41,10 +44,11 @@ def add(symbol: SymbolArgument, exchange: ExchangeOption = "binance") -> None:
     from app.cli.platform import attached_settings, database
     from app.storage import catalog
 
-    settings = attached_settings()
     _check_shape(symbol, exchange)
+    settings = attached_settings()
+    decimals = _listed(settings, symbol, exchange)
     with database(settings) as connection:
-        item = catalog.add(connection, exchange, symbol)
+        item = catalog.add(connection, exchange, symbol, price_decimals=decimals)
     _announce()
     print(f"{item.exchange.value} {item.symbol} is on the watchlist")
 
@@ -72,6 +76,32 @@ def _announce() -> None:
 
     with cache(attached_settings()) as redis:
         publish(redis, keys.WATCHLIST, {})
+
+
+def _listed(settings: Settings, symbol: str, exchange: str) -> int | None:
+    """The decimals of the symbol's prices, as its exchange lists them; raises UnknownInstrument where it does not.
+
+    A stream of an unknown symbol is silent for ever, so a slip of the pen has to be found here.
+    """
+    from app.domain.instruments import Exchange, canonical
+    from app.errors import UnknownInstrument
+    from app.sources.binance import BinanceHistory
+    from app.storage.catalog import exchange_named
+
+    if exchange_named(exchange) is not Exchange.BINANCE:
+        return 2
+    name = canonical(symbol)
+    base, _, quote = name.partition("/")
+    source = BinanceHistory(settings)
+    try:
+        info = source.exchange_info(base + quote)
+    except UnknownInstrument:
+        raise UnknownInstrument(f"unknown symbol {symbol!r}: {exchange} lists no {name}") from None
+    finally:
+        source.close()
+    if (info.base, info.quote) != (base, quote):
+        raise UnknownInstrument(f"unknown symbol {symbol!r}: {exchange} writes it {info.base}/{info.quote}")
+    return info.price_decimals
 
 
 def _check_shape(symbol: str, exchange: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
 
 from app.cli import backfill, db, importing, instruments, status, up
 from app.errors import BadInput, PlatformError
@@ -31,9 +32,22 @@ app.add_typer(db.app, name="db")
 def main() -> None:
     """Runs the command line; 2 for input that cannot be used, 1 for what failed otherwise."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except TyperException as error:
+        raise SystemExit(_refused(error)) from None
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, BadInput) else 1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    raise SystemExit(code or 0)
+
+
+def _refused(error: TyperException) -> int:
+    """Says in one line what is wrong with the arguments; a command without any has shown its help already."""
+    message = error.format_message().strip().rstrip(".")
+    if message:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "python -m app"
+        print(f"error: {message[:1].lower()}{message[1:]} (see `{command} --help`)", file=sys.stderr)
+    return error.exit_code

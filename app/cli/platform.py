@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import redis
     import sqlalchemy as sa
 
+UNDEFINED_TABLE = "42P01"
+
 
 def attached_settings() -> Settings:
     """The settings, with the running platform's addresses; raises NotRunning."""
@@ -34,6 +36,10 @@ def database(settings: Settings) -> Iterator[sa.Connection]:
             yield connection
     except sa.exc.OperationalError as error:
         raise Unavailable(f"the database cannot be reached: {_first_line(error.orig)}") from error
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "pgcode", "") != UNDEFINED_TABLE:
+            raise
+        raise Unavailable("the database has no schema yet: run `python -m app db upgrade`") from error
     finally:
         engine.dispose()
 

@@ -45,8 +45,6 @@ def status(
 
 
 def _gather(settings: Settings) -> Facts:
-    import sqlalchemy as sa
-
     from app.cli.facts import Facts, ask_database, ask_redis
     from app.cli.platform import cache, database
     from app.errors import Unavailable
@@ -62,8 +60,6 @@ def _gather(settings: Settings) -> Facts:
             ask_database(facts, connection)
     except Unavailable as error:
         facts.troubles.append(str(error))
-    except sa.exc.ProgrammingError:
-        facts.troubles.append("the database has no schema yet: run `python -m app db upgrade`")
     return facts
 
 

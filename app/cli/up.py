@@ -12,8 +12,9 @@ def up(
 ) -> None:
     """Start the whole platform and look after it until Ctrl-C.
 
-    PostgreSQL, Redis, the simulated market, workers, beat, streamer, web and Flower; with [bold]DATABASE_URL[/] and
-    [bold]REDIS_URL[/] set nothing is embedded. Data is kept in [bold]DATA_DIR[/] (.data).
+    It runs PostgreSQL, Redis, the simulated market, workers, beat, streamer, web and Flower.
+
+    With [bold]DATABASE_URL[/] and [bold]REDIS_URL[/] set nothing is embedded. Data is in [bold]DATA_DIR[/] (.data).
     """
     from app.config import load_settings
     from app.local.run import run_up

@@ -110,7 +110,7 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadFile(path, f"truncated or damaged zip ({error})") from error
+        raise BadFile(path, f"truncated or damaged zip ({error}): download it again") from error
     except (RuntimeError, NotImplementedError) as error:
         raise BadFile(path, f"this zip cannot be read ({error})") from error
     except OSError as error:

@@ -118,7 +118,7 @@ BAD_CALLS = [
     (["--symbol", "XRP/ETH", "none.csv"], "none.csv: No such file"),
     (["--symbol", "XRP/ETH", "good.csv", "negative.csv"], "negative.csv, line 2: price is '-0.5', negative"),
     (["--symbol", "XRP/ETH", "foreign.csv"], "not a Binance spot bulk file"),
-    (["--symbol", "XRP/ETH"], "Missing argument"),
+    (["--symbol", "XRP/ETH"], "missing argument 'FILE'"),
 ]
 
 
@@ -143,7 +143,6 @@ def test_bad_input_ends_with_2_and_one_line(
     assert done.returncode == 2, done
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    if "Missing" not in said:
-        assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.count("\n") == 1
     with parts.engine.begin() as connection:
         assert len(catalog.instruments(connection)) == before
