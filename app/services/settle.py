@@ -13,6 +13,7 @@ from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS
 from app.services.ports import Catalogue, Holes, Outbox
 
 HOUR_MS = 60 * MINUTE_MS
+MINUTES = 20_000  # of bars a transaction derives from, so that none lasts over a second (law 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,14 @@ class Settle:
             if not taken:
                 return 0
             day = taken[0].lo_ms // DAY_MS
-            now = [span for span in taken if span.lo_ms // DAY_MS == day]
-            self.outbox.mark(connection, "rollup", [span for span in taken if span.lo_ms // DAY_MS != day])
+            now: list[Span] = []
+            later: list[Span] = []
+            room = MINUTES
+            for span in taken:
+                fits = span.lo_ms // DAY_MS == day and room > 0
+                (now if fits else later).append(span)
+                room -= (span.hi_ms - span.lo_ms) // MINUTE_MS + 1 if fits else 0
+            self.outbox.mark(connection, "rollup", later)
             self._settle(connection, joined(now, within_ms=HOUR_MS))
             return len(now)
 
