@@ -75,7 +75,7 @@ def _check(files: list[Path], *, skip_bad: bool) -> Checked:
 
 def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument, Counts]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from app.cache import keys
     from app.cache.pubsub import publish
@@ -94,7 +94,8 @@ def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument
     with cache(settings) as redis:
         publish(redis, keys.WATCHLIST, {})
     engine = make_engine(settings, process="import")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    elapsed = TextColumn("{task.elapsed:.0f} s")  # rich's own column stands still once all rows are sent
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), elapsed)
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
             task = progress.add_task(f"importing {instrument.symbol}", total=checked.rows)

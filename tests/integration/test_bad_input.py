@@ -146,13 +146,10 @@ def everything(engine: sa.Engine, run: Processes) -> dict[str, Any]:
     return facts
 
 
-def refused(
-    arguments: Sequence[str], said: str, *, run: Processes, files: Path, engine: sa.Engine
-) -> subprocess.CompletedProcess[str]:
+def refused(arguments: Sequence[str], said: str, *, run: Processes, files: Path, engine: sa.Engine) -> None:
     """Runs the command, which has to end with code 2, one line that begins so, and nothing changed anywhere."""
     names = {path.name for path in files.iterdir()} | {"none.csv"}
-    for name in names:
-        said = said.replace(f" {name}", f" {files / name}") if said.startswith("nothing to import") else said
+    said = said.replace("import: kline.csv", f"import: {files}/kline.csv")
     if said.split(":")[0].split(",")[0] in names:
         said = f"{files}/{said}"
     before = everything(engine, run)
@@ -160,9 +157,7 @@ def refused(
     assert (done.returncode, done.stdout) == (2, ""), done
     assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n"), done.stderr
     assert done.stderr.startswith(f"error: {said}"), done.stderr
-    assert "Traceback" not in done.stderr
     assert everything(engine, run) == before
-    return done
 
 
 @pytest.mark.parametrize(("arguments", "said"), FILES_REFUSED, ids=lambda value: str(value)[:60])
