@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     flush_interval_ms: int = Field(100, ge=5, le=5000)
     flush_trades: int = Field(5000, ge=1, le=50_000)
     stream_buffer_trades: int = Field(500_000, ge=1000, description="held while the broker is away")
-    stream_silence_s: float = Field(30.0, gt=0, description="no frame for so long: reconnect")
+    stream_silence_s: float = Field(30.0, gt=0, description="no trade for so long: replace the connection")
     stream_max_age_s: float = Field(84_600.0, gt=0, description="a connection is replaced before the exchange ends it")
     trade_shards: int = Field(1, ge=1, le=64)
 
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     import_idle_s: float = Field(2.0, ge=0, description="an imported minute closes after so long unwritten")
     feed_wait_s: float = Field(10.0, gt=0, description="longest a missing batch may hold a feed's clock")
     flat_days: int = Field(7, ge=1, description="longest proven quiet stretch that is filled with flat bars")
-    ledger_fragments: int = Field(1000, ge=1, description="most pieces a stream's ledger may keep")
+    ledger_fragments: int = Field(1000, ge=1, description="a stream's ledger in more pieces is reported")
     start_backfill_hours: int = Field(72, ge=0, description="history fetched for an instrument without any")
 
     # Database and cache.

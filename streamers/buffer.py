@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from app.domain.trades import Mark, Trade
 from streamers.stats import Stats
 
+TELL_AGAIN = 300  # batches: were the first one lost on its way, nobody would know what the run receives
+
 type Subscribed = tuple[tuple[int, int], ...]
 
 
@@ -26,6 +28,8 @@ class Run:
     n: int = 0
     upto_us: int = 0  # claimed by what was handed over
     news: Subscribed | None = ()  # the subscription, until it is handed over
+    told: Subscribed = ()  # the subscription as it was handed over last
+    told_n: int = 0
     lost: bool = False  # something was dropped: leave a number out, so that a hole is recorded
 
     def mark(self, upto_us: int, *, over: bool) -> Mark:
@@ -33,7 +37,11 @@ class Run:
         self.n += 2 if self.lost else 1
         self.lost = False
         self.upto_us = max(self.upto_us, upto_us)
+        if self.news is None and self.n - self.told_n >= TELL_AGAIN:
+            self.news = self.told
         subscribed, self.news = self.news, None
+        if subscribed is not None:
+            self.told, self.told_n = subscribed, self.n
         return Mark(
             self.id,
             self.n,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from celery import current_app, shared_task
+from loguru import logger
 
-from app.storage import backfills, feeds
+from app.storage import backfills, feeds, ledger
 from tasks.base import PlatformTask, platform
 
 SILENT_S = 600.0
@@ -36,6 +37,15 @@ def resume_backfills() -> None:
 
 @shared_task(name="tasks.upkeep.tidy", base=PlatformTask)
 def tidy() -> None:
-    """Ends runs that fell silent and deletes old ones."""
+    """Ends runs that fell silent and deletes old ones; says which ledgers are in too many pieces."""
+    most = platform().settings.ledger_fragments
     with platform().engine.begin() as connection:
         feeds.forget(connection, silent_s=SILENT_S)
+        shattered = [row for row in ledger.fragments(connection) if row[2] > most]
+    for instrument_id, _, pieces in shattered:
+        logger.warning(
+            "the ledger of instrument {} is in {:,} pieces: ids of that many stretches are missing",
+            instrument_id,
+            pieces,
+        )
+        platform().publisher.count("ledger_in_pieces")

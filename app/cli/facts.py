@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 STALE_S = 15.0  # a heartbeat older than this is no heartbeat
+HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
 BACKLOG = 1000  # messages waiting in a queue: more is worth a warning
 Level = Literal["ok", "degraded"]
 
@@ -85,4 +86,10 @@ def ask_database(facts: Facts, connection: sa.Connection) -> None:
         """
     )
     facts.last_trades = [dict(row) for row in connection.execute(newest).mappings()]
-    facts.open_holes = connection.execute(sa.text("SELECT count(*) FROM holes WHERE repaired IS NULL")).scalar_one()
+    holes = sa.text(
+        "SELECT count(*), count(*) FILTER (WHERE found < now() - make_interval(secs => :late))"
+        " FROM holes WHERE repaired IS NULL"
+    )
+    facts.open_holes, late = connection.execute(holes, {"late": HOLE_S}).one()
+    if late:
+        facts.troubles.append(f"{late:,} holes have waited over {HOLE_S // 60} minutes for repair")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -105,8 +105,7 @@ def partial_bars(batch: TradeBatch) -> list[PartialBar]:
     """
     if not len(batch):
         return []
-    order = np.lexsort((batch.first, batch.time_us, batch.instrument_id))
-    batch = batch.take(order)
+    batch = _ordered(batch)
     minute = batch.time_us // MINUTE_US
     breaks = (np.diff(batch.instrument_id) != 0) | (np.diff(minute) != 0)
     starts = np.flatnonzero(np.concatenate(([True], breaks)))
@@ -144,6 +143,16 @@ def partial_bars(batch: TradeBatch) -> list[PartialBar]:
     ]
 
 
+def _ordered(batch: TradeBatch) -> TradeBatch:
+    """The batch by (instrument, time, id); one without repeats comes in this order and is left as it is."""
+    instrument, later, next_id = np.diff(batch.instrument_id), np.diff(batch.time_us), np.diff(batch.first)
+    rises = (instrument > 0) | ((instrument == 0) & ((later > 0) | ((later == 0) & (next_id >= 0))))
+    if rises.all():
+        return batch
+    return batch.take(np.lexsort((batch.first, batch.time_us, batch.instrument_id)))
+
+
+_EXACT = Context(prec=60)  # 63 bits times 63 bits, a million times: 44 digits
 _LIMB = 21
 _MASK = (1 << _LIMB) - 1
 
@@ -173,5 +182,5 @@ def _product_sums(left: NDArray[np.int64], right: NDArray[np.int64], starts: NDA
 
 
 def _decimal(units: int, scale: int) -> Decimal:
-    """units × 10^-scale, exact at any size (a Decimal context would round to 28 digits)."""
-    return Decimal((0, tuple(map(int, str(units))), -scale))
+    """units × 10^-scale, exact at any size here (the default context would round to 28 digits)."""
+    return Decimal(units).scaleb(-scale, _EXACT)

@@ -68,17 +68,21 @@ def forget_run(data_dir: Path) -> None:
 
 
 def attach(settings: Settings) -> Settings:
-    """The settings with the running platform's URLs where none are set; raises NotRunning when nothing runs."""
-    if settings.database_url and settings.redis_url:
-        return settings
+    """The settings with the running platform's URLs where none are set; raises NotRunning when nothing runs.
+
+    On servers of the user's own the platform may run elsewhere: then only the settings say where things are.
+    """
     run = read_run(settings.data_dir)
     if run is None or not run.alive:
+        if settings.database_url and settings.redis_url:
+            return settings
         raise NotRunning(f"nothing runs on {settings.data_dir}: {START_HINT}")
     found: dict[str, Any] = {"market": run.market}
     for name in ("database_url", "redis_url", "celery_broker_url"):
         if not getattr(settings, name):
             found[name] = getattr(run, name)
-    if run.sandbox_url:
+    ours = not settings.database_url or settings.database_url == run.database_url
+    if run.sandbox_url and ours:
         found |= sandbox_urls(run.sandbox_url)
     return settings.model_copy(update=found)
 

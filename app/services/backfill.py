@@ -67,11 +67,9 @@ class Backfill:
             return self._fail(item, "no history source for this instrument")
         end_ms = min(item.cursor_ms + CHUNK * item.timeframe.ms, item.hi_ms)
         try:
-            bars = (
-                []
-                if self._stored(item, end_ms)
-                else source.klines(instrument, item.timeframe, item.cursor_ms, end_ms, CHUNK)
-            )
+            if self._stored(item, end_ms):
+                return self._store(item, instrument, [], end_ms, held=(end_ms - item.cursor_ms) // item.timeframe.ms)
+            bars = source.klines(instrument, item.timeframe, item.cursor_ms, end_ms, CHUNK)
         except RateLimited as error:
             logger.warning("backfill {} waits {:.0f} s: {}", item.id, error.retry_after_s, error)
             time.sleep(min(error.retry_after_s, SLICE_S / 2))
@@ -88,8 +86,11 @@ class Backfill:
         with self.engine.begin() as connection:
             return bool(self.holes.unverified(connection, item.instrument_id, item.cursor_ms, end_ms) == 0)
 
-    def _store(self, item: Request, instrument: Instrument, bars: list[Bar], end_ms: int) -> bool:
-        """One transaction a chunk; the row is locked, so that two workers on one backfill do no harm."""
+    def _store(self, item: Request, instrument: Instrument, bars: list[Bar], end_ms: int, *, held: int = 0) -> bool:
+        """One transaction a chunk; the row is locked, so that two workers on one backfill do no harm.
+
+        `held`: so many bars of the chunk were there, verified, and were not asked for again.
+        """
         done = end_ms >= item.hi_ms
         with self.engine.begin() as connection:
             now = self.backfills.get(connection, item.id, lock=True)
@@ -103,8 +104,7 @@ class Backfill:
                 stage = "rollup" if item.timeframe is Timeframe.M1 else "indicators"
                 self.outbox.mark(connection, stage, [span])
             state = "done" if done else "running"
-            count = (end_ms - item.cursor_ms) // item.timeframe.ms
-            self.backfills.advance(connection, item, cursor_ms=end_ms, bars=count, state=state)
+            self.backfills.advance(connection, item, cursor_ms=end_ms, bars=len(bars) + held, state=state)
         return not done
 
     def _later(self, item: Request, reason: str) -> bool:

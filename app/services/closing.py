@@ -9,6 +9,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from app.domain.feeds import Run, Skipped
+from app.domain.instruments import RULES, Exchange
 from app.domain.outbox import Due
 from app.domain.timeframes import MINUTE_MS
 from app.services.ports import Feeds, Holes, Minutes, Publisher
@@ -21,6 +22,7 @@ class Edge(NamedTuple):
 
     since_ms: int
     hi_ms: int
+    flat: bool  # the exchange's own series has a flat bar for a quiet minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,11 @@ class Closing:
         for run in runs:
             if run.kind != "live" or run.clock_us is None:
                 continue
+            flat = RULES[Exchange(run.exchange)].flat_bars
             hi_ms = int(run.clock_us // 1000 - self.grace_s * 1000) // MINUTE_MS * MINUTE_MS
             for instrument_id, since_us in run.subscribed.items():
-                edge = Edge(since_us // 1000 // MINUTE_MS * MINUTE_MS, hi_ms)
-                if edge.hi_ms > edges.get(instrument_id, Edge(0, -1)).hi_ms:
+                edge = Edge(since_us // 1000 // MINUTE_MS * MINUTE_MS, hi_ms, flat)
+                if edge.hi_ms > edges.get(instrument_id, Edge(0, -1, False)).hi_ms:
                     edges[instrument_id] = edge
         return edges
 
@@ -75,7 +78,9 @@ class Closing:
         return int(self.minutes.close(connection, [item for item in due if item.hi_ms > item.lo_ms], lo_ms=lo_ms))
 
     def _flats(self, connection: sa.Connection, edges: dict[int, Edge]) -> None:
-        wanted = [(i, edge.since_ms, edge.hi_ms) for i, edge in edges.items() if edge.hi_ms > edge.since_ms]
+        wanted = [
+            (i, edge.since_ms, edge.hi_ms) for i, edge in edges.items() if edge.flat and edge.hi_ms > edge.since_ms
+        ]
         if wanted:
             lo_ms, hi_ms = min(item[1] for item in wanted), max(item[2] for item in wanted)
             self.minutes.trailing_flats(connection, wanted, lo_ms=lo_ms, hi_ms=hi_ms)

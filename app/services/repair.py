@@ -128,8 +128,10 @@ class Repair:
         if gap in self.unclaimed:
             return 0
         before, after = self.holes.around_gap(connection, instrument_id, first, end)
-        if before is None or after is None:
+        if after is None:
             return 0
+        if before is None:  # the bar before the gap is the exchange's, which names no ids
+            before = max((lo for lo, _ in held if lo <= after), default=after)
         if not any(lo <= before and (hi is None or after < hi) for lo, hi in held):
             self.unclaimed.add(gap)  # between two imports, say: nothing is claimed there
             return 0

@@ -11,6 +11,8 @@ from app.domain.timeframes import MINUTE_MS, MINUTE_US, Timeframe
 from app.domain.trades import Mark
 from app.services.ports import Backfills, Feeds, Holes
 
+MARGIN_US = 5_000_000  # our clock may be behind the exchange's: a start so close to a minute's end doubts the next, too
+
 
 @dataclass(frozen=True, slots=True)
 class RunOpener:
@@ -31,12 +33,13 @@ class RunOpener:
         if not self.feeds.open_run(connection, mark) or mark.kind != "live" or mark.subscribed is None:
             return
         now = dict(mark.subscribed)
-        fresh = {i: _minute_ms(since_us) for i, since_us in now.items() if before.get(i) != since_us}
+        fresh = {i: since_us for i, since_us in now.items() if before.get(i) != since_us}
         self._subscribe(connection, fresh)
         self._leave(connection, [i for i in before if i not in now], _minute_ms(mark.upto_us))
 
-    def _subscribe(self, connection: sa.Connection, minutes: Mapping[int, int]) -> None:
-        """Instrument id → minute since which it is received; hundreds at once, so each step is one statement."""
+    def _subscribe(self, connection: sa.Connection, sinces: Mapping[int, int]) -> None:
+        """Instrument id → time (µs) since which it is received; hundreds at once, so each step is one statement."""
+        minutes = {i: _minute_ms(since_us) for i, since_us in sinces.items()}
         since = self.holes.live_since(connection, minutes)
         new = {i: minute_ms for i, minute_ms in minutes.items() if i not in since}
         self.holes.cover_live(connection, new)
@@ -51,7 +54,7 @@ class RunOpener:
             first_ms = since.get(instrument_id, minute_ms)
             # Without any bar everything since the claim began is in doubt, not just the minute of this connection.
             lo_ms = min(minute_ms, max(last.get(instrument_id, first_ms), first_ms))
-            doubt.append((instrument_id, lo_ms, minute_ms + MINUTE_MS))
+            doubt.append((instrument_id, lo_ms, _minute_ms(sinces[instrument_id] + MARGIN_US) + MINUTE_MS))
         self.holes.record_all(connection, doubt, "connected")
 
     def _leave(self, connection: sa.Connection, instruments: Sequence[int], minute_ms: int) -> None:

@@ -119,6 +119,7 @@ ON CONFLICT (instrument_id, time) DO UPDATE SET
     revision = r.revision + (r.state > 0 AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trade_count)
         <> (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume, excluded.trade_count))::int
 WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
+    AND NOT (r.state = 2 AND r.origin = 1 AND excluded.state < 2) -- the exchange's own bar gives way to verified ones only
     AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.taker_buy_volume, r.trade_count, r.open_time, r.open_seq,
         r.close_time, r.close_seq, r.state, r.origin)
     IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume,
