@@ -81,7 +81,7 @@ async def test_faults_are_survived(shared_data: Path) -> None:
 async def test_a_disconnect_makes_a_new_run() -> None:
     with start_sandbox(symbols="BTC/USDT", rate=100, history_hours=1) as market:
         async with streaming(market, "BTC/USDT") as live:
-            await live.until(lambda: len(live.queue.trades) > 20)
+            await live.until(lambda: len(live.queue.trades) > 20 and len(live.queue.marks) > 4)
             market.fault("disconnect", after=10)
             await live.until(lambda: len(live.queue.runs()) == 2)
             await live.until(lambda: sum(len(marks) > 3 for marks in live.queue.runs().values()) == 2)
