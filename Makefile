@@ -59,7 +59,7 @@ demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
 	@exec $(PY) -m app up
 
 test: setup lint ## Check and test everything but the slow tests
-	@$(PY) -m pytest -q -m "not slow"
+	@$(PY) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
 	@$(PY) -m ruff check .

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import requests
-from binance.base_client import BaseClient
 from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
@@ -38,20 +37,27 @@ class SymbolInfo:
     trading: bool
 
 
-class _RestClient(Client):  # type: ignore[misc]  # python-binance's classes are untyped here
-    """python-binance's client without the event loop that its base makes and leaves open: requests need none."""
+def _rest_client(timeout_s: float) -> Client:
+    """python-binance's client for requests only.
 
-    def __init__(self, timeout_s: float) -> None:
-        loop = asyncio.new_event_loop()
-        loop.close()
-        BaseClient.__init__(self, requests_params={"timeout": timeout_s}, loop=loop)
+    Its base makes an event loop for streams, makes it the thread's own and leaves it open. So it is made in a thread
+    that ends, and the loop is closed there.
+    """
+
+    def make() -> Client:
+        client = Client(ping=False, requests_params={"timeout": timeout_s})
+        client.loop.close()
+        return client
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
 
 
 class BinanceHistory:
     """Klines and symbols over REST; one instance per thread."""
 
     def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._client = _RestClient(timeout_s)
+        self._client = _rest_client(timeout_s)
         self._client.API_URL = settings.binance_api_url.rstrip("/") + "/api"
         self._clock_ms = 0
         self.used_weight = 0

@@ -185,6 +185,8 @@ def test_weights_are_counted_and_limited() -> None:
     """The header counts up; beyond the limit 429 with Retry-After, and 418 for who does not stop."""
     with start_sandbox(history_hours=1, weight_limit=30) as sandbox:
         client = Client(ping=False)
+        client.loop.close()  # it makes one, makes it the thread's own and leaves it open
+        asyncio.set_event_loop(None)
         client.API_URL = sandbox.url + "/api"
         client.ping()
         client.get_klines(symbol="BTCUSDT", interval="1m", limit=1)
