@@ -62,7 +62,8 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
                 logger.warning("{} waits for its next turn: {}", self.name, error)
                 return None
             except WireError as error:
-                logger.error("{} refused: {}", self.name, error)
+                logger.error("{} refused and parked: {}", self.name, error)
+                self._park(args)
                 self._count("refused_batches")
                 return None
             time.sleep(delay)

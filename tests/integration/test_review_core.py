@@ -21,7 +21,7 @@ from app.domain.instruments import Instrument
 from app.domain.outbox import Span
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.trades import Mark, Trade, TradeBatch
-from app.errors import RateLimited, SourceAway, UnknownInstrument
+from app.errors import RateLimited, SourceAway, UnknownInstrument, WireError
 from app.services.repair import Repair
 from app.storage import backfills, catalog, feeds, holes, ledger, outbox
 from app.storage.imports import ImportProgress
@@ -333,3 +333,14 @@ class TestTasks:
         patient.on_failure(ValueError("defect"), "id", (b"trades",), {}, None)
         assert core.redis.lrange("parked", 0, -1) == [b"trades"]
         assert core.redis.hget("system:counters", "failed_tasks") == b"1"
+
+    def test_a_batch_this_worker_cannot_read_is_parked(self, core: Platform, patient: base.PlatformTask) -> None:
+        """An old worker beside a newer streamer, say: the trades wait for one that can read them."""
+
+        def unreadable(data: bytes) -> None:
+            raise WireError("trade batch of version 2; this worker reads 1")
+
+        patient.run = unreadable
+        assert patient(b"trades of version 2") is None
+        assert core.redis.lrange("parked", 0, -1) == [b"trades of version 2"]
+        assert core.redis.hget("system:counters", "refused_batches") == b"1"
