@@ -65,6 +65,13 @@ def instrument(engine: sa.Engine) -> int:
         return catalog.add(connection, "binance", f"T{instrument.counter}/USDT", active=False).id  # type: ignore[attr-defined]
 
 
+def official(instrument: int) -> Bar:
+    """The exchange's own bar of the first minute."""
+    sums = (Decimal(10), Decimal(12), Decimal(5), 7)
+    times = (T0 * 1000, 0, T0 * 1000 + 59_999_999, 0)
+    return Bar(instrument, T0, 1.0, 2.0, 0.5, 1.5, *sums, *times, State.VERIFIED, 0, Origin.EXCHANGE)
+
+
 @contextmanager
 def aside() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(4) as pool:
@@ -401,27 +408,9 @@ class TestFlatAndVerified:
     def test_a_verified_bar_is_left_alone_and_checked_again(
         self, core: Platform, engine: sa.Engine, instrument: int
     ) -> None:
-        official = Bar(
-            instrument,
-            T0,
-            1.0,
-            2.0,
-            0.5,
-            1.5,
-            Decimal(10),
-            Decimal(12),
-            Decimal(5),
-            7,
-            T0 * 1000,
-            0,
-            T0 * 1000 + 59_999_999,
-            0,
-            State.VERIFIED,
-            0,
-            Origin.EXCHANGE,
-        )
+        word = official(instrument)
         with core.engine.begin() as connection:
-            candles.replace(connection, [official])
+            candles.replace(connection, [word])
         outcome = core.ingest.apply(batch(trade(instrument, 1, 1, price=99)))
         assert (outcome.accepted, outcome.verified) == (1, 1)
         (bar,) = bars(engine, instrument)
@@ -441,25 +430,7 @@ class TestFlatAndVerified:
     def test_only_a_newer_word_of_the_exchange_changes_a_verified_bar(
         self, core: Platform, engine: sa.Engine, instrument: int
     ) -> None:
-        word = Bar(
-            instrument,
-            T0,
-            1.0,
-            2.0,
-            0.5,
-            1.5,
-            Decimal(10),
-            Decimal(12),
-            Decimal(5),
-            7,
-            T0 * 1000,
-            0,
-            T0 * 1000 + 59_999_999,
-            0,
-            State.VERIFIED,
-            0,
-            Origin.EXCHANGE,
-        )
+        word = official(instrument)
         with core.engine.begin() as connection:
             assert candles.replace(connection, [word]) == [(instrument, T0)]
             assert candles.replace(connection, [word]) == []
@@ -547,25 +518,7 @@ class TestGaps:
                 h for h in holes.open_holes(connection) if h.instrument_id == instrument and h.cause == "missing trades"
             ]
             assert (gap.lo_ms - T0, gap.hi_ms - T0) == (0, 120_000)
-            word = Bar(
-                instrument,
-                T0,
-                1,
-                1,
-                1,
-                1,
-                Decimal(4),
-                Decimal(4),
-                Decimal(4),
-                4,
-                T0 * 1000,
-                0,
-                T0 * 1000 + 59_999_999,
-                0,
-                State.VERIFIED,
-                0,
-                Origin.EXCHANGE,
-            )
+            word = replace(official(instrument), high=1.0, low=1.0, close=1.0, trade_count=4)
             candles.replace(connection, [word])
         core.repair.find_gaps()
         with core.engine.begin() as connection:
