@@ -16,11 +16,6 @@ def publish(redis: Redis, channel: str, message: Mapping[str, Any]) -> None:
     redis.publish(channel, orjson.dumps(message))
 
 
-def set_quote(redis: Redis, key: str, price: float, time_ms: int) -> None:
-    """Keep the price and exchange time (ms) of the instrument's last trade; `key` is Instrument.key."""
-    redis.hset(keys.QUOTES, key, orjson.dumps({"price": price, "time": time_ms}).decode())
-
-
 def quotes(redis: Redis) -> dict[str, tuple[float, int]]:
     """Every instrument's last price and its exchange time (ms), by Instrument.key."""
     stored: dict[bytes | str, bytes | str] = redis.hgetall(keys.QUOTES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,9 @@ from app.domain.bars import Bar, State
 from app.domain.instruments import Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import bar_json, order_json
-from app.services.ports import Publisher
+from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher
 
 MOST_BARS = 5  # of one series in a message; more: the chart is fetched again
-
-Catalogue = Callable[[Iterable[int]], dict[int, Instrument]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,9 @@ class Publish:
     """The last stage of the outbox: tells charts what was derived, at least once, after its commit."""
 
     engine: sa.Engine
-    outbox: Any  # app.storage.outbox
-    candles: Any  # app.storage.candles
-    indicators: Any  # app.storage.indicators
+    outbox: Outbox
+    candles: Candles
+    indicators: IndicatorRows
     announcer: Announcer
     limit: int = 500
 

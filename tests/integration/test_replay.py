@@ -54,14 +54,6 @@ def connected(url: str) -> bool:
         client.close()
 
 
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
 def settled(engine: sa.Engine, instrument: int, first_ms: int, last_ms: int) -> bool:
     """Whether every minute of the window is there and closed, and nothing is left to repair or derive."""
     found = [bar for bar in bars(engine, instrument) if first_ms <= bar.time_ms <= last_ms]

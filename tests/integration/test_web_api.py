@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from app.cache import charts as cache
-from app.cache import health, keys, pubsub
+from app.cache import health, keys
+from app.cache.publisher import RedisPublisher
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.instruments import Instrument
@@ -338,6 +339,6 @@ def test_the_overview_tells_price_change_and_shape(
     assert bitcoin["feed"] == "none"
     assert rows["AAPL"]["price"] is None
     assert rows["AAPL"]["sparkline"] == []
-    pubsub.set_quote(redis_client, "binance:BTC/USDT", 152.5, now)
+    RedisPublisher(redis_client).quote({"binance:BTC/USDT": (152.5, now)})
     rows = {row["symbol"]: row for row in client.get("/api/overview").get_json()["instruments"]}
     assert rows["BTC/USDT"]["price"] == 152.5
