@@ -54,7 +54,15 @@ class Settings(BaseSettings):
     alpaca_api_key: str = ""
     alpaca_secret_key: SecretStr = SecretStr("")
     alpaca_feed: Literal["iex", "sip"] = "iex"
+    alpaca_trading_url: str = "https://paper-api.alpaca.markets"  # its list of assets
+    extended_hours: bool = False  # keep prints of US stocks outside 09:30 to 16:00 New York time
     yahoo_api_url: str = "https://query2.finance.yahoo.com"
+    yahoo_poll_s: float = Field(300.0, ge=10, description="exchange time between two polls of a session")
+
+    # Requests an exchange allows us in a minute, over all processes of the platform.
+    binance_weight_per_minute: int = Field(1200, ge=1)
+    alpaca_requests_per_minute: int = Field(180, ge=1)
+    yahoo_requests_per_minute: int = Field(60, ge=1)
 
     # The simulated market.
     sandbox_speed: float = Field(1.0, gt=0, description="exchange seconds per wall second")
@@ -77,6 +85,9 @@ class Settings(BaseSettings):
     flat_days: int = Field(7, ge=1, description="longest proven quiet stretch that is filled with flat bars")
     ledger_fragments: int = Field(1000, ge=1, description="a stream's ledger in more pieces is reported")
     start_backfill_hours: int = Field(72, ge=0, description="history fetched for an instrument without any")
+    start_daily_days: int = Field(400, ge=0, description="daily bars fetched for a stock without any")
+    verify_after_s: float = Field(20.0, ge=0, description="a closed bar without the exchange's word is asked for")
+    outage_s: float = Field(15.0, gt=0, description="wall time a feed may stand still before its minutes are a hole")
 
     # Database and cache.
     db_pool_size: int = Field(2, ge=1)

@@ -13,6 +13,7 @@ PlatformError
 ├── WireError              bytes from outside are not what the protocol promises
 ├── SourceError            an exchange's API refused or failed
 │   ├── RateLimited        it asked us to wait; carries the seconds
+│   ├── Forbidden          it refuses our key, our subscription, or one connection more; asking again is no use
 │   └── SourceAway         it does not answer, or fails for a moment: the same request may succeed later
 ├── Unavailable            the database (or Redis, where it is needed) cannot be reached
 └── Poisoned               a task was delivered too often and is parked
@@ -79,6 +80,10 @@ class RateLimited(SourceError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
         super().__init__(message)
+
+
+class Forbidden(SourceError):
+    """Raised when an exchange refuses our key, a feed we have no subscription for, or one connection more."""
 
 
 class SourceAway(SourceError):

@@ -8,6 +8,8 @@ WATCHLIST = "watchlist"  # pub/sub: the instruments table changed
 HEALTH = "system:health"  # hash: process name → JSON heartbeat
 COUNTERS = "system:counters"  # hash: reason → count
 QUOTES = "quotes"  # hash: exchange:symbol → JSON last trade price and time
+BOOK = "book"  # hash: exchange:symbol → JSON best bid and ask: bid, bid_size, ask, ask_size, time (exchange ms)
+HALTS = "halts"  # hash: exchange:symbol → JSON trading status that is not normal: code, reason, time (exchange ms)
 DELIVERIES = "deliveries:"  # + task id: how often it was delivered
 PARKED = "parked"  # list: messages delivered too often
 
@@ -30,3 +32,8 @@ def generation(exchange: str, symbol: str) -> str:
 def tape(exchange: str) -> str:
     """Pub/sub: the trades of an exchange (off by default)."""
     return f"trades:{exchange}"
+
+
+def limit(source: str) -> str:
+    """What a source's rate limit has left, shared by all processes."""
+    return f"limit:{source}"

@@ -23,13 +23,26 @@ class ExchangeRules:
     flat_bars: bool  # the exchange's own series has a flat bar for a quiet minute
     native_daily: bool  # 1d is the source's own bar, not a roll-up
     calendar: str
+    streamed: bool  # trades come over a stream; else bars are polled
+    compared: tuple[str, ...]  # the fields in which our bar and the exchange's own must be equal
+    delay_s: int  # how far behind the market the source's bars are, by its own word
+    history_lag_s: int  # a minute that ended so long ago and is not in the source's history is not there
 
+
+_PRICES = ("open", "high", "low", "close")
 
 RULES: dict[Exchange, ExchangeRules] = {
-    Exchange.BINANCE: ExchangeRules("Binance", True, True, False, "24/7"),
-    Exchange.ALPACA: ExchangeRules("Alpaca", False, False, True, "XNYS"),
-    Exchange.YAHOO: ExchangeRules("Borsa Istanbul", False, False, True, "XIST"),
-}
+    Exchange.BINANCE: ExchangeRules(
+        "Binance", True, True, False, "24/7", True,
+        (*_PRICES, "volume", "quote_volume", "taker_buy_volume", "trade_count"), 0, 600,
+    ),
+    Exchange.ALPACA: ExchangeRules(
+        "Alpaca", False, False, True, "XNYS", True, (*_PRICES, "volume", "trade_count"), 0, 30,
+    ),
+    Exchange.YAHOO: ExchangeRules(
+        "Borsa Istanbul", False, False, True, "XIST", False, (*_PRICES, "volume"), 900, 60,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

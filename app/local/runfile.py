@@ -89,7 +89,15 @@ def attach(settings: Settings) -> Settings:
 
 def sandbox_urls(url: str) -> dict[str, str]:
     """The exchanges' base URLs, by setting, when the simulated market at `url` takes their place."""
-    return {"binance_api_url": url, "binance_stream_url": url.replace("http://", "ws://", 1)}
+    stream = url.replace("http://", "ws://", 1)
+    return {
+        "binance_api_url": url,
+        "binance_stream_url": stream,
+        "alpaca_api_url": url,
+        "alpaca_trading_url": url,
+        "alpaca_stream_url": stream,
+        "yahoo_api_url": url,
+    }
 
 
 def write_private(path: Path, content: Any) -> None:

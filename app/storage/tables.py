@@ -58,8 +58,9 @@ def candles_table(tf: Timeframe) -> sa.Table:
         sa.Column("updated", Time, nullable=False, server_default=_now()),
         postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
     )
+    sa.Index(f"{name}_open", table.c.time, postgresql_where=sa.text("state = 0"))
     if tf is Timeframe.M1:
-        sa.Index(f"{name}_open", table.c.time, postgresql_where=sa.text("state = 0"))
+        sa.Index(f"{name}_unverified", table.c.time, postgresql_where=sa.text("state = 1"))
     return table
 
 
@@ -147,6 +148,54 @@ official_1m = sa.Table(
     sa.Column("first_id", sa.BigInteger),
     sa.Column("last_id", sa.BigInteger),
     sa.Column("received", Time, nullable=False, server_default=_now()),
+    sa.Column("revised", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+
+# The exchange's own bars of longer timeframes, kept until ours is verified: they check the roll-ups.
+official_rollups = sa.Table(
+    "official_rollups",
+    metadata,
+    sa.Column("instrument_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("timeframe", sa.Text, primary_key=True),
+    sa.Column("time", Time, primary_key=True),
+    *(sa.Column(column, DOUBLE_PRECISION, nullable=False) for column in ("open", "high", "low", "close")),
+    *(sa.Column(column, sa.Numeric, nullable=False) for column in ("volume", "quote_volume", "taker_buy_volume")),
+    sa.Column("trade_count", sa.BigInteger, nullable=False),
+    sa.Column("received", Time, nullable=False, server_default=_now()),
+)
+
+# Where our bar and the exchange's own disagreed, and what both said.
+differences = sa.Table(
+    "differences",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("instrument_id", sa.Integer, nullable=False),
+    sa.Column("timeframe", sa.Text, nullable=False),
+    sa.Column("time", Time, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),  # stream, updated, history
+    sa.Column("fields", sa.ARRAY(sa.Text), nullable=False),
+    sa.Column("ours", JSONB, nullable=False),
+    sa.Column("theirs", JSONB),  # null where the exchange has no bar
+    sa.Column("found", Time, nullable=False, server_default=_now()),
+    sa.Index("differences_instrument", "instrument_id", "time"),
+)
+
+# Up to where an instrument's bars are known to be all there are, on exchanges without flat bars.
+settled = sa.Table(
+    "settled",
+    metadata,
+    sa.Column("instrument_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("until", Time, nullable=False),
+)
+
+# Trading sessions by calendar, as exchange_calendars knows them: what expected minutes are.
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("calendar", sa.Text, primary_key=True),
+    sa.Column("date", sa.Date, primary_key=True),
+    sa.Column("open", Time, nullable=False),
+    sa.Column("close", Time, nullable=False),
 )
 
 # The stretches we claim to hold; holes are looked for only inside them.
@@ -188,6 +237,8 @@ backfills = sa.Table(
     sa.Column("state", sa.Text, nullable=False),  # waiting, running, done, failed, cancelled
     sa.Column("bars", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Column("error", sa.Text),
+    sa.Column("asked_by", sa.Text, nullable=False, server_default="user"),  # user, start, daily
+    sa.Column("started", Time),
     sa.Column("created", Time, nullable=False, server_default=_now()),
     sa.Column("updated", Time, nullable=False, server_default=_now()),
 )

@@ -1,0 +1,78 @@
+"""Sessions, what the exchange says of longer bars, where we differed, and how far stocks are settled."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+LONGER = ("5m", "15m", "1h", "4h", "1d")
+
+TABLES = """
+ALTER TABLE official_1m ADD COLUMN revised boolean NOT NULL DEFAULT false;
+
+CREATE TABLE official_rollups (
+    instrument_id integer,
+    timeframe text,
+    time timestamptz,
+    open double precision NOT NULL,
+    high double precision NOT NULL,
+    low double precision NOT NULL,
+    close double precision NOT NULL,
+    volume numeric NOT NULL,
+    quote_volume numeric NOT NULL,
+    taker_buy_volume numeric NOT NULL,
+    trade_count bigint NOT NULL,
+    received timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (instrument_id, timeframe, time)
+);
+
+CREATE TABLE differences (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    instrument_id integer NOT NULL,
+    timeframe text NOT NULL,
+    time timestamptz NOT NULL,
+    source text NOT NULL,
+    fields text[] NOT NULL,
+    ours jsonb NOT NULL,
+    theirs jsonb,
+    found timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX differences_instrument ON differences (instrument_id, time);
+
+CREATE TABLE settled (
+    instrument_id integer PRIMARY KEY,
+    until timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE sessions (
+    calendar text,
+    date date,
+    open timestamptz NOT NULL,
+    close timestamptz NOT NULL,
+    PRIMARY KEY (calendar, date)
+);
+
+ALTER TABLE backfills ADD COLUMN asked_by text NOT NULL DEFAULT 'user', ADD COLUMN started timestamptz;
+
+CREATE INDEX "candles_1m_unverified" ON "candles_1m" (time) WHERE state = 1;
+"""
+
+
+def upgrade() -> None:
+    """Adds what verification and sessions need."""
+    op.execute(TABLES)
+    for tf in LONGER:
+        op.execute(f'CREATE INDEX "candles_{tf}_open" ON "candles_{tf}" (time) WHERE state = 0')
+
+
+def downgrade() -> None:
+    """Takes it away again."""
+    for tf in LONGER:
+        op.execute(f'DROP INDEX "candles_{tf}_open"')
+    op.execute('DROP INDEX "candles_1m_unverified"')
+    op.execute("ALTER TABLE backfills DROP COLUMN asked_by, DROP COLUMN started")
+    for table in ("sessions", "settled", "differences", "official_rollups"):
+        op.execute(f"DROP TABLE {table}")
+    op.execute("ALTER TABLE official_1m DROP COLUMN revised")

@@ -1,0 +1,57 @@
+"""Trading sessions: when bars are expected. What the calendars say is stored as rows; the laws here are pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from app.domain.timeframes import DAY_MS, MINUTE_MS
+
+ALWAYS = "24/7"
+
+# Minutes before the opening and after the close in which the source has bars: the auctions of Borsa Istanbul.
+MARGINS: dict[str, tuple[int, int]] = {"XIST": (20, 10)}
+# Extended hours of the United States: 04:00 to 20:00 New York time.
+EXTENDED: dict[str, tuple[int, int]] = {"XNYS": (330, 240)}
+
+
+class Session(NamedTuple):
+    """One trading day of a calendar: its date as the UTC midnight (ms) of its label, opening and close (ms, UTC)."""
+
+    date_ms: int
+    open_ms: int
+    close_ms: int
+
+
+class Window(NamedTuple):
+    """[lo, hi) ms in which bars are expected."""
+
+    lo_ms: int
+    hi_ms: int
+
+
+def windows(calendar: str, sessions: Iterable[Session], *, extended: bool = False) -> list[Window]:
+    """The sessions widened by what the calendar's source has around them, oldest first."""
+    before, after = EXTENDED.get(calendar, (0, 0)) if extended else MARGINS.get(calendar, (0, 0))
+    return [Window(session.open_ms - before * MINUTE_MS, session.close_ms + after * MINUTE_MS) for session in sessions]
+
+
+def clipped(lo_ms: int, hi_ms: int, expected: Sequence[Window]) -> list[Window]:
+    """The parts of [lo, hi) in which bars are expected."""
+    cut = (Window(max(lo_ms, window.lo_ms), min(hi_ms, window.hi_ms)) for window in expected)
+    return [window for window in cut if window.lo_ms < window.hi_ms]
+
+
+def current(now_ms: int, expected: Sequence[Window]) -> Window | None:
+    """The window that holds `now_ms`, None outside of all."""
+    return next((window for window in expected if window.lo_ms <= now_ms < window.hi_ms), None)
+
+
+def following(now_ms: int, expected: Sequence[Window]) -> Window | None:
+    """The first window that begins after `now_ms`."""
+    return next((window for window in expected if window.lo_ms > now_ms), None)
+
+
+def always(lo_ms: int, hi_ms: int) -> list[Session]:
+    """The sessions of a market that never closes: each UTC day that [lo, hi) touches."""
+    return [Session(day, day, day + DAY_MS) for day in range(lo_ms // DAY_MS * DAY_MS, hi_ms, DAY_MS)]
