@@ -14,6 +14,8 @@ class Stats:
     trades: int = 0
     batches: int = 0
     sent_trades: int = 0
+    official: int = 0  # bars of the exchange's own handed over
+    doubts: int = 0
     reconnects: int = 0
     runs: int = 0
     last_event_us: int = 0

@@ -1,4 +1,4 @@
-"""The queue of trade batches, as streamers and import see it: Celery messages to `tasks.bars.ingest`, by shard."""
+"""The workers' queues, as streamers and import see them: Celery messages to `tasks.bars`, trades by shard."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from app.config import Settings
+from app.domain.official import OfficialBatch
 from app.domain.trades import TradeBatch
 from app.errors import Unavailable
 
 TASK = "tasks.bars.ingest"
+OFFICIAL_TASK, OFFICIAL_QUEUE = "tasks.bars.official", "bars"
 BROKER_ERRORS = (OperationalError, RedisError, OSError)
 SOCKET_S = 5.0  # a broker half open must not hold a publisher
 
@@ -46,12 +48,11 @@ class TradeQueue:
 
     def send(self, batch: TradeBatch, shard: int) -> None:
         """Hand the batch to the workers of `shard`; raises Unavailable with the broker away (no retry here)."""
-        try:
-            self._celery.send_task(
-                TASK, args=(batch.encode(),), queue=queue_name(shard), retry=False, ignore_result=True, argsrepr="(…)"
-            )
-        except BROKER_ERRORS as error:
-            raise Unavailable(f"the broker does not answer: {error}") from error
+        self._publish(TASK, batch.encode(), queue_name(shard))
+
+    def send_official(self, batch: OfficialBatch) -> None:
+        """Hand the exchange's own bars to the workers of bars; raises Unavailable with the broker away."""
+        self._publish(OFFICIAL_TASK, batch.encode(), OFFICIAL_QUEUE)
 
     def waiting(self, shard: int) -> int:
         """How many batches wait for the workers of `shard`; raises Unavailable with the broker away."""
@@ -62,5 +63,11 @@ class TradeQueue:
                 except connection.channel_errors:
                     return 0  # an empty list does not exist in Redis
                 return int(queue.message_count)
+        except BROKER_ERRORS as error:
+            raise Unavailable(f"the broker does not answer: {error}") from error
+
+    def _publish(self, task: str, data: bytes, queue: str) -> None:
+        try:
+            self._celery.send_task(task, args=(data,), queue=queue, retry=False, ignore_result=True, argsrepr="(…)")
         except BROKER_ERRORS as error:
             raise Unavailable(f"the broker does not answer: {error}") from error

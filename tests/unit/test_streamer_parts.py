@@ -1,14 +1,22 @@
-"""The streamer's parts that need no socket: delays, the bounded buffer, numbers and claims of batches."""
+"""The streamer's parts that need no socket: delays, bounded buffers, numbers and claims of batches, official bars."""
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
 from random import Random
 
+import pytest
+
+from app.domain.official import Doubt, OfficialBar, OfficialBatch
+from app.domain.timeframes import Timeframe
 from app.domain.trades import Trade, TradeBatch
 from app.errors import Unavailable
 from streamers.backoff import delays
 from streamers.buffer import Buffer, Chunk, Run
+from streamers.officials import Officials
 from streamers.sender import Sender
 from streamers.stats import Stats
 
@@ -118,3 +126,94 @@ async def test_a_number_that_fits_no_column_is_counted_and_the_others_go() -> No
     await Sender(queue, buffer, stats, shards=1, most=10).run()
     assert [batch.first.tolist() for _, batch in queue.kept] == [[1, 3]]
     assert stats.dropped == {"number_too_big": 1}
+
+
+@dataclass
+class OfficialQueue:
+    """Keeps the official batches it is given, each through the wire encoding; `away` refuses them."""
+
+    away: bool = False
+    kept: list[OfficialBatch] = field(default_factory=list)
+
+    def send_official(self, batch: OfficialBatch) -> None:
+        """Keep the batch."""
+        if self.away:
+            raise Unavailable("away")
+        self.kept.append(OfficialBatch.decode(batch.encode()))
+
+    @property
+    def times(self) -> list[int]:
+        """The times of the bars, in the order of hand-over."""
+        return [bar.time_ms for batch in self.kept for bar in batch.bars]
+
+    @property
+    def doubts(self) -> list[Doubt]:
+        """The doubts, in the order of hand-over."""
+        return [doubt for batch in self.kept for doubt in batch.doubts]
+
+
+def official(time_ms: int) -> OfficialBar:
+    """An official bar of this minute."""
+    one, sums = 1.5, (Decimal(3), Decimal("4.5"), Decimal(1))
+    return OfficialBar(1, Timeframe.M1, time_ms, one, one, one, one, *sums, 2, 10, 11)
+
+
+async def test_official_bars_go_once_and_in_order_and_the_end_flushes() -> None:
+    stats, queue = Stats(), OfficialQueue()
+    officials = Officials(queue, stats, "binance", every_s=0.01)
+    task = asyncio.create_task(officials.run())
+    officials.put(official(60_000))
+    officials.doubt(Doubt(1, 0, 60_000, "cancel"))
+    await asyncio.sleep(0.1)
+    assert (queue.times, queue.doubts) == ([60_000], [Doubt(1, 0, 60_000, "cancel")])
+    for minute in range(2, 2502):
+        officials.put(official(minute * 60_000))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert queue.times == [minute * 60_000 for minute in range(1, 2502)]
+    assert max(len(batch.bars) for batch in queue.kept) == 1000
+    assert queue.kept[0].bars == [official(60_000)] and queue.kept[0].exchange == "binance"
+    assert (stats.official, stats.doubts, stats.dropped) == (2501, 1, {})
+
+
+async def test_with_the_broker_away_the_oldest_bars_go_and_doubts_stay() -> None:
+    stats, queue = Stats(), OfficialQueue(away=True)
+    officials = Officials(queue, stats, "alpaca", limit=10, every_s=0.01)
+    for number in range(3):
+        officials.doubt(Doubt(number, 0, 60_000, "correction"))
+        officials.doubt(Doubt(number, 0, 60_000, "correction"))
+    for minute in range(20):
+        officials.put(official(minute * 60_000))
+    assert officials.waiting == 10
+    assert stats.dropped == {"official_dropped": 13}
+    task = asyncio.create_task(officials.run())
+    await asyncio.sleep(0.05)
+    assert officials.away and not queue.kept
+    queue.away = False
+    async with asyncio.timeout(5):
+        while not queue.kept:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert queue.times == [minute * 60_000 for minute in range(13, 20)]
+    assert [doubt.instrument_id for doubt in queue.doubts] == [0, 1, 2]
+
+
+async def test_doubts_are_bounded_too() -> None:
+    stats, queue = Stats(), OfficialQueue()
+    officials = Officials(queue, stats, "alpaca", limit=3)
+    for number in range(5):
+        officials.doubt(Doubt(number, 0, 60_000, "cancel"))
+    assert (officials.waiting, stats.dropped) == (3, {"doubts_dropped": 2})
+
+
+async def test_an_end_without_a_broker_does_not_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamers.officials.END_S", 0.3)
+    officials = Officials(OfficialQueue(away=True), Stats(), "binance", every_s=0.01)
+    officials.put(official(0))
+    task = asyncio.create_task(officials.run())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    async with asyncio.timeout(2):
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
