@@ -241,4 +241,6 @@ backfills = sa.Table(
     sa.Column("started", Time),
     sa.Column("created", Time, nullable=False, server_default=_now()),
     sa.Column("updated", Time, nullable=False, server_default=_now()),
+    sa.Column("not_before", Time),  # nobody takes it up before: it waits for its source, or a worker has it
+    sa.Column("empty_to", Time),  # the source has nothing in [lo, empty_to)
 )
