@@ -15,17 +15,32 @@ import redis
 import sqlalchemy as sa
 
 from app.cache import keys
+from app.cache.limits import Limiter
 from app.cache.publisher import RedisPublisher
 from app.config import Settings, load_settings
-from app.domain.instruments import Exchange, Instrument
+from app.domain.instruments import Instrument
 from app.errors import ConfigError, SourceError
 from app.services.clock import Anchor, ExchangeClock
 from app.services.closing import Closing
+from app.services.expected import Expected
 from app.services.ingest import Ingest
 from app.services.runs import RunOpener
 from app.services.settle import Settle
 from app.services.updates import Announcer, Publish
-from app.storage import backfills, candles, catalog, closing, feeds, holes, indicators, ledger, outbox
+from app.sources.by_exchange import Sources
+from app.storage import (
+    backfills,
+    candles,
+    catalog,
+    closing,
+    feeds,
+    holes,
+    indicators,
+    ledger,
+    official,
+    outbox,
+    sessions,
+)
 from app.storage.engine import make_engine
 
 if TYPE_CHECKING:
@@ -33,6 +48,8 @@ if TYPE_CHECKING:
     from app.services.derive import Derive
     from app.services.ports import History
     from app.services.repair import Repair
+    from app.services.search import Search
+    from app.services.verify import Verify
 
 
 def make_redis(settings: Settings) -> redis.Redis:
@@ -109,7 +126,12 @@ class Platform:
     @cached_property
     def runs(self) -> RunOpener:
         """What the start of a run means."""
-        return RunOpener(feeds, holes, backfills, self.settings.start_backfill_hours)
+        return RunOpener(feeds, holes, backfills, self.catalogue, self.expected, self.settings.start_backfill_hours)
+
+    @cached_property
+    def expected(self) -> Expected:
+        """When bars are expected."""
+        return Expected(sessions, self.settings.extended_hours)
 
     @cached_property
     def ingest(self) -> Ingest:
@@ -125,7 +147,33 @@ class Platform:
     @cached_property
     def settle(self) -> Settle:
         """Bars follow from bars."""
-        return Settle(self.engine, outbox, holes, self.catalogue, self.settings.flat_days)
+        return Settle(self.engine, outbox, holes, closing, self.catalogue, self.settings.flat_days)
+
+    @cached_property
+    def verify(self) -> Verify:
+        """Bars are compared with the exchange's own."""
+        from app.services.verify import Verify
+
+        s = self.settings
+        return Verify(
+            self.engine, official, candles, feeds, holes, ledger, outbox, self.catalogue, self.history, self.clock,
+            self.publisher, s.grace_s, s.verify_after_s,
+        )  # fmt: skip
+
+    @cached_property
+    def search(self) -> Search:
+        """Holes nobody reported are found."""
+        from app.services.search import Search
+
+        s = self.settings
+        return Search(
+            self.engine, holes, outbox, self.catalogue, self._active, self.expected, self.clock, self.publisher,
+            s.grace_s, s.outage_s,
+        )  # fmt: skip
+
+    def _active(self) -> list[Instrument]:
+        with self.engine.begin() as connection:
+            return catalog.instruments(connection, active_only=True)
 
     @cached_property
     def publish(self) -> Publish:
@@ -146,7 +194,7 @@ class Platform:
         from app.services.repair import Repair
 
         return Repair(
-            self.engine, holes, candles, outbox, ledger, self.catalogue, self.history, self.clock, self.publisher,
+            self.engine, holes, self.verify, outbox, ledger, self.catalogue, self.history, self.clock, self.publisher,
             self.settings.grace_s,
         )  # fmt: skip
 
@@ -159,15 +207,19 @@ class Platform:
             self.engine, backfills, candles, holes, outbox, self.catalogue, self.history, self.clock, self.publisher
         )
 
-    def history(self, instrument: Instrument) -> History | None:
-        """The instrument's history source, or None where there is none yet."""
-        return self._binance if instrument.exchange is Exchange.BINANCE else None
+    @cached_property
+    def limiter(self) -> Limiter:
+        """What each source allows us, over all processes."""
+        return Limiter(self.redis)
 
     @cached_property
-    def _binance(self) -> History:
-        from app.sources.binance import BinanceHistory
+    def sources(self) -> Sources:
+        """Every exchange's REST source, behind its limits."""
+        return Sources(self.settings, self.limiter, now_us=self.clock.now_us, count=self.publisher.count)
 
-        return BinanceHistory(self.settings)
+    def history(self, instrument: Instrument) -> History | None:
+        """The instrument's history source, of this thread; one that cannot be used raises Forbidden with the reason."""
+        return self.sources.history(instrument.exchange)
 
 
 def platform(settings: Settings | None = None, *, process: str = "") -> Platform:

@@ -15,14 +15,16 @@ from app.config import Settings
 from app.domain.bars import Bar
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
-from app.errors import RateLimited, SourceAway, SourceError, UnknownInstrument, WireError
-from app.wire.binance import parse_klines
+from app.errors import Forbidden, RateLimited, SourceAway, SourceError, UnknownInstrument, WireError
+from app.wire.binance_history import parse_klines
 
 TIMEOUT_S = 10.0
-MAX_KLINES = 1000
+MAX_KLINES = 1000  # a page
+KLINES_WEIGHT, TIME_WEIGHT, INFO_WEIGHT = 2, 1, 20
 INVALID_SYMBOL = -1121
 WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 DEFAULT_WAIT_S = 60.0  # where a refusal does not say how long
+LONGEST_WAIT_S = 3 * 86_400.0  # no ban is longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +58,71 @@ def _rest_client(timeout_s: float) -> Client:
 class BinanceHistory:
     """Klines and symbols over REST; one instance per thread."""
 
-    def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, settings: Settings, *, now_us: Callable[[], int] | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """`now_us` is the platform's exchange time: where the exchange's own clock is ahead of it, it decides."""
         self._client = _rest_client(timeout_s)
         self._client.API_URL = settings.binance_api_url.rstrip("/") + "/api"
-        self._clock_ms = 0
+        self._now_us = now_us
+        self._closed_ms = 0  # bars that end up to here are closed
         self.used_weight = 0
 
     def close(self) -> None:
         """Close the connection."""
         self._client.close_connection()
 
+    def weight(self, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int) -> int:
+        """The request weight klines() of this stretch will cost at most."""
+        if end_ms <= start_ms:
+            return 0
+        pages = -(-max(1, min(limit, (end_ms - start_ms) // timeframe.ms)) // MAX_KLINES)
+        return pages * KLINES_WEIGHT + (TIME_WEIGHT if self._unsure(timeframe, end_ms) else 0)
+
     def klines(
         self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = MAX_KLINES
     ) -> list[Bar]:
-        """At most `limit` closed bars that start in [start, end), oldest first.
+        """At most `limit` closed bars that start in [start, end), oldest first, page after page.
 
-        A bar is closed when the exchange's own clock had passed its end before the bars were asked for. Raises
-        UnknownInstrument, RateLimited or SourceError.
+        A bar is closed when the exchange's own clock had passed its end before the bars were asked for: it is asked
+        only where the stretch goes beyond what it said last. Raises UnknownInstrument, RateLimited, SourceAway (no
+        answer, or one that is broken), SourceError.
         """
-        if end_ms <= start_ms:
-            return []
-        if end_ms + timeframe.ms > self._clock_ms:
+        bars: list[Bar] = []
+        if end_ms > start_ms and self._unsure(timeframe, end_ms):
             self.server_time_ms()
+        while start_ms < end_ms and len(bars) < limit:
+            wanted = min(limit - len(bars), MAX_KLINES)
+            page = self._page(instrument, timeframe, start_ms, end_ms, wanted)
+            bars += [bar for bar in page if bar.time_ms + timeframe.ms <= self._closed_ms]
+            if len(page) < wanted or bars[-1:] != page[-1:]:
+                break  # the end of the stretch, or of what is closed
+            start_ms = page[-1].time_ms + timeframe.ms
+        return bars
+
+    def _unsure(self, timeframe: Timeframe, end_ms: int) -> bool:
+        """Whether the last bar that starts before `end_ms` may have closed since the clock was asked."""
+        return -(-end_ms // timeframe.ms) * timeframe.ms > self._closed_ms
+
+    def _page(self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int) -> list[Bar]:
         rows = self._ask(
             lambda: self._client.get_klines(
                 symbol=instrument.wire_symbol,
                 interval=timeframe.value,
                 startTime=start_ms,
                 endTime=end_ms - 1,
-                limit=min(limit, MAX_KLINES),
+                limit=limit,
             ),
             instrument.symbol,
         )
         try:
             bars = parse_klines(rows, instrument.id)
         except WireError as error:
-            raise SourceError(str(error)) from error
-        return [bar for bar in bars if start_ms <= bar.time_ms and bar.time_ms + timeframe.ms <= self._clock_ms]
+            raise SourceAway(f"Binance answered {instrument.symbol} with a broken reply: {error}") from error
+        times = [bar.time_ms for bar in bars]
+        if times != sorted(set(times)) or any(not start_ms <= time_ms < end_ms for time_ms in times):
+            raise SourceAway(f"Binance answered {instrument.symbol} with other klines than those asked for")
+        return bars
 
     def exchange_info(self, wire_symbol: str) -> SymbolInfo:
         """The symbol as the exchange lists it; raises UnknownInstrument with the exchange's own word."""
@@ -114,8 +144,13 @@ class BinanceHistory:
     def server_time_ms(self) -> int:
         """The exchange's clock."""
         answer = self._ask(self._client.get_server_time, "the time")
-        self._clock_ms = int(answer["serverTime"])
-        return self._clock_ms
+        try:
+            time_ms = int(answer["serverTime"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceAway("Binance answered the time with a broken reply") from error
+        # An exchange whose clock is ahead would have us take an unfinished bar for a closed one.
+        self._closed_ms = time_ms if self._now_us is None else min(time_ms, self._now_us() // 1000)
+        return time_ms
 
     def _ask(self, call: Callable[[], Any], what: str) -> Any:
         """What `call` answers; its errors as ours, without the address and headers of the request."""
@@ -127,7 +162,10 @@ class BinanceHistory:
             raise SourceAway(f"Binance answered {what} with what is not JSON") from error
         except requests.RequestException as error:
             raise SourceAway(f"Binance does not answer ({type(error).__name__})") from None
-        self.used_weight = int(self._client.response.headers.get(WEIGHT_HEADER, 0))
+        except AttributeError as error:  # the library's own, on an error body that is JSON but no object
+            raise SourceAway(f"Binance refused {what} in a form it does not document") from error
+        used = self._client.response.headers.get(WEIGHT_HEADER, "")
+        self.used_weight = int(used) if used.isdecimal() else 0
         return answer
 
 
@@ -135,14 +173,19 @@ def _refusal(error: BinanceAPIException, what: str) -> Exception:
     word = str(error.message or "no reason given")[:200]
     if error.code == INVALID_SYMBOL:
         return UnknownInstrument(f"Binance does not know {what}: {word}")
-    if error.status_code in (418, 429):
-        wait = error.response.headers.get("Retry-After", "")
-        return RateLimited(f"Binance: {word}", retry_after_s=float(wait) if wait.isdigit() else DEFAULT_WAIT_S)
-    if error.status_code >= 500:
-        return SourceAway(f"Binance failed with status {error.status_code}: {word}")
-    if error.code:
-        return SourceError(f"Binance refused {what}: {word} (code {error.code})")
-    return SourceError(f"Binance failed with status {error.status_code}")
+    match error.status_code:
+        case 429 | 418 | 403:  # too much, banned for it, stopped by the web firewall
+            return RateLimited(f"Binance: {word}", retry_after_s=_wait_s(error.response.headers.get("Retry-After", "")))
+        case 401 | 451:  # a key it refuses, a country it does not serve
+            return Forbidden(f"Binance refuses us: {word}")
+        case status if status >= 500 or not error.code:
+            return SourceAway(f"Binance failed with status {status}: {word}")
+    return SourceError(f"Binance refused {what}: {word} (code {error.code})")
+
+
+def _wait_s(header: str) -> float:
+    """The seconds of a Retry-After header."""
+    return min(float(header), LONGEST_WAIT_S) if header.isdecimal() else DEFAULT_WAIT_S
 
 
 def _places(step: str) -> int:

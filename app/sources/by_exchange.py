@@ -1,0 +1,67 @@
+"""Every exchange's source behind the limits all processes share, one instance a thread: no client is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import local
+from typing import TYPE_CHECKING
+
+from app.config import Settings
+from app.domain.instruments import Exchange
+from app.sources.limited import Absent, Limited, Limits, Source
+
+if TYPE_CHECKING:
+    from app.sources.binance import BinanceHistory
+
+
+class _Mine(local):
+    """What a thread has built."""
+
+    def __init__(self) -> None:
+        self.histories: dict[Exchange, Limited[Source] | Absent | None] = {}
+        self.binance: Limited[BinanceHistory] | None = None
+
+
+class Sources:
+    """The sources of a process; each is imported and built when a thread first asks for it."""
+
+    def __init__(
+        self, settings: Settings, limits: Limits, *, now_us: Callable[[], int], count: Callable[[str], None]
+    ) -> None:
+        """`now_us` is exchange time; `count` takes what went wrong under a reason."""
+        self._settings, self._limits, self._now_us, self._count = settings, limits, now_us, count
+        self._mine = _Mine()
+
+    def history(self, exchange: Exchange) -> Limited[Source] | Absent | None:
+        """What answers klines of the exchange in this thread."""
+        found = self._mine.histories
+        if exchange not in found:
+            found[exchange] = self._make(exchange)
+        return found[exchange]
+
+    def binance(self) -> Limited[BinanceHistory]:
+        """Binance's source, for what else it answers: `ask(lambda source: source.exchange_info(…), INFO_WEIGHT)`."""
+        if self._mine.binance is None:
+            self._mine.binance = self._make_binance()
+        return self._mine.binance
+
+    def _make(self, exchange: Exchange) -> Limited[Source] | Absent | None:
+        match exchange:
+            case Exchange.BINANCE:
+                return self.binance()
+            case _:
+                return None
+
+    def _make_binance(self) -> Limited[BinanceHistory]:
+        from app.sources.binance import BinanceHistory
+
+        source = BinanceHistory(self._settings, now_us=self._now_us)
+        return Limited(
+            source,
+            self._limits,
+            Exchange.BINANCE.value,
+            self._settings.binance_weight_per_minute,
+            weight=source.weight,
+            used=lambda: source.used_weight,
+            count=self._count,
+        )
