@@ -137,6 +137,14 @@ class Settings(BaseSettings):
         """The broker's URL: `CELERY_BROKER_URL`, by default the Redis of the platform."""
         return self.celery_broker_url or self.redis_url
 
+    @property
+    def alpaca_keys(self) -> tuple[str, str] | None:
+        """Alpaca's (key, secret): a made-up pair for the simulated market; None where the real one lacks them."""
+        key, secret = self.alpaca_api_key, self.alpaca_secret_key.get_secret_value()
+        if key and secret:
+            return key, secret
+        return ("sandbox", "sandbox") if self.market == "sandbox" else None
+
 
 def load_settings(**overrides: Any) -> Settings:  # Any: pydantic checks each value against its field
     """The settings from environment and `.env`; raises ConfigError naming each bad variable."""
