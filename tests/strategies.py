@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from app.domain.trades import Trade
+from app.domain.trades import REGULAR, Trade
 
 START_US = 1_570_752_000_000_000
 
@@ -25,6 +25,13 @@ def streams(draw: st.DrawFn, *, instruments: tuple[int, ...] = (1, 2), most: int
             trades.append(Trade(instrument, time_us, first, first + count - 1, price, size, draw(st.booleans())))
             first += count
     return trades
+
+
+@st.composite
+def conditioned(draw: st.DrawFn, *, instruments: tuple[int, ...] = (1, 2), most: int = 25) -> list[Trade]:
+    """The same with conditions: what a print updates is any set of bits."""
+    bits = st.integers(0, REGULAR)
+    return [trade._replace(updates=draw(bits)) for trade in draw(streams(instruments=instruments, most=most))]
 
 
 @st.composite

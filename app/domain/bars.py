@@ -10,8 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.conditions import HIGH_LOW, LAST, VOLUME
 from app.domain.timeframes import MINUTE_US
 from app.domain.trades import SCALE, TradeBatch
+
+# Identity elements of the merge: what a part says that has no print of the kind. A bar with this `open_time` has no
+# open and close (yet), one with infinite high and low no prices at all: such a bar is kept, and shown to nobody.
+UNPRICED = 2**62
+_NO_HIGH, _NO_LOW = float("-inf"), float("inf")
+_LEAST, _MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 class State(IntEnum):
@@ -101,46 +108,108 @@ def partial_bars(batch: TradeBatch) -> list[PartialBar]:
     """The batch's trades as minutes, sorted by (instrument, time): the merge law of DESIGN.md section 2, exact.
 
     Open is the trade with the smallest (time, first id), close the one with the largest (time, last id); the rest
-    are max, min and sums. Sums are exact: integers are added in limbs of 21 bits, so no product leaves 63 bits.
+    are max, min and sums, each over the prints that may update it. A part without a print for open and close has
+    `open_time` UNPRICED, zero prices and a close before all others; one without a print for high and low has them
+    infinite the wrong way: merging leaves the other side as it is. Sums are exact: integers are added in limbs of 21
+    bits, so no product leaves 63 bits.
     """
+    if batch.updates is not None:
+        batch = batch.take(batch.updates != 0)
     if not len(batch):
         return []
     batch = _ordered(batch)
     minute = batch.time_us // MINUTE_US
     breaks = (np.diff(batch.instrument_id) != 0) | (np.diff(minute) != 0)
     starts = np.flatnonzero(np.concatenate(([True], breaks)))
-    ends = np.concatenate((starts[1:], [len(batch)])) - 1
 
-    highs = np.maximum.reduceat(batch.price_e8, starts).tolist()
-    lows = np.minimum.reduceat(batch.price_e8, starts).tolist()
-    counts = np.add.reduceat(batch.last - batch.first + 1, starts).tolist()
-    volumes = _sums(batch.size, starts)
-    takers = _sums(np.where(batch.taker_buy, batch.size, 0), starts)
-    quotes = _product_sums(batch.price_e8, batch.size, starts)
-    opens, closes = batch.price_e8[starts].tolist(), batch.price_e8[ends].tolist()
     ids, minutes = batch.instrument_id[starts].tolist(), minute[starts].tolist()
-    open_times, close_times = batch.time_us[starts].tolist(), batch.time_us[ends].tolist()
-    open_seqs, close_seqs = batch.first[starts].tolist(), batch.last[ends].tolist()
-    scale, unit = batch.size_scale, 10**SCALE
+    highs, lows = _extremes(batch, starts)
+    edges = _edges(batch, starts)
+    volumes, quotes, takers, counts = _totals(batch, starts)
     return [
         PartialBar(
             ids[i],
             minutes[i] * 60_000,
-            opens[i] / unit,  # Python's int / int rounds correctly: the double that prints the exchange's decimals
-            highs[i] / unit,
-            lows[i] / unit,
-            closes[i] / unit,
-            _decimal(volumes[i], scale),
-            _decimal(quotes[i], scale + SCALE),
-            _decimal(takers[i], scale),
+            edges[i].open,
+            highs[i],
+            lows[i],
+            edges[i].close,
+            volumes[i],
+            quotes[i],
+            takers[i],
             counts[i],
-            open_times[i],
-            open_seqs[i],
-            close_times[i],
-            close_seqs[i],
+            edges[i].open_time,
+            edges[i].open_seq,
+            edges[i].close_time,
+            edges[i].close_seq,
         )
         for i in range(len(starts))
     ]
+
+
+class _Edges(NamedTuple):
+    """The first and the last print of a minute that set its open and close."""
+
+    open: float = 0.0
+    open_time: int = UNPRICED
+    open_seq: int = UNPRICED
+    close: float = 0.0
+    close_time: int = -1
+    close_seq: int = -1
+
+
+def _edges(batch: TradeBatch, starts: NDArray[np.intp]) -> list[_Edges]:
+    rows = np.arange(len(batch)) if batch.updates is None else np.flatnonzero(batch.updates & LAST)
+    if not len(rows):
+        return [_Edges()] * len(starts)
+    # A minute's prints of this kind are rows[lo:hi]; where there is none, what is looked up is not used.
+    bounds = np.searchsorted(rows, np.concatenate((starts, [len(batch)])))
+    opening, closing = rows[np.minimum(bounds[:-1], len(rows) - 1)], rows[bounds[1:] - 1]
+    unit = 10**SCALE  # Python's int / int rounds correctly: the double that prints the exchange's decimals
+    columns = (
+        (bounds[:-1] < bounds[1:]).tolist(),
+        batch.price_e8[opening].tolist(),
+        batch.time_us[opening].tolist(),
+        batch.first[opening].tolist(),
+        batch.price_e8[closing].tolist(),
+        batch.time_us[closing].tolist(),
+        batch.last[closing].tolist(),
+    )
+    return [
+        _Edges(first / unit, time, seq, last / unit, last_time, last_seq) if any_print else _Edges()
+        for any_print, first, time, seq, last, last_time, last_seq in zip(*columns, strict=True)
+    ]
+
+
+def _extremes(batch: TradeBatch, starts: NDArray[np.intp]) -> tuple[list[float], list[float]]:
+    tops = bottoms = batch.price_e8
+    if batch.updates is not None:
+        counts = (batch.updates & HIGH_LOW) != 0
+        tops, bottoms = np.where(counts, tops, _LEAST), np.where(counts, bottoms, _MOST)
+    highs = np.maximum.reduceat(tops, starts).tolist()
+    lows = np.minimum.reduceat(bottoms, starts).tolist()
+    unit = 10**SCALE
+    return (
+        [_NO_HIGH if high == _LEAST else high / unit for high in highs],
+        [_NO_LOW if low == _MOST else low / unit for low in lows],
+    )
+
+
+def _totals(
+    batch: TradeBatch, starts: NDArray[np.intp]
+) -> tuple[list[Decimal], list[Decimal], list[Decimal], list[int]]:
+    """Volume, quote volume, taker buy volume and count of each minute."""
+    sizes, covered = batch.size, batch.last - batch.first + 1
+    if batch.updates is not None:
+        counts = (batch.updates & VOLUME) != 0
+        sizes, covered = np.where(counts, sizes, 0), np.where(counts, covered, 0)
+    scale = batch.size_scale
+    return (
+        [_decimal(units, scale) for units in _sums(sizes, starts)],
+        [_decimal(units, scale + SCALE) for units in _product_sums(batch.price_e8, sizes, starts)],
+        [_decimal(units, scale) for units in _sums(np.where(batch.taker_buy, sizes, 0), starts)],
+        np.add.reduceat(covered, starts).tolist(),
+    )
 
 
 def _ordered(batch: TradeBatch) -> TradeBatch:

@@ -14,13 +14,18 @@ from app.errors import WireError
 
 Ints = NDArray[np.int64]
 
-VERSION = 1
+VERSION = 1  # every print is regular
+VERSION_UPDATES = 2  # with the column `updates`: only batches that need it, so that old and new workers read each other
+REGULAR = 7  # a print that updates everything (app.domain.conditions: ALL)
 SCALE = 8  # prices and sizes are integers of 1e-8, exact for every exchange here
 LIMIT = 2**62
 
 
 class Trade(NamedTuple):
-    """One trade, or an aggregate of the trades `first`..`last` at one price; price and size in 1e-8 units."""
+    """One trade, or an aggregate of the trades `first`..`last` at one price; price and size in 1e-8 units.
+
+    `updates` says by bits what it updates in a bar: high and low 1, open and close 2, volume 4 (app.domain.conditions).
+    """
 
     instrument_id: int
     time_us: int
@@ -29,6 +34,7 @@ class Trade(NamedTuple):
     price_e8: int
     size_e8: int
     taker_buy: bool  # the buyer took liquidity (Binance: `m` is false)
+    updates: int = REGULAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class TradeBatch:
     """Trades in columns of equal length, all int64 (`taker_buy` bool); any order, duplicates allowed.
 
     `size_scale` is the decimal scale of `size`: 8, or less where a batch has sizes too big for 8 places in 63 bits.
+    `updates` (int8) is None where every print is regular.
     """
 
     instrument_id: Ints
@@ -68,6 +75,7 @@ class TradeBatch:
     size_scale: int = SCALE
     sent_us: int = 0  # wall clock at hand-over, for lag only
     id: str = field(default="", compare=False)
+    updates: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.first)
@@ -75,13 +83,14 @@ class TradeBatch:
     @classmethod
     def of(cls, trades: Iterable[Trade], *, mark: Mark | None = None, sent_us: int = 0, id: str = "") -> TradeBatch:
         """The batch of `trades`; raises WireError where a number does not fit 62 bits."""
-        columns = list(zip(*trades, strict=True)) or [()] * 7
+        columns = list(zip(*trades, strict=True)) or [()] * 8
         sizes, scale = _fit(list(columns[5]))
         if any(abs(price) > LIMIT for price in columns[4]):
             raise WireError("a price is over 4.6e10, more than 62 bits of 1e-8 units hold")
         ids, times, firsts, lasts, prices = (np.array(column, np.int64) for column in columns[:5])
-        flags = np.array(columns[6], np.bool_)
-        return cls(ids, times, firsts, lasts, prices, np.array(sizes, np.int64), flags, mark, scale, sent_us, id)
+        flags, sizes_e8 = np.array(columns[6], np.bool_), np.array(sizes, np.int64)
+        updates = None if list(columns[7]).count(REGULAR) == len(flags) else np.array(columns[7], np.int8)
+        return cls(ids, times, firsts, lasts, prices, sizes_e8, flags, mark, scale, sent_us, id, updates)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> TradeBatch:
         """The batch of just these rows, same mark."""
@@ -94,14 +103,16 @@ class TradeBatch:
             price_e8=self.price_e8[rows],
             size=self.size[rows],
             taker_buy=self.taker_buy[rows],
+            updates=None if self.updates is None else self.updates[rows],
         )
 
     def encode(self) -> bytes:
         """The batch as msgpack: a map of header fields and little-endian columns; decode() reverses it."""
         mark = self.mark
+        extra = {} if self.updates is None else {"u": self.updates.astype(np.int8).tobytes()}
         packed: bytes = msgpack.packb(
             {
-                "v": VERSION,
+                "v": VERSION_UPDATES if extra else VERSION,
                 "id": self.id,
                 "sent": self.sent_us,
                 "scale": self.size_scale,
@@ -123,6 +134,7 @@ class TradeBatch:
                     for column in (self.instrument_id, self.time_us, self.first, self.last, self.price_e8, self.size)
                 ],
                 "b": np.packbits(self.taker_buy).tobytes(),
+                **extra,
             }
         )
         return packed
@@ -132,17 +144,20 @@ class TradeBatch:
         """The batch that encode() made; raises WireError for anything else."""
         try:
             body = msgpack.unpackb(data, strict_map_key=True, use_list=False)
-            if body["v"] != VERSION:
-                raise WireError(f"trade batch of version {body['v']!r}; this worker reads {VERSION}")
+            if body["v"] not in (VERSION, VERSION_UPDATES):
+                raise WireError(f"trade batch of version {body['v']!r}; this worker reads up to {VERSION_UPDATES}")
             columns = [np.frombuffer(column, "<i8") for column in body["c"]]
             length = len(columns[0])
             if len(columns) != 6 or any(len(column) != length for column in columns):
                 raise WireError("trade batch with columns of unequal length")
             flags = np.unpackbits(np.frombuffer(body["b"], np.uint8), count=length).astype(np.bool_)
+            updates = np.frombuffer(body["u"], np.int8) if body["v"] == VERSION_UPDATES else None
+            if updates is not None and len(updates) != length:
+                raise WireError("trade batch with columns of unequal length")
             mark = None if body["mark"] is None else Mark(*body["mark"])
             ids, times, firsts, lasts, prices, sizes = columns
             scale, sent_us = int(body["scale"]), int(body["sent"])
-            return cls(ids, times, firsts, lasts, prices, sizes, flags, mark, scale, sent_us, str(body["id"]))
+            return cls(ids, times, firsts, lasts, prices, sizes, flags, mark, scale, sent_us, str(body["id"]), updates)
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"not a trade batch: {error}") from error
 

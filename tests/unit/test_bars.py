@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain import dedupe
-from app.domain.bars import Bar, partial_bars
+from app.domain.bars import UNPRICED, Bar, PartialBar, partial_bars
 from app.domain.rollup import combine, live_bar
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.trades import Trade, TradeBatch
-from tests.strategies import deliveries, streams
+from tests.strategies import conditioned, deliveries, streams
 
 
 def oracle(trades: list[Trade]) -> dict[tuple[int, int], tuple[object, ...]]:
@@ -58,6 +61,75 @@ def shown(batch: TradeBatch) -> dict[tuple[int, int], tuple[object, ...]]:
 @given(streams())
 def test_minutes_are_exact(trades: list[Trade]) -> None:
     assert shown(TradeBatch.of(trades)) == oracle(trades)
+
+
+NEVER = (0.0, UNPRICED, UNPRICED, 0.0, -1, -1)
+
+
+def oracle_of_conditions(trades: list[Trade]) -> dict[tuple[int, int], tuple[object, ...]]:
+    """Bars of prints with conditions, by a dict and Decimals; what nothing sets is the identity."""
+    found: dict[tuple[int, int], list[Trade]] = {}
+    for trade in trades:
+        if trade.updates:
+            found.setdefault((trade.instrument_id, trade.time_us // 60_000_000 * 60_000), []).append(trade)
+    bars: dict[tuple[int, int], tuple[object, ...]] = {}
+    for key, own in found.items():
+        last = sorted((t for t in own if t.updates & 2), key=lambda t: (t.time_us, t.first))
+        extreme = [t.price_e8 / 10**8 for t in own if t.updates & 1]
+        counted = [t for t in own if t.updates & 4]
+        edges = NEVER
+        if last:
+            a, b = last[0], last[-1]
+            edges = (a.price_e8 / 10**8, a.time_us, a.first, b.price_e8 / 10**8, b.time_us, b.last)
+        bars[key] = (
+            *edges, max(extreme, default=-math.inf), min(extreme, default=math.inf),
+            Fraction(sum(t.size_e8 for t in counted), 10**8),
+            Fraction(sum(t.size_e8 * t.price_e8 for t in counted), 10**16),
+            Fraction(sum(t.size_e8 for t in counted if t.taker_buy), 10**8),
+            sum(t.last - t.first + 1 for t in counted),
+        )  # fmt: skip
+    return bars
+
+
+def merged(parts: Iterable[PartialBar]) -> dict[tuple[int, int], tuple[object, ...]]:
+    """Parts of the same minutes under the merge law: the one the database's upsert follows."""
+    bars: dict[tuple[int, int], list[Any]] = {}
+    for p in parts:
+        opening, closing = (p.open_time, p.open_seq, p.open), (p.close_time, p.close_seq, p.close)
+        sums = [Fraction(amount) for amount in (p.volume, p.quote_volume, p.taker_buy_volume, p.trade_count)]
+        bar = bars.setdefault((p.instrument_id, p.time_ms), [opening, closing, p.high, p.low, *[Fraction(0)] * 4])
+        bar[0], bar[1] = min(bar[0], opening), max(bar[1], closing)
+        bar[2], bar[3] = max(bar[2], p.high), min(bar[3], p.low)
+        bar[4:] = [a + b for a, b in zip(bar[4:], sums, strict=True)]
+    return {
+        key: (first[2], first[0], first[1], last[2], last[0], last[1], *rest)
+        for key, (first, last, *rest) in bars.items()
+    }
+
+
+@given(conditioned(), st.data())
+def test_conditions_decide_whatever_the_order_the_cuts_and_the_repeats(
+    trades: list[Trade], data: st.DataObject
+) -> None:
+    seen: set[tuple[int, int]] = set()
+    parts: list[PartialBar] = []
+    for delivery in data.draw(deliveries(trades)):
+        fresh = [trade for trade in delivery if (trade.instrument_id, trade.first) not in seen]
+        seen |= {(trade.instrument_id, trade.first) for trade in fresh}
+        batch = TradeBatch.decode(TradeBatch.of(fresh).encode())
+        parts += partial_bars(dedupe.distinct(batch).batch)
+    assert merged(parts) == oracle_of_conditions(trades)
+
+
+def test_a_print_that_updates_nothing_makes_no_minute() -> None:
+    assert partial_bars(TradeBatch.of([Trade(1, 60_000_000, 1, 1, 5, 5, False, 0)])) == []
+
+
+def test_an_odd_lot_alone_leaves_the_minute_without_prices() -> None:
+    (bar,) = partial_bars(TradeBatch.of([Trade(1, 60_000_000, 1, 1, 5 * 10**8, 10**8, False, 4)]))
+    assert (bar.open_time, bar.open_seq, bar.close_time, bar.close_seq) == (UNPRICED, UNPRICED, -1, -1)
+    assert (bar.open, bar.high, bar.low, bar.close) == (0.0, -math.inf, math.inf, 0.0)
+    assert (bar.volume, bar.quote_volume, bar.trade_count) == (Decimal(1), Decimal(5), 1)
 
 
 @given(st.integers(1, 2**61), st.integers(1, 2**61), st.integers(1, 60))
