@@ -39,7 +39,7 @@ celery.conf.update(
     ],
     task_routes={
         "tasks.bars.ingest": {"queue": "trades.0"},
-        "tasks.bars.close_due": {"queue": "bars"},
+        "tasks.bars.*": {"queue": "bars"},
         "tasks.indicators.*": {"queue": "indicators"},
         "tasks.backfill.*": {"queue": "backfill"},
         "tasks.upkeep.*": {"queue": "upkeep"},
@@ -69,6 +69,9 @@ celery.conf.update(
         "derive": {"task": "tasks.indicators.derive", "schedule": 5.0, "options": {"expires": 15}, "args": (0,)},
         "repair": {"task": "tasks.upkeep.repair", "schedule": 2.0, "options": {"expires": 10}},
         "gaps": {"task": "tasks.upkeep.find_gaps", "schedule": 2.0, "options": {"expires": 10}},
+        "verify": {"task": "tasks.upkeep.verify", "schedule": 5.0, "options": {"expires": 15}},
+        "outages": {"task": "tasks.upkeep.find_outages", "schedule": 5.0, "options": {"expires": 10}},
+        "scan": {"task": "tasks.upkeep.scan", "schedule": 15.0, "options": {"expires": 30}},
         "backfills": {"task": "tasks.upkeep.resume_backfills", "schedule": 3.0, "options": {"expires": 10}},
         "tidy": {"task": "tasks.upkeep.tidy", "schedule": 300.0, "options": {"expires": 60}},
     },

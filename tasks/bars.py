@@ -6,6 +6,7 @@ import time
 
 from celery import current_app, shared_task
 
+from app.domain.official import OfficialBatch
 from app.domain.trades import TradeBatch
 from tasks.base import PlatformTask, platform
 
@@ -18,11 +19,18 @@ def ingest(data: bytes) -> None:
     platform().ingest.apply(TradeBatch.decode(data))
 
 
+@shared_task(name="tasks.bars.official", base=PlatformTask, patient=True)
+def official(data: bytes) -> None:
+    """Keeps the exchange's own bars until ours are closed."""
+    platform().verify.receive(OfficialBatch.decode(data))
+
+
 @shared_task(name="tasks.bars.close_due", base=PlatformTask)
 def close_due() -> None:
-    """Closes what the feeds' clocks have passed, and derives and publishes what follows."""
+    """Closes what the feeds' clocks have passed, verifies it, and derives and publishes what follows."""
     deadline = time.monotonic() + CLOSE_S
     platform().closing.run()
+    platform().verify.run()
     settled = 0
     while (done := platform().settle.run()) and time.monotonic() < deadline:
         settled += done

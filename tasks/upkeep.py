@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from loguru import logger
 
-from app.storage import backfills, feeds, ledger
+from app.storage import backfills, feeds, holes, ledger, official
 from tasks.base import PlatformTask, platform
 
 SILENT_S = 600.0
@@ -26,6 +26,24 @@ def find_gaps() -> None:
     platform().repair.find_gaps()
 
 
+@shared_task(name="tasks.upkeep.verify", base=PlatformTask)
+def verify() -> None:
+    """Checks against history the closed bars that the stream said nothing of."""
+    platform().verify.sweep()
+
+
+@shared_task(name="tasks.upkeep.find_outages", base=PlatformTask)
+def find_outages() -> None:
+    """Records the minutes of feeds that stand still as holes, while they do."""
+    platform().search.outages()
+
+
+@shared_task(name="tasks.upkeep.scan", base=PlatformTask)
+def scan() -> None:
+    """Looks for minutes that are expected and missing."""
+    platform().search.scan()
+
+
 @shared_task(name="tasks.upkeep.resume_backfills", base=PlatformTask)
 def resume_backfills() -> None:
     """Starts backfills that wait, and those whose worker was killed."""
@@ -41,6 +59,8 @@ def tidy() -> None:
     most = platform().settings.ledger_fragments
     with platform().engine.begin() as connection:
         feeds.forget(connection, silent_s=SILENT_S)
+        official.forget(connection)
+        holes.forget(connection)
         shattered = [row for row in ledger.fragments(connection) if row[2] > most]
     for instrument_id, _, pieces in shattered:
         logger.warning(

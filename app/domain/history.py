@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 from app.domain.timeframes import Timeframe
 
+# Causes of holes in which nothing is missing: a bar stands there, and is fetched once more.
+LATE, CORRECTED, CANCELLED, UNEQUAL = "late trade", "correction", "cancel", "roll-up differs"
+RECHECKS = (LATE, CORRECTED, CANCELLED, UNEQUAL)
+
 
 class Hole(NamedTuple):
     """A stretch [lo, hi) of 1m bars of one instrument that is missing or in doubt, and why."""

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from app.domain.feeds import Run, Skipped
-from app.domain.instruments import RULES, Exchange
 from app.domain.outbox import Due
 from app.domain.timeframes import MINUTE_MS
+from app.services.edges import Edge, edges_of
 from app.services.ports import Feeds, Holes, Minutes, Publisher
 
 FAR_MS = 253_402_300_740_000
-
-
-class Edge(NamedTuple):
-    """Up to where an instrument's feed is committed: [since, clock) in ms, minute-aligned, grace taken off."""
-
-    since_ms: int
-    hi_ms: int
-    flat: bool  # the exchange's own series has a flat bar for a quiet minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +35,19 @@ class Closing:
             self._skipped(connection, self.feeds.fold(connection, wait_s=self.wait_s))
         with self.engine.begin() as connection:
             runs = self.feeds.runs(connection)
-            edges = self._edges(runs)
+            edges = edges_of(runs, grace_s=self.grace_s)
             closed = self._close(connection, runs, edges)
             self._flats(connection, edges)
+            self.minutes.settle(connection, {i: edge.hi_ms for i, edge in edges.items() if not edge.flat})
+            self.minutes.ripen(connection)
             self._end_imports(connection, runs)
         return closed
-
-    def _edges(self, runs: Iterable[Run]) -> dict[int, Edge]:
-        """Each subscribed instrument's newest connected stretch."""
-        edges: dict[int, Edge] = {}
-        for run in runs:
-            if run.kind != "live" or run.clock_us is None:
-                continue
-            flat = RULES[Exchange(run.exchange)].flat_bars
-            hi_ms = int(run.clock_us // 1000 - self.grace_s * 1000) // MINUTE_MS * MINUTE_MS
-            for instrument_id, since_us in run.subscribed.items():
-                edge = Edge(since_us // 1000 // MINUTE_MS * MINUTE_MS, hi_ms, flat)
-                if edge.hi_ms > edges.get(instrument_id, Edge(0, -1, False)).hi_ms:
-                    edges[instrument_id] = edge
-        return edges
 
     def _close(self, connection: sa.Connection, runs: Iterable[Run], edges: dict[int, Edge]) -> int:
         lo_ms = self.minutes.oldest_open(connection)
         if lo_ms is None:
             return 0
+        self.minutes.drop_unpriced(connection, {i: e.hi_ms for i, e in edges.items() if not e.flat}, lo_ms=lo_ms)
         due = [Due(instrument_id, lo_ms, edge.hi_ms, 0.0) for instrument_id, edge in edges.items()]
         for run in runs:
             if run.kind == "import" and run.hi_ms is not None:

@@ -9,8 +9,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.domain import dedupe
-from app.domain.bars import Bar, State, partial_bars
+from app.domain.bars import UNPRICED, Bar, State, partial_bars
 from app.domain.feeds import Stream
+from app.domain.history import LATE
 from app.domain.instruments import RULES, Exchange
 from app.domain.outbox import Span
 from app.domain.trades import Mark, TradeBatch
@@ -63,7 +64,7 @@ class Ingest:
             refused = distinct.partial + partial
             if mark is not None:
                 self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused)
-        self.announcer.provisional(merged.bars)
+        self.announcer.provisional([bar for bar in merged.bars if bar.open_time < UNPRICED])
         self._count(len(fresh), distinct.repeated + known, refused, len(merged.verified))
         return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
 
@@ -92,7 +93,7 @@ class Ingest:
                 late.setdefault((bar.instrument_id, bar.time_ms // HOUR_MS), []).append(bar.time_ms)
         self.outbox.mark(connection, "rollup", [Span(key[0], min(times), max(times)) for key, times in late.items()])
         for instrument_id, time_ms in verified:
-            self.holes.record(connection, instrument_id, time_ms, time_ms + 60_000, "late trade")
+            self.holes.record(connection, instrument_id, time_ms, time_ms + 60_000, LATE)
 
     def _note(
         self,

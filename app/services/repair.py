@@ -12,18 +12,18 @@ from loguru import logger
 
 from app.domain.bars import Bar
 from app.domain.history import Hole
-from app.domain.instruments import RULES, Instrument
+from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.outbox import Span
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
-from app.services.ports import Candles, Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
+from app.services.ports import Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
+from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
 REPAIR_LOCK, GAPS_LOCK = 7005, 7006
 UNCLAIMED_S = 600.0
 RUN_S = 15.0  # so that a task ends within 30 s, one slow answer included
 GAPS = 100  # looked at in one transaction
-PATIENCE_MS = 10 * MINUTE_MS  # so long after its end a minute the exchange does not list is taken as not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Repair:
 
     engine: sa.Engine
     holes: Holes
-    candles: Candles
+    verify: Verify
     outbox: Outbox
     ledger: Ledger
     catalogue: Catalogue
@@ -43,7 +43,7 @@ class Repair:
     budget: int = 8  # requests one run may spend
     unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
     forget_at: list[float] = field(default_factory=lambda: [0.0])
-    rest_until: list[float] = field(default_factory=lambda: [0.0])  # the exchange asked us to wait until then
+    rest_until: dict[Exchange, float] = field(default_factory=dict)  # an exchange asked us to wait until then
 
     def run(self) -> int:
         """Repairs the holes that are over by the exchange's clock; returns how many it closed."""
@@ -53,11 +53,15 @@ class Repair:
                 return 0
             due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
         known = self.catalogue({hole.instrument_id for hole in due})
-        closed, end = 0, monotonic() + RUN_S
-        for group in _merged([hole for hole in due if hole.instrument_id in known])[: self.budget]:
-            if not self.rest_until[0] <= monotonic() <= end:
+        closed, spent, end = 0, 0, monotonic() + RUN_S
+        for group in _merged([hole for hole in due if hole.instrument_id in known]):
+            instrument = known[group[0].instrument_id]
+            if spent >= self.budget or monotonic() > end:
                 break
-            closed += self._repair(known[group[0].instrument_id], group, now_ms)
+            if self.rest_until.get(instrument.exchange, 0.0) > monotonic():
+                continue  # one exchange's rest is no other's
+            closed += self._repair(instrument, group, now_ms)
+            spent += 1
         return closed
 
     def _repair(self, instrument: Instrument, group: list[Hole], now_ms: int) -> int:
@@ -71,7 +75,7 @@ class Repair:
         except (SourceError, UnknownInstrument) as error:  # one instrument's trouble must not stop the others
             logger.warning("repair of {} waits: {}", instrument.key, error)
             if isinstance(error, RateLimited):
-                self.rest_until[0] = monotonic() + error.retry_after_s
+                self.rest_until[instrument.exchange] = monotonic() + error.retry_after_s
             with self.engine.begin() as connection:
                 self.holes.failed(connection, [hole.id for hole in group], str(error))
             return 0
@@ -80,17 +84,17 @@ class Repair:
     def _store(
         self, instrument: Instrument, group: list[Hole], bars: list[Bar], *, lo_ms: int, end_ms: int, now_ms: int
     ) -> int:
-        whole = len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
-        settled = whole or end_ms + PATIENCE_MS <= now_ms
+        rules = RULES[instrument.exchange]
+        whole = rules.flat_bars and len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
+        settled = whole or end_ms + rules.history_lag_s * 1000 <= now_ms
         with self.engine.begin() as connection:
-            changed = self.candles.replace(connection, bars, flats=RULES[instrument.exchange].flat_bars)
-            if changed:
-                times = [time_ms for _, time_ms in changed]
-                self.outbox.mark(connection, "rollup", [Span(instrument.id, min(times), max(times))])
+            changed = self.verify.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
             done = [hole for hole in group if settled and hole.hi_ms <= end_ms]
             if settled:
                 self.holes.shrink(connection, [hole.id for hole in group if hole.hi_ms > end_ms], end_ms)
                 self.holes.repaired(connection, [hole.id for hole in done])
+                if not rules.flat_bars or not changed:  # what was open for the hole's sake may close now
+                    self.outbox.mark(connection, "rollup", [Span(instrument.id, lo_ms, end_ms - MINUTE_MS)])
             else:
                 reason = "the exchange has not listed every minute yet"
                 self.holes.failed(connection, [hole.id for hole in group], reason)
@@ -99,7 +103,7 @@ class Repair:
                     # The exchange's own bars hold these ids, or it has no bar there.
                     self.ledger.add(connection, instrument.id, hole.first_id, hole.last_id + 1)
         if changed:
-            self.publisher.count("repaired_bars", len(changed))
+            self.publisher.count("repaired_bars", changed)
         return len(done)
 
     def find_gaps(self) -> int:

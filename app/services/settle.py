@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span, joined
-from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS
-from app.services.ports import Catalogue, Holes, Outbox
+from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS, Timeframe
+from app.services.ports import Catalogue, Holes, Minutes, Outbox
 
 HOUR_MS = 60 * MINUTE_MS
 MINUTES = 20_000  # of bars a transaction derives from, so that none lasts over a second (law 9)
@@ -23,6 +23,7 @@ class Settle:
     engine: sa.Engine
     outbox: Outbox
     holes: Holes
+    minutes: Minutes
     catalogue: Catalogue
     flat_days: int
     limit: int = 400
@@ -49,14 +50,26 @@ class Settle:
 
     def _settle(self, connection: sa.Connection, spans: list[Span]) -> None:
         wide = joined([*spans, *self._flats(connection, spans)], within_ms=HOUR_MS)
+        known = self.catalogue({span.instrument_id for span in wide})
+        sparse = {i for i, item in known.items() if not RULES[item.exchange].flat_bars}
+        native = {i for i, item in known.items() if RULES[item.exchange].native_daily}
         for tf in ROLLUPS:
             buckets: dict[int, set[int]] = {}
             for span in wide:
                 starts = range(tf.floor(span.lo_ms), span.hi_ms + 1, tf.ms)
                 buckets.setdefault(span.instrument_id, set()).update(starts)
-            self.outbox.roll_up(connection, tf, buckets)
+            self._roll_up(connection, tf, buckets, sparse, native if tf is Timeframe.D1 else set())
         self.outbox.mark(connection, "indicators", wide)
         self.outbox.mark(connection, "publish", wide)
+
+    def _roll_up(
+        self, connection: sa.Connection, tf: Timeframe, buckets: dict[int, set[int]], sparse: set[int], native: set[int]
+    ) -> None:
+        """Rolls up; where quiet minutes have no bar, what is complete is looked up, and what is empty goes."""
+        few = {i: starts for i, starts in buckets.items() if i in sparse}
+        whole = self.minutes.whole(connection, tf, [(i, start) for i, starts in few.items() for start in starts])
+        self.outbox.roll_up(connection, tf, buckets, whole=whole, natives=native)
+        self.outbox.clear(connection, tf, _starts(whole))
 
     def _flats(self, connection: sa.Connection, spans: Sequence[Span]) -> list[Span]:
         """Makes and mends the flat bars around the spans; returns those that changed."""
@@ -71,6 +84,13 @@ class Settle:
             self.holes.cover(connection, span.instrument_id, span.lo_ms, span.hi_ms + MINUTE_MS)
         mended = self.outbox.fix_flats(connection, numbered, lo_ms=lo_ms, hi_ms=hi_ms)
         return [*made, *(Span(i, t, t) for i, t in mended)]
+
+
+def _starts(pairs: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for instrument_id, start in pairs:
+        found.setdefault(instrument_id, []).append(start)
+    return found
 
 
 def _numbered(instrument: Instrument) -> bool:

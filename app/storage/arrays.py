@@ -6,10 +6,12 @@ from collections.abc import Iterable
 
 
 def literal(values: Iterable[object]) -> str:
-    """`{1,2.5,NULL}` for numbers, Decimals and None; floats keep their shortest exact form."""
+    """`{1,2.5,NULL}` for numbers, Decimals, booleans, plain words and None; floats keep their shortest exact form."""
     return "{" + ",".join("NULL" if value is None else format_number(value) for value in values) + "}"
 
 
 def format_number(value: object) -> str:
     """The number as PostgreSQL reads it back exactly."""
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return {"inf": "Infinity", "-inf": "-Infinity"}.get(text := repr(value), text)
+    return str(value)

@@ -20,7 +20,7 @@ def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:
     if not parts:
         return Merged([], [])
     rows = connection.execute(sql("candles", "merge"), _columns(parts))
-    bars = [_bar(row) for row in rows]
+    bars = [as_bar(row) for row in rows]
     if len(bars) == len(parts):
         return Merged(bars, [])
     changed = {(bar.instrument_id, bar.time_ms) for bar in bars}
@@ -41,6 +41,24 @@ def replace(
     return [(row[0], row[1]) for row in rows]
 
 
+def verify(connection: sa.Connection, keys: Sequence[tuple[int, int]]) -> None:
+    """Calls these closed 1m bars (instrument, time ms) verified: the exchange's own agreed."""
+    if keys:
+        ordered = sorted(keys)
+        times = [key[1] for key in ordered]
+        values = {"instrument_id": literal(key[0] for key in ordered), "time": literal(times)}
+        connection.execute(sql("candles", "verify"), {**values, "lo": min(times), "hi": max(times) + 1})
+
+
+def remove(connection: sa.Connection, keys: Sequence[tuple[int, int]]) -> None:
+    """Deletes 1m bars of minutes in which nothing counts any more, and their indicators."""
+    if keys:
+        ordered = sorted(keys)
+        times = [key[1] for key in ordered]
+        values = {"instrument_id": literal(key[0] for key in ordered), "time": literal(times)}
+        connection.execute(sql("candles", "remove"), {**values, "lo": min(times), "hi": max(times) + 1})
+
+
 def read(
     connection: sa.Connection,
     instrument_id: int,
@@ -57,7 +75,7 @@ def read(
         "hi": LAST_MS if end_ms is None else end_ms,
         "limit": limit,
     }
-    return [_bar(row) for row in connection.execute(sql("candles", "read", tf), values)][::-1]
+    return [as_bar(row) for row in connection.execute(sql("candles", "read", tf), values)][::-1]
 
 
 def read_many(
@@ -65,7 +83,7 @@ def read_many(
 ) -> list[Bar]:
     """All bars of several instruments with start_ms <= time < end_ms, by (instrument, time)."""
     values = {"instruments": literal(instruments), "lo": start_ms, "hi": end_ms}
-    return [_bar(row) for row in connection.execute(sql("candles", "read_many", tf), values)]
+    return [as_bar(row) for row in connection.execute(sql("candles", "read_many", tf), values)]
 
 
 _NAMES = PartialBar._fields
@@ -76,7 +94,8 @@ def _columns(rows: Sequence[PartialBar] | Sequence[Bar]) -> dict[str, Any]:
     return {**columns, "time": literal(row.time_ms for row in rows)}
 
 
-def _bar(row: Sequence[Any]) -> Bar:
+def as_bar(row: Sequence[Any]) -> Bar:
+    """The bar of a row in the order of the statements' columns."""
     return Bar(
         row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12],
         row[13], State(row[14]), row[15], Origin(row[16]),

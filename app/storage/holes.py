@@ -41,12 +41,15 @@ def cover_live(connection: sa.Connection, since: Mapping[int, int]) -> None:
         connection.execute(sql("holes", "cover_live"), values)
 
 
-def last_bars(connection: sa.Connection, before: Mapping[int, int]) -> dict[int, int]:
-    """Instrument id → start (ms) of its newest stored 1m bar before the given time; one without is left out."""
+def last_known(connection: sa.Connection, before: Mapping[int, int]) -> dict[int, int]:
+    """Instrument id → time (ms) up to which nothing was in doubt before the given time; one without is left out.
+
+    The start of its newest stored 1m bar, or where a stock was known to be complete if that is later.
+    """
     if not before:
         return {}
     values = {"instruments": literal(before), "before": literal(before.values())}
-    return {row[0]: row[1] for row in connection.execute(sql("holes", "last_bars"), values)}
+    return {row[0]: row[1] for row in connection.execute(sql("holes", "last_known"), values)}
 
 
 def record_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str) -> None:
@@ -54,6 +57,18 @@ def record_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, in
     if stretches:
         columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*stretches, strict=True)), strict=True))
         connection.execute(sql("holes", "record_all"), {**columns, "cause": cause})
+
+
+def extend_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str) -> int:
+    """Lets the open hole of that cause that touches (instrument id, lo, hi) reach up to hi, or records a new one.
+
+    What a hole of the same cause held and was repaired is not in doubt again. Returns how many grew or are new.
+    """
+    if not stretches:
+        return 0
+    columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*stretches, strict=True)), strict=True))
+    grown = connection.execute(sql("holes", "grow"), {**columns, "cause": cause}).rowcount
+    return grown + connection.execute(sql("holes", "start"), {**columns, "cause": cause}).rowcount
 
 
 def record(
@@ -110,6 +125,46 @@ def unverified(connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms:
     """How many minutes of [lo, hi) are not stored as verified."""
     values = {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms}
     return int(connection.execute(sql("holes", "unverified"), values).scalar_one())
+
+
+def standing(connection: sa.Connection, *, still_s: float) -> list[tuple[int, int]]:
+    """(instrument id, exchange ms of its newest committed time) of those that no live run has moved for `still_s`.
+
+    Only instruments that are active and claimed into the future; one no run was ever heard of has its newest bar's.
+    """
+    return [(row[0], row[1]) for row in connection.execute(sql("holes", "standing"), {"still": still_s})]
+
+
+def missing_minutes(
+    connection: sa.Connection, instruments: Iterable[int], lo_ms: int, hi_ms: int, *, limit: int = 1000
+) -> list[tuple[int, int, int]]:
+    """Stretches (instrument id, lo, hi) without bars between stored ones that coverage claims and nobody looked at.
+
+    A stretch inside an open hole, or inside one repaired within a day, is known: the exchange has nothing there.
+    """
+    values = {"instruments": literal(instruments), "lo": lo_ms, "hi": hi_ms, "limit": limit}
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql("holes", "missing_minutes"), values)]
+
+
+def empty_windows(
+    connection: sa.Connection, instrument_id: int, windows: Sequence[tuple[int, int]]
+) -> list[tuple[int, int, int]]:
+    """Those of the windows [lo, hi) that coverage claims, that hold no 1m bar at all, and that nobody looked at."""
+    if not windows:
+        return []
+    columns = dict(zip(("lows", "highs"), map(literal, zip(*windows, strict=True)), strict=True))
+    values = {
+        **columns,
+        "instrument_id": instrument_id,
+        "lo": min(w[0] for w in windows),
+        "hi": max(w[1] for w in windows),
+    }
+    return [(instrument_id, row[0], row[1]) for row in connection.execute(sql("holes", "empty_windows"), values)]
+
+
+def forget(connection: sa.Connection) -> None:
+    """Deletes holes that were repaired a month ago."""
+    connection.execute(sql("holes", "forget"))
 
 
 def exclusive(connection: sa.Connection, key: int) -> bool:

@@ -6,7 +6,7 @@ waits for the one who settles.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -60,19 +60,48 @@ def fix_flats(connection: sa.Connection, stretches: Sequence[Span], *, lo_ms: in
     return _keys(connection, "fix_flats", stretches, lo_ms, hi_ms)
 
 
-def roll_up(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> int:
-    """Makes the bars of `tf` anew at instrument id → bucket starts (ms); returns how many changed."""
-    pairs = sorted({(instrument, bucket) for instrument, starts in buckets.items() for bucket in starts})
+def roll_up(
+    connection: sa.Connection,
+    tf: Timeframe,
+    buckets: Mapping[int, Iterable[int]],
+    *,
+    whole: Collection[tuple[int, int]] = (),
+    natives: Collection[int] = (),
+) -> int:
+    """Makes the bars of `tf` anew at instrument id → bucket starts (ms); returns how many changed.
+
+    `whole` are the (instrument, start) that are complete though not every child is there, as on exchanges without
+    flat bars; `natives` the instruments whose own bar of this timeframe gives way to no roll-up.
+    """
+    pairs = _pairs(buckets)
     if not pairs:
         return 0
     values = {
+        **_buckets(pairs, tf),
+        "wholes": literal(pair in whole for pair in pairs),
+        "instruments": literal(sorted(buckets)),
+        "natives": literal(sorted(natives)),
+    }
+    return connection.execute(sql("settle", "rollup", tf), values).rowcount
+
+
+def clear(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> None:
+    """Deletes rolled-up bars, and their indicators, of buckets (instrument id → starts) that hold nothing any more."""
+    if pairs := _pairs(buckets):
+        connection.execute(sql("settle", "clear", tf), _buckets(pairs, tf))
+
+
+def _pairs(buckets: Mapping[int, Iterable[int]]) -> list[tuple[int, int]]:
+    return sorted({(instrument, bucket) for instrument, starts in buckets.items() for bucket in starts})
+
+
+def _buckets(pairs: Sequence[tuple[int, int]], tf: Timeframe) -> dict[str, Any]:
+    return {
         "bucket_instruments": literal(pair[0] for pair in pairs),
         "buckets": literal(pair[1] for pair in pairs),
-        "instruments": literal(sorted(buckets)),
         "lo": min(pair[1] for pair in pairs),
         "hi": max(pair[1] for pair in pairs) + tf.ms,
     }
-    return connection.execute(sql("settle", "rollup", tf), values).rowcount
 
 
 def _keys(

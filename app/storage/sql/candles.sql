@@ -69,11 +69,31 @@ WHERE b.state < 2 OR (b.open, b.high, b.low, b.close, round(b.volume, 8), round(
             round(excluded.quote_volume, 8), excluded.trade_count)
 RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 
+-- name: verify
+UPDATE candles_1m b SET state = 2 FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
+    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+
+-- name: remove
+WITH u AS (
+    SELECT i, timestamptz 'epoch' + t * interval '1 millisecond' AS time
+    FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+), values_gone AS (
+    DELETE FROM indicators_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
+        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+)
+DELETE FROM candles_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
+    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+
 -- name: read
+-- A minute that only has prints without a price (odd lots, say) is no bar yet: its open_time stands at 2^62.
 SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
     taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
 FROM "candles_{tf}"
-WHERE instrument_id = :instrument_id
+WHERE instrument_id = :instrument_id AND open_time < 4611686018427387904
     AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
     AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
 ORDER BY time DESC LIMIT :limit
@@ -82,7 +102,7 @@ ORDER BY time DESC LIMIT :limit
 SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
     taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
 FROM "candles_{tf}"
-WHERE instrument_id = ANY(CAST(:instruments AS int[]))
+WHERE instrument_id = ANY(CAST(:instruments AS int[])) AND open_time < 4611686018427387904
     AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
     AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
 ORDER BY instrument_id, time

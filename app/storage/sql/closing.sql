@@ -28,6 +28,51 @@ WITH due AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM c), (SELECT count(*) FROM marks)
 
+-- name: drop_unpriced
+-- Minutes that are over and never had a print with a price: no bar, as on the exchange itself.
+DELETE FROM candles_1m b USING unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, hi)
+WHERE b.instrument_id = u.i AND b.state = 0 AND b.open_time = 4611686018427387904
+    AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
+    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+
+-- name: settle
+-- Up to where an instrument without flat bars is complete; only a step of a minute is written.
+INSERT INTO settled AS s (instrument_id, until)
+SELECT i, timestamptz 'epoch' + t * interval '1 millisecond'
+FROM unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, t) ORDER BY 1
+ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until < excluded.until
+
+-- name: ripe
+-- Open bars of stocks whose end has passed: without flat minutes nothing else says that they are over.
+INSERT INTO touched (stage, instrument_id, lo, hi)
+SELECT 'rollup', b.instrument_id, b.time, b.time
+FROM "candles_{tf}" b JOIN settled s ON s.instrument_id = b.instrument_id
+WHERE b.state = 0 AND b.time + interval '{length}' <= s.until
+    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = b.instrument_id AND h.repaired IS NULL
+        AND h.lo < b.time + interval '{length}' AND h.hi > b.time AND h.cause <> ALL(CAST(:rechecks AS text[])))
+    AND EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = b.instrument_id AND v.timeframe = '1m'
+        AND v.stretches @> tstzrange(b.time, b.time + interval '{length}'))
+    AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = b.instrument_id AND m.state = 0
+        AND m.time >= b.time AND m.time < b.time + interval '{length}'
+        AND m.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')
+RETURNING instrument_id
+
+-- name: oldest_open_longer
+SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM "candles_{tf}" WHERE state = 0
+
+-- name: whole
+-- Buckets of instruments without flat bars that are complete with what is there: settled, covered, without a hole.
+SELECT u.i, u.t FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t),
+    LATERAL (SELECT timestamptz 'epoch' + u.t * interval '1 millisecond' AS lo,
+        timestamptz 'epoch' + u.t * interval '1 millisecond' + interval '{length}' AS hi) b
+WHERE EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = u.i AND v.timeframe = '1m' AND v.stretches @> tstzrange(b.lo, b.hi)
+        AND (EXISTS (SELECT 1 FROM settled s WHERE s.instrument_id = u.i AND s.until >= b.hi)
+            OR EXISTS (SELECT 1 FROM unnest(v.stretches) x WHERE x @> tstzrange(b.lo, b.hi) AND NOT upper_inf(x))))
+    AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = u.i AND h.repaired IS NULL AND h.lo < b.hi AND h.hi > b.lo
+        AND h.cause <> ALL(CAST(:rechecks AS text[])))
+
 -- name: trailing_flats
 -- Quiet minutes at the edge: the feed was connected and its committed clock has passed them.
 WITH made AS (

@@ -23,13 +23,17 @@ FROM unnest(CAST(:instruments AS int[]), CAST(:since AS bigint[])) AS u (i, lo) 
 ON CONFLICT (instrument_id, timeframe) DO UPDATE SET stretches = c.stretches + excluded.stretches
 WHERE NOT c.stretches @> excluded.stretches
 
--- name: last_bars
-SELECT u.i, (extract(epoch FROM b.time) * 1000)::bigint
-FROM unnest(CAST(:instruments AS int[]), CAST(:before AS bigint[])) AS u (i, before), LATERAL (
+-- name: last_known
+SELECT u.i, greatest((extract(epoch FROM b.time) * 1000)::bigint,
+    CASE WHEN s.until IS NOT NULL THEN least((extract(epoch FROM s.until) * 1000)::bigint, u.before) END)
+FROM unnest(CAST(:instruments AS int[]), CAST(:before AS bigint[])) AS u (i, before)
+LEFT JOIN LATERAL (
     SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i
         AND c.time < timestamptz 'epoch' + u.before * interval '1 millisecond'
     ORDER BY c.time DESC LIMIT 1
-) b
+) b ON true
+LEFT JOIN settled s ON s.instrument_id = u.i
+WHERE b.time IS NOT NULL OR s.until IS NOT NULL
 
 -- name: record_all
 INSERT INTO holes (instrument_id, lo, hi, cause)
@@ -92,3 +96,67 @@ WHERE instrument_id = :instrument_id AND state = 2
 
 -- name: lock
 SELECT pg_try_advisory_xact_lock(:key)
+
+-- name: grow
+UPDATE holes h SET hi = timestamptz 'epoch' + u.hi * interval '1 millisecond'
+FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
+WHERE h.instrument_id = u.i AND h.repaired IS NULL AND h.cause = :cause
+    AND h.hi >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
+    AND h.lo <= timestamptz 'epoch' + u.hi * interval '1 millisecond'
+    AND h.hi < timestamptz 'epoch' + u.hi * interval '1 millisecond'
+
+-- name: start
+INSERT INTO holes (instrument_id, lo, hi, cause)
+SELECT w.i, w.lo, w.hi, :cause FROM (
+    SELECT u.i, greatest(timestamptz 'epoch' + u.lo * interval '1 millisecond', (
+        SELECT max(h.hi) FROM holes h WHERE h.instrument_id = u.i AND h.cause = :cause AND h.repaired IS NOT NULL
+            AND h.hi > timestamptz 'epoch' + u.lo * interval '1 millisecond')) AS lo,
+        timestamptz 'epoch' + u.hi * interval '1 millisecond' AS hi
+    FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
+) w
+WHERE w.lo < w.hi AND NOT EXISTS (
+    SELECT 1 FROM holes h WHERE h.instrument_id = w.i AND h.repaired IS NULL AND h.lo <= w.hi AND h.hi >= w.hi)
+
+-- name: standing
+-- A live run that moved lately speaks for what it receives; of the others the newest committed time counts.
+WITH claimed AS (
+    SELECT i.id FROM instruments i JOIN coverage c ON c.instrument_id = i.id AND c.timeframe = '1m' AND upper_inf(c.stretches)
+    WHERE i.active AND i.exchange <> 'yahoo'
+), heard AS (
+    SELECT (s.key)::int AS id, max(f.clock) AS clock,
+        bool_or(NOT f.ended AND f.progress > clock_timestamp() - CAST(:still AS float8) * interval '1 second') AS moving
+    FROM feeds f, jsonb_each(f.subscribed) s WHERE f.kind = 'live' GROUP BY 1
+)
+SELECT c.id, (extract(epoch FROM coalesce(h.clock, (
+    SELECT max(time) + interval '1 minute' FROM candles_1m b WHERE b.instrument_id = c.id))) * 1000)::bigint
+FROM claimed c LEFT JOIN heard h USING (id)
+WHERE NOT coalesce(h.moving, false) AND (h.clock IS NOT NULL OR EXISTS (SELECT 1 FROM candles_1m b WHERE b.instrument_id = c.id))
+
+-- name: missing_minutes
+SELECT s.instrument_id, (extract(epoch FROM s.time) * 1000)::bigint + 60000, (extract(epoch FROM s.next) * 1000)::bigint
+FROM (
+    SELECT instrument_id, time, lead(time) OVER (PARTITION BY instrument_id ORDER BY time) AS next FROM candles_1m
+    WHERE instrument_id = ANY(CAST(:instruments AS int[]))
+        AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+) s JOIN coverage v ON v.instrument_id = s.instrument_id AND v.timeframe = '1m'
+    AND v.stretches @> tstzrange(s.time + interval '1 minute', s.next)
+WHERE s.next > s.time + interval '1 minute' AND NOT EXISTS (
+    SELECT 1 FROM holes h WHERE h.instrument_id = s.instrument_id AND h.lo <= s.time + interval '1 minute' AND h.hi >= s.next
+        AND (h.repaired IS NULL OR h.repaired > clock_timestamp() - interval '1 day'))
+ORDER BY 1, 2 LIMIT :limit
+
+-- name: empty_windows
+SELECT u.lo, u.hi FROM unnest(CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (lo, hi),
+    LATERAL (SELECT timestamptz 'epoch' + u.lo * interval '1 millisecond' AS a, timestamptz 'epoch' + u.hi * interval '1 millisecond' AS z) w
+WHERE EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = :instrument_id AND v.timeframe = '1m'
+        AND v.stretches @> tstzrange(w.a, w.z))
+    AND NOT EXISTS (SELECT 1 FROM candles_1m c WHERE c.instrument_id = :instrument_id AND c.time >= w.a AND c.time < w.z
+        AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+    AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = :instrument_id AND h.lo <= w.a AND h.hi >= w.z
+        AND (h.repaired IS NULL OR h.repaired > clock_timestamp() - interval '1 day'))
+ORDER BY 1
+
+-- name: forget
+DELETE FROM holes WHERE repaired < clock_timestamp() - interval '30 days'

@@ -100,16 +100,17 @@ SELECT c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch
     coalesce((array_agg(c.open_seq ORDER BY c.time) FILTER (WHERE c.trade_count > 0))[1], 0),
     coalesce((array_agg(c.close_time ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], max(c.close_time)),
     coalesce((array_agg(c.close_seq ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], 0),
-    CASE WHEN count(*) FILTER (WHERE c.state > 0) = {children} THEN min(c.state) ELSE 0 END,
+    CASE WHEN count(*) FILTER (WHERE c.state > 0) = {children} OR bool_or(u.whole) AND bool_and(c.state > 0) THEN min(c.state)
+        ELSE 0 END,
     CASE WHEN bool_and(c.origin = 3) THEN 3 ELSE 2 END
 FROM "candles_{below}" c
+JOIN unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[]), CAST(:wholes AS boolean[])) AS u (i, t, whole)
+    ON u.i = c.instrument_id
+    AND date_bin(interval '{length}', c.time, timestamptz 'epoch') = timestamptz 'epoch' + u.t * interval '1 millisecond'
 WHERE c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
     AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
     AND c.instrument_id = ANY(CAST(:instruments AS int[]))
     AND ('{below}' <> '1m' OR c.state > 0)
-    AND (c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch')) IN (
-        SELECT i, timestamptz 'epoch' + t * interval '1 millisecond'
-        FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t))
 GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (instrument_id, time) DO UPDATE SET
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
@@ -119,9 +120,29 @@ ON CONFLICT (instrument_id, time) DO UPDATE SET
     revision = r.revision + (r.state > 0 AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.trade_count)
         <> (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume, excluded.trade_count))::int
 WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
-    AND NOT (r.state = 2 AND r.origin = 1 AND excluded.state < 2) -- the exchange's own bar gives way to verified ones only
+    -- The exchange's own bar gives way to verified ones only, and where a day is the exchange's to say, to none.
+    AND NOT (r.state = 2 AND r.origin = 1 AND (excluded.state < 2 OR r.instrument_id = ANY(CAST(:natives AS int[]))))
     AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.taker_buy_volume, r.trade_count, r.open_time, r.open_seq,
         r.close_time, r.close_seq, r.state, r.origin)
     IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume,
         excluded.taker_buy_volume, excluded.trade_count, excluded.open_time, excluded.open_seq, excluded.close_time,
         excluded.close_seq, excluded.state, excluded.origin)
+
+-- name: clear
+-- Longer bars of which nothing is left below: their only minutes were taken back.
+WITH u AS (
+    SELECT i, timestamptz 'epoch' + t * interval '1 millisecond' AS time
+    FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t)
+), gone AS (
+    DELETE FROM "candles_{tf}" b USING u WHERE b.instrument_id = u.i AND b.time = u.time AND b.origin IN (2, 3)
+        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND NOT EXISTS (SELECT 1 FROM "candles_{below}" c WHERE c.instrument_id = u.i AND c.time >= u.time
+            AND c.time < u.time + interval '{length}'
+            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+    RETURNING b.instrument_id, b.time
+)
+DELETE FROM "indicators_{tf}" b USING gone WHERE b.instrument_id = gone.instrument_id AND b.time = gone.time
+    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'

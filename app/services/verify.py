@@ -1,0 +1,272 @@
+"""Verification: our closed bars against the exchange's own, which replace them where they differ (law 4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import sqlalchemy as sa
+from loguru import logger
+
+from app.domain.bars import Bar, State
+from app.domain.history import UNEQUAL
+from app.domain.instruments import RULES, Instrument
+from app.domain.official import OfficialBar, OfficialBatch
+from app.domain.outbox import Span, joined
+from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
+from app.domain.verification import Difference, difference
+from app.errors import RateLimited, SourceError, UnknownInstrument
+from app.services.edges import edges_of
+from app.services.ports import Candles, Catalogue, Clock, Feeds, History, Holes, Ledger, Official, Outbox, Publisher
+
+LOCK = 7007
+LIMIT = 4000  # bars a transaction compares
+CHUNK = 1000  # minutes a request
+CHECKED = (Timeframe.M5, Timeframe.M15, Timeframe.H1)  # whose roll-ups the exchange's own bars check
+PATIENCE_S = 120.0  # wall time an official bar waits for ours to close before it stands alone
+QUIET_S = 5.0  # wall time a closed bar is given for the stream's word to come
+RUN_S = 15.0
+REST_S, REST_MOST_S = 30.0, 3600.0  # an instrument whose history fails is left alone for so long
+HOUR_MS = 60 * MINUTE_MS
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Compares and replaces; stores are modules of app/storage."""
+
+    engine: sa.Engine
+    official: Official
+    candles: Candles
+    feeds: Feeds
+    holes: Holes
+    ledger: Ledger
+    outbox: Outbox
+    catalogue: Catalogue
+    history: Callable[[Instrument], History | None]
+    clock: Clock
+    publisher: Publisher
+    grace_s: float
+    after_s: float
+    budget: int = 8  # requests one sweep may spend
+    resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # instrument → (until, next pause)
+
+    def receive(self, batch: OfficialBatch) -> None:
+        """Keeps what the exchange said until our bars are closed; what it took back is fetched again at once."""
+        with self.engine.begin() as connection:
+            self.official.put(connection, batch.bars)
+            for doubt in batch.doubts:
+                self.holes.record(connection, doubt.instrument_id, doubt.lo_ms, doubt.hi_ms, doubt.cause)
+        for cause, n in Counter(doubt.cause for doubt in batch.doubts).items():
+            self.publisher.count(cause.replace(" ", "_") + "s", n)
+
+    def run(self) -> int:
+        """Compares what is closed with what the exchange said; returns how many bars it dealt with."""
+        with self.engine.begin() as connection:
+            if not self.holes.exclusive(connection, LOCK):
+                return 0
+            ours = self.official.closed(connection, patience_s=PATIENCE_S, limit=LIMIT)
+            theirs = self.official.get(connection, [(bar.instrument_id, bar.time_ms) for bar in ours])
+            known = self.catalogue({bar.instrument_id for bar in ours})
+            agreed, unequal = self._compare(ours, theirs, known)
+            self.candles.verify(connection, agreed)
+            self._mark(connection, agreed)
+            self.official.done(connection, [*agreed, *self._settled(ours, unequal)])
+        closed = {(bar.instrument_id, bar.time_ms) for bar in ours if bar.state is not State.OPEN}
+        replaced = self._replace(unequal, theirs, closed)
+        added = self._add()
+        self._count(len(agreed), len(unequal), added)
+        return len(ours) + replaced + added + self._check_rollups()
+
+    def _compare(
+        self, ours: Iterable[Bar], theirs: Mapping[Key, OfficialBar], known: Mapping[int, Instrument]
+    ) -> tuple[list[Key], list[Difference]]:
+        """The keys of newly agreed bars, and the differences."""
+        agreed, unequal = [], []
+        for bar in ours:
+            key = (bar.instrument_id, bar.time_ms)
+            if bar.instrument_id not in known or key not in theirs:
+                continue
+            fields = RULES[known[bar.instrument_id].exchange].compared
+            found = difference(bar, theirs[key].bar(), Timeframe.M1, fields)
+            if found is not None:
+                unequal.append(found)
+            elif bar.state is not State.VERIFIED:
+                agreed.append(key)
+        return agreed, unequal
+
+    @staticmethod
+    def _settled(ours: Iterable[Bar], unequal: Iterable[Difference]) -> list[Key]:
+        """What needs no word any more: all that was compared and does not wait to be replaced."""
+        waiting = {(item.instrument_id, item.time_ms) for item in unequal}
+        keys = ((bar.instrument_id, bar.time_ms) for bar in ours)
+        return [key for key in keys if key not in waiting]
+
+    def _replace(
+        self, unequal: Sequence[Difference], theirs: Mapping[Key, OfficialBar], closed: Collection[Key]
+    ) -> int:
+        """The exchange's values take our bars' place; one we had not finished ourselves is no difference to keep."""
+        if not unequal:
+            return 0
+        official = [theirs[item.instrument_id, item.time_ms] for item in unequal]
+        kept = [item for item in unequal if (item.instrument_id, item.time_ms) in closed]
+        revised = {(bar.instrument_id, bar.time_ms) for bar in official if bar.revised}
+        with self.engine.begin() as connection:
+            self._store(connection, official)
+            for source, wanted in (("updated", True), ("stream", False)):
+                chosen = [item for item in kept if ((item.instrument_id, item.time_ms) in revised) is wanted]
+                self.official.note(connection, chosen, source)
+        return len(unequal)
+
+    def _add(self) -> int:
+        """Minutes the exchange has and we have not, once our feed has passed them."""
+        with self.engine.begin() as connection:
+            edges = {i: edge.hi_ms for i, edge in edges_of(self.feeds.runs(connection), grace_s=self.grace_s).items()}
+            keys = self.official.absent(connection, edges, patience_s=PATIENCE_S, limit=LIMIT)
+            official = list(self.official.get(connection, keys).values())
+        if official:
+            with self.engine.begin() as connection:
+                self._store(connection, official)
+        return len(official)
+
+    def _store(self, connection: sa.Connection, official: Sequence[OfficialBar]) -> None:
+        """Stores official bars; the ledger's rows come first, as in every other writer."""
+        known = self.catalogue({bar.instrument_id for bar in official})
+        official = [bar for bar in official if bar.instrument_id in known]
+        for bar in sorted(official):
+            numbered = RULES[known[bar.instrument_id].exchange].contiguous_ids
+            if numbered and bar.first_id is not None and bar.last_id is not None:
+                self.ledger.add(connection, bar.instrument_id, bar.first_id, bar.last_id + 1)
+        for flats in (True, False):
+            mine = [bar for bar in official if RULES[known[bar.instrument_id].exchange].flat_bars is flats]
+            self._mark(connection, self.candles.replace(connection, [bar.bar() for bar in mine], flats=flats))
+        self.official.done(connection, [(bar.instrument_id, bar.time_ms) for bar in official])
+
+    def _check_rollups(self) -> int:
+        """The exchange's own 5m, 15m and 1h bars against our verified roll-ups; returns how many."""
+        checked = 0
+        for tf in CHECKED:
+            with self.engine.begin() as connection:
+                theirs = self.official.rollups(connection, tf, limit=LIMIT)
+                if not theirs:
+                    continue
+                bounds = {
+                    "start_ms": min(bar.time_ms for bar in theirs),
+                    "end_ms": max(bar.time_ms for bar in theirs) + 1,
+                }
+                wanted = {bar.instrument_id for bar in theirs}
+                ours = {
+                    (bar.instrument_id, bar.time_ms): bar
+                    for bar in self.candles.read_many(connection, wanted, tf, **bounds)
+                }
+                known = self.catalogue(wanted)
+                unequal = []
+                for bar in theirs:
+                    mine, instrument = ours.get((bar.instrument_id, bar.time_ms)), known.get(bar.instrument_id)
+                    if mine is not None and instrument is not None:
+                        found = difference(mine, bar.bar(), tf, RULES[instrument.exchange].compared)
+                        unequal += [found] if found is not None else []
+                self.official.note(connection, unequal, "stream")
+                for item in unequal:
+                    self.holes.record(connection, item.instrument_id, item.time_ms, item.time_ms + tf.ms, UNEQUAL)
+                self.official.rollups_done(connection, tf, [(bar.instrument_id, bar.time_ms) for bar in theirs])
+            checked += len(theirs)
+            if unequal:
+                self.publisher.count("rollups_unequal", len(unequal))
+        return checked
+
+    def sweep(self) -> int:
+        """Checks against history the closed bars of the last day that the stream said nothing of; returns how many."""
+        now_ms = self.clock.now_us() // 1000
+        hi_ms = int(now_ms - (self.after_s + self.grace_s) * 1000) // MINUTE_MS * MINUTE_MS
+        tired = [i for i, (until, _) in self.resting.items() if until > monotonic()]
+        with self.engine.begin() as connection:
+            keys = self.official.unverified(
+                connection, lo_ms=now_ms - 2 * DAY_MS, hi_ms=hi_ms, quiet_s=QUIET_S, resting=tired, limit=LIMIT
+            )
+        known = self.catalogue({key[0] for key in keys})
+        spans = joined([Span(i, t, t) for i, t in keys if i in known], within_ms=30 * MINUTE_MS)
+        checked, end = 0, monotonic() + RUN_S
+        for span in spans[: self.budget]:
+            if monotonic() > end:
+                break
+            end_ms = min(span.hi_ms + MINUTE_MS, span.lo_ms + CHUNK * MINUTE_MS)
+            try:
+                checked += self._ask(known[span.instrument_id], span.lo_ms, end_ms, now_ms)
+                self.resting.pop(span.instrument_id, None)
+            except RateLimited as error:
+                logger.warning("verification waits: {}", error)
+                break
+            except (SourceError, UnknownInstrument) as error:
+                self._rest(known[span.instrument_id], error)
+        return checked
+
+    def _ask(self, instrument: Instrument, lo_ms: int, end_ms: int, now_ms: int) -> int:
+        source = self.history(instrument)
+        if source is None:
+            raise SourceError(f"{instrument.exchange.value} has no history source")
+        bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
+        with self.engine.begin() as connection:
+            self.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
+        return (end_ms - lo_ms) // MINUTE_MS
+
+    def _rest(self, instrument: Instrument, error: Exception) -> None:
+        _, pause_s = self.resting.get(instrument.id, (0.0, REST_S))
+        self.resting[instrument.id] = (monotonic() + pause_s, min(REST_MOST_S, pause_s * 2))
+        logger.warning("{} cannot be verified, next attempt in {:.0f} s: {}", instrument.key, pause_s, error)
+
+    def take(
+        self,
+        connection: sa.Connection,
+        instrument: Instrument,
+        bars: Sequence[Bar],
+        *,
+        lo_ms: int,
+        end_ms: int,
+        now_ms: int,
+    ) -> int:
+        """History's word on the minutes [lo, end) of an instrument; returns how many of our bars changed.
+
+        Where the exchange has no flat bars, a bar of ours that it does not list is taken back, once the minute is
+        older than its history lags behind.
+        """
+        rules = RULES[instrument.exchange]
+        stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, start_ms=lo_ms, end_ms=end_ms)
+        ours = {bar.time_ms: bar for bar in stored}
+        theirs = {bar.time_ms: bar for bar in bars}
+        gone = set() if rules.flat_bars else ours.keys() - theirs.keys()
+        gone = {t for t in gone if t + MINUTE_MS + rules.history_lag_s * 1000 <= now_ms}
+        # An open bar was not finished by us: the exchange finishes it, and nobody was wrong.
+        both = [t for t in ours.keys() & theirs.keys() if ours[t].state is not State.OPEN]
+        found = [difference(ours[t], theirs[t], Timeframe.M1, rules.compared) for t in both]
+        found += [
+            difference(ours[t], None, Timeframe.M1, rules.compared) for t in gone if ours[t].state is not State.OPEN
+        ]
+        unequal = [item for item in found if item is not None]
+        agreed = [(instrument.id, t) for t in both if ours[t].state is State.CLOSED]
+        agreed = [key for key in agreed if key[1] not in {item.time_ms for item in unequal}]
+        known = {key[1] for key in agreed}
+        changed = self.candles.replace(
+            connection, [bar for bar in bars if bar.time_ms not in known], flats=rules.flat_bars
+        )
+        self.candles.verify(connection, agreed)
+        self.candles.remove(connection, [(instrument.id, t) for t in gone])
+        self.official.note(connection, unequal, "history")
+        touched = [*changed, *agreed, *((instrument.id, t) for t in gone)]
+        if touched and not rules.flat_bars:  # what was taken back shows in charts only when they are read anew
+            touched += [(instrument.id, lo_ms), (instrument.id, end_ms - MINUTE_MS)] if gone else []
+        self._mark(connection, touched)
+        self._count(len(agreed), len(unequal), 0, removed=len(gone))
+        return len(changed) + len(gone)
+
+    def _mark(self, connection: sa.Connection, keys: Iterable[Key]) -> None:
+        self.outbox.mark(connection, "rollup", joined([Span(i, t, t) for i, t in keys], within_ms=MINUTE_MS))
+
+    def _count(self, agreed: int, unequal: int, added: int, *, removed: int = 0) -> None:
+        counts = {"verified": agreed, "unequal_bars": unequal, "missing_bars_added": added, "bars_taken_back": removed}
+        for reason, n in counts.items():
+            if n:
+                self.publisher.count(reason, n)
