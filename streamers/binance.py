@@ -1,4 +1,4 @@
-"""The Binance streamer: feeds of up to 1,024 symbols, one buffer, one sender, a heartbeat."""
+"""The Binance streamer: feeds of up to 204 symbols (1,024 streams), one buffer, one sender, a heartbeat."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import batched
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from loguru import logger
@@ -15,13 +15,14 @@ from loguru import logger
 from app.config import Settings
 from app.domain.instruments import Exchange, Instrument
 from streamers.buffer import Buffer
+from streamers.connection import SYMBOLS
 from streamers.feed import Feed, Limits
+from streamers.officials import OfficialQueue, Officials
 from streamers.pace import Clock, Pace
 from streamers.sender import Queue, Sender
 from streamers.stats import Stats
 from streamers.watchlist import Hint, Load, Watchlist
 
-STREAMS = 1024  # a connection
 BEAT_S = 2.0
 LOG_S = 60.0
 DRAIN_S = 6.0  # for what is still in the buffer at the end
@@ -40,12 +41,16 @@ class Shard:
         return f"{self.k}/{self.n}"
 
 
+class Queues(Queue, OfficialQueue, Protocol):
+    """Where trades and official bars go (app.cache.trade_queue)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What the streamer needs of the world; `beat` tells facts and new counts, and returns counts it could not tell."""
 
     clock: Clock
-    queue: Queue
+    queue: Queues
     load: Load
     hint: Hint
     beat: Callable[[Mapping[str, Any], Counter[str]], Counter[str]]
@@ -59,6 +64,9 @@ class BinanceStreamer:
         self.feeds: list[Feed] = []
         self._settings, self._ports, self._shard = settings, ports, shard
         self._buffer = Buffer(self.stats, limit=settings.stream_buffer_trades, most=settings.flush_trades)
+        self._officials = Officials(
+            ports.queue, self.stats, Exchange.BINANCE.value, every_s=settings.flush_interval_ms / 1000
+        )
         self._pace = Pace(ports.clock)
         self._limits = Limits(
             settings.binance_stream_url.rstrip("/") + "/stream",
@@ -84,24 +92,26 @@ class BinanceStreamer:
             self._session = session
             watchlist = Watchlist(self._ports.load, self._ports.hint, self._follow)
             sending = asyncio.create_task(sender.run())
-            tasks = [
-                *map(_start, (self._pace.run(), watchlist.run(), self._tick(), self._beats(), self._logs())),
-                sending,
-            ]
+            official = asyncio.create_task(self._officials.run())
+            tasks = [*map(_start, (self._pace.run(), watchlist.run(), self._tick(), self._beats(), self._logs()))]
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-            await self._end([task for task in tasks if task is not sending], sending)
+            everything = (*tasks, official, sending)
+            await asyncio.wait({stopping, *everything}, return_when=asyncio.FIRST_COMPLETED)
+            await self._end(tasks, official, sending)
             stopping.cancel()
-            for task in tasks:  # a task that ended by itself is a defect; say so
+            for task in everything:  # a task that ended by itself is a defect; say so
                 if task.done() and not task.cancelled() and (error := task.exception()):
                     raise error
 
-    async def _end(self, tasks: Sequence[asyncio.Task[None]], sending: asyncio.Task[None]) -> None:
+    async def _end(
+        self, tasks: Sequence[asyncio.Task[None]], official: asyncio.Task[None], sending: asyncio.Task[None]
+    ) -> None:
         for task in (*tasks, *self._keeping):
             task.cancel()
         await asyncio.gather(*tasks, *self._keeping, return_exceptions=True)
         self._buffer.close()
-        await asyncio.wait({sending}, timeout=DRAIN_S)
+        official.cancel()  # it flushes, as the sender does
+        await asyncio.wait({sending, official}, timeout=DRAIN_S)
         if not sending.done():
             logger.error("broker away at the end: {} trades are left to repair", self._buffer.trades)
             sending.cancel()
@@ -122,17 +132,26 @@ class BinanceStreamer:
             for name in group:
                 fresh.pop(name)
         for group in groups:
-            for name in list(fresh)[: STREAMS - len(group)]:
+            for name in list(fresh)[: SYMBOLS - len(group)]:
                 group[name] = fresh.pop(name)
-        for names in batched(list(fresh), STREAMS):
-            feed = Feed(self._session, self._limits, buffer=self._buffer, stats=self.stats, pace=self._pace)
-            self.feeds.append(feed)
+        for names in batched(list(fresh), SYMBOLS):
+            self.feeds.append(self._feed())
             groups.append({name: fresh[name] for name in names})
         for feed, group in zip(self.feeds, groups, strict=True):
             feed.follow(group)
         for feed in self.feeds[len(self._keeping) :]:
             self._keeping.append(_start(feed.run()))
         logger.info("watchlist: {} symbols of shard {} on {} connections", len(wanted), self._shard, len(self.feeds))
+
+    def _feed(self) -> Feed:
+        return Feed(
+            self._session,
+            self._limits,
+            buffer=self._buffer,
+            officials=self._officials,
+            stats=self.stats,
+            pace=self._pace,
+        )
 
     async def _tick(self) -> None:
         while True:
@@ -165,7 +184,11 @@ class BinanceStreamer:
             "lag_ms": self._pace.lag_ms(stats.last_event_us),
             "trades": stats.trades,
             "batches": stats.batches,
+            "official": stats.official,
+            "klines": stats.klines,
             "buffered": self._buffer.trades,
+            "official_waiting": self._officials.waiting,
+            "connections": len(runs),
             "reconnects": stats.reconnects,
             "runs": stats.runs,
             "instruments": self._instruments,
@@ -178,8 +201,9 @@ class BinanceStreamer:
             await asyncio.sleep(LOG_S)
             now, facts = self.stats.trades, self.facts()
             logger.info(
-                "{} trades in the last minute, {} in all; feed {}, lag {} ms, {} waiting, {} reconnects",
-                now - before, now, facts["feed"], facts["lag_ms"], facts["buffered"], facts["reconnects"],
+                "{} trades in the last minute, {} in all, {} bars; feed {}, lag {} ms, {} waiting, {} reconnects",
+                now - before, now, facts["official"], facts["feed"], facts["lag_ms"], facts["buffered"],
+                facts["reconnects"],
             )  # fmt: skip
             before = now
 

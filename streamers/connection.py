@@ -9,28 +9,40 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 import aiohttp
 from loguru import logger
 
+from app.domain.timeframes import Timeframe
 from app.domain.trades import Trade
 from app.errors import SourceError, WireError
 from app.wire.binance import (
     Ack,
+    Event,
+    KlineEvent,
     Other,
     Refusal,
+    Shutdown,
     TradeEvent,
     build_subscribe,
     build_unsubscribe,
+    kline_stream,
     parse_stream,
     trade_stream,
+    unfinished,
 )
 from streamers.buffer import Buffer, Chunk, Run
+from streamers.officials import Officials
 from streamers.pace import Pace
 from streamers.stats import Stats
 
-CHUNK = 200  # streams a SUBSCRIBE
-PAUSE_S = 0.25  # between two messages of ours: fewer than 5 a second
+STREAMS = 1024  # a connection
+KLINES = (Timeframe.M1, Timeframe.M5, Timeframe.M15, Timeframe.H1)
+STREAMS_OF_SYMBOL = 1 + len(KLINES)
+SYMBOLS = STREAMS // STREAMS_OF_SYMBOL  # a connection
+CHUNK = 200 // STREAMS_OF_SYMBOL  # symbols a SUBSCRIBE
+PAUSE_S = 0.3  # between two messages of ours: 4 a second, which leaves room for a pong
 ANSWER_S = 10.0
 EMPTY_S = 1.0  # without trades an empty batch goes out so often: the feed's clock goes on
 FRAME_BYTES = 1 << 20
@@ -41,11 +53,12 @@ class Connection:
 
     def __init__(
         self,
-        socket: aiohttp.ClientWebSocketResponse,
+        socket: aiohttp.ClientWebSocketResponse[Literal[False]],
         run: Run,
         *,
         buffer: Buffer,
         stats: Stats,
+        officials: Officials,
         pace: Pace,
         most: int,
     ) -> None:
@@ -54,10 +67,14 @@ class Connection:
         self.opened_s = self.data_s = time.monotonic()
         self.had_data = False
         self.closed = False
-        self._socket, self._buffer, self._stats, self._pace, self._most = socket, buffer, stats, pace, most
+        self.ending = False  # the exchange has announced the end of its server
+        self._socket, self._pace, self._most = socket, pace, most
+        self._buffer, self._stats, self._officials = buffer, stats, officials
         self._since: dict[int, int] = {}
         self._pending: list[Trade] = []
         self._event_us = 0
+        self._kline = b""  # the newest unfinished one, unread
+        self._kline_us = 0
         self._put_s = 0.0
         self._seen = self._seen_before = 0
         self._answers: dict[int, asyncio.Future[None]] = {}
@@ -87,7 +104,7 @@ class Connection:
         Raises SourceError when the exchange refuses or does not answer.
         """
         async with self._speaking:
-            fresh = {symbol: wanted[symbol] for symbol in wanted if self.ids.get(symbol) != wanted[symbol]}
+            fresh = {symbol: id for symbol, id in wanted.items() if self.ids.get(symbol) != id or id not in self._since}
             gone = [symbol for symbol in self.ids if symbol not in wanted]
             for start in range(0, len(gone), CHUNK):
                 symbols = gone[start : start + CHUNK]
@@ -116,9 +133,18 @@ class Connection:
             self._put()
         elif now_s - self._put_s >= EMPTY_S:
             settled_us = self._pace.settled_us()
-            if quiet and settled_us is not None and not self.lost:
+            if settled_us is not None and not self.lost and (quiet or self._sent_us() >= settled_us):
                 self._event_us = max(self._event_us, settled_us)
             self._put()
+
+    def _sent_us(self) -> int:
+        """The exchange's time of the newest kline: what the exchange sent before that has come."""
+        if self._kline:
+            frame, self._kline = self._kline, b""
+            event = self._parsed(frame)
+            if isinstance(event, KlineEvent | Other):
+                self._kline_us = max(self._kline_us, event.event_us)
+        return self._kline_us
 
     async def close(self) -> None:
         """Ends the run: closes the socket, hands on the rest and says that it is over."""
@@ -147,27 +173,51 @@ class Connection:
                 if not answer.done():
                     answer.set_exception(SourceError("the connection closed before the exchange answered"))
 
-    def _take(self, frame: str | bytes) -> None:
+    def _take(self, frame: bytes) -> None:
         self._seen += 1
         self._stats.frames += 1
+        if unfinished(frame):
+            self._kline = frame
+            self._stats.klines += 1
+            self._alive()
+        elif (event := self._parsed(frame)) is not None:
+            self._follow_event(event)
+
+    def _parsed(self, frame: bytes) -> Event | None:
         try:
-            event = parse_stream(frame, self.ids)
+            return parse_stream(frame, self.ids)
         except WireError as error:
             self._stats.count("malformed_frame")
             logger.warning("malformed frame on run {:x}: {}", self.run.id, error)
-            return
-        if isinstance(event, TradeEvent):
-            self._event_us = max(self._event_us, event.event_us)
-            self._stats.last_event_us = self._event_us
-            self._stats.trades += 1
-            self.data_s, self.had_data = time.monotonic(), True
-            self._pending.append(event.trade)
-            if len(self._pending) >= self._most:
-                self._put()
-        elif isinstance(event, Ack | Refusal):
-            self._answered(event)
-        elif isinstance(event, Other):
-            self._event_us = max(self._event_us, event.event_us)
+            return None
+
+    def _follow_event(self, event: Event) -> None:
+        match event:
+            case TradeEvent(trade, event_us):
+                self._event_us = max(self._event_us, event_us)
+                self._stats.last_event_us = self._event_us
+                self._stats.trades += 1
+                self._alive()
+                self._pending.append(trade)
+                if len(self._pending) >= self._most:
+                    self._put()
+            case KlineEvent(bar, closed, event_us):
+                # A kline may overtake the trades of its minute: its time is no claim that these have come.
+                self._kline_us = max(self._kline_us, event_us)
+                self._alive()
+                if closed:
+                    self._officials.put(bar)
+            case Other(_, _, event_us):
+                self._kline_us = max(self._kline_us, event_us)
+            case Shutdown():
+                logger.info("the exchange announces the end of the server of run {:x}", self.run.id)
+                self._stats.count("server_shutdown")
+                self.ending = True
+            case Ack() | Refusal():
+                self._answered(event)
+
+    def _alive(self) -> None:
+        self.data_s, self.had_data = time.monotonic(), True
 
     def _answered(self, event: Ack | Refusal) -> None:
         answer = self._answers.pop(event.id, None) if isinstance(event.id, int) else None
@@ -187,9 +237,15 @@ class Connection:
         answer = self._answers[self._requests] = asyncio.get_running_loop().create_future()
         build = build_unsubscribe if leave else build_subscribe
         try:
-            await self._socket.send_str(build(map(trade_stream, symbols), self._requests))
+            streams = [stream for symbol in symbols for stream in streams_of(symbol)]
+            await self._socket.send_str(build(streams, self._requests))
             await asyncio.wait_for(answer, ANSWER_S)
         except TimeoutError as error:
             raise SourceError(f"Binance did not answer within {ANSWER_S:.0f} s") from error
         finally:
             self._answers.pop(self._requests, None)
+
+
+def streams_of(symbol: str) -> list[str]:
+    """The streams of a wire symbol: its trades, and the exchange's own bars that prove ours."""
+    return [trade_stream(symbol), *(kline_stream(symbol, timeframe) for timeframe in KLINES)]

@@ -1,7 +1,8 @@
 """Keeps one group of symbols connected: reconnects with backoff, and replaces a connection before it ends.
 
-A connection near the exchange's 24-hour limit, or a silent one, stays until the next one is subscribed: both deliver
-into runs of their own, and the ledger settles what came twice.
+A connection near the exchange's 24-hour limit, one whose server says that it ends, or a silent one stays until the
+next one is subscribed and a moment longer, since its last frames may be on their way: both deliver into runs of their
+own, and the ledger settles what came twice.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -20,6 +22,7 @@ from app.errors import PlatformError, SourceError
 from streamers.backoff import delays
 from streamers.buffer import Buffer, Run
 from streamers.connection import FRAME_BYTES, Connection
+from streamers.officials import Officials
 from streamers.pace import Pace
 from streamers.stats import Stats
 
@@ -27,6 +30,7 @@ RUN_BITS = 62
 CONNECT_S = 10.0
 CLOSE_S = 2.0
 LOOK_S = 0.25
+OVERLAP_S = 1.0  # wall time for which both connections are heard
 SILENCE_MOST_S = 600.0
 
 
@@ -46,13 +50,20 @@ class Feed:
     """One connection at a time, two while one replaces the other."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, limits: Limits, *, buffer: Buffer, stats: Stats, pace: Pace
+        self,
+        session: aiohttp.ClientSession,
+        limits: Limits,
+        *,
+        buffer: Buffer,
+        officials: Officials,
+        stats: Stats,
+        pace: Pace,
     ) -> None:
         self.wanted: dict[str, int] = {}
         self.state, self.state_ms = "reconnecting", _wall_ms()
         self.live: set[Connection] = set()
         self._session, self._limits = session, limits
-        self._buffer, self._stats, self._pace = buffer, stats, pace
+        self._buffer, self._officials, self._stats, self._pace = buffer, officials, stats, pace
         self._changed = asyncio.Event()
         self._random = Random()
         self._delays = delays(self._random)
@@ -112,11 +123,19 @@ class Feed:
     async def _open(self) -> Connection:
         since_us = await self._pace.now_us()
         timeout = aiohttp.ClientWSTimeout(ws_close=CLOSE_S)
-        connecting = self._session.ws_connect(self._limits.url, timeout=timeout, max_msg_size=FRAME_BYTES)
+        connecting = self._session.ws_connect(
+            self._limits.url, timeout=timeout, max_msg_size=FRAME_BYTES, decode_text=False
+        )
         socket = await asyncio.wait_for(connecting, CONNECT_S)
         run = Run(secrets.randbits(RUN_BITS) + 1, self._limits.exchange, self._limits.shard, since_us)
         connection = Connection(
-            socket, run, buffer=self._buffer, stats=self._stats, pace=self._pace, most=self._limits.most
+            socket,
+            run,
+            buffer=self._buffer,
+            stats=self._stats,
+            officials=self._officials,
+            pace=self._pace,
+            most=self._limits.most,
         )
         self._changed.clear()
         try:
@@ -146,13 +165,22 @@ class Feed:
                 except (PlatformError, aiohttp.ClientError, OSError) as error:
                     retry_s = time.monotonic() + next(self._delays)
                     logger.warning("{}, but cannot connect anew: {}", reason, _said(error))
+                    self._changed.set()  # the list may have changed meanwhile
                     continue
+                if connection.ending:  # the next one may be at the same server
+                    retry_s = time.monotonic() + next(self._delays)
                 logger.info("{}: run {:x} follows {:x}", reason, successor.run.id, connection.run.id)
                 self._replaced(connection)
-                await connection.close()
-                self.live.discard(connection)
+                await self._retire(connection)
                 connection = successor
         return connection
+
+    async def _retire(self, connection: Connection) -> None:
+        """Ends a connection that has a successor, once what it was sent before that has come."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(connection.wait_lost(), OVERLAP_S)
+        await connection.close()
+        self.live.discard(connection)
 
     async def _look(self, connection: Connection) -> None:
         """Waits a moment, or until something happened."""
@@ -174,11 +202,13 @@ class Feed:
 
     def _why_replace(self, connection: Connection) -> str:
         now_s = time.monotonic()
+        if connection.ending:
+            return "the exchange ends the server"
         if now_s - connection.opened_s > self._limits.max_age_s:
             return "the connection is old"
         silent_s = now_s - connection.data_s
         if silent_s > self._silence_s:
-            return f"no trade for {silent_s:.0f} s"
+            return f"no word for {silent_s:.0f} s"
         if connection.had_data:
             self._silence_s = self._limits.silence_s
         return ""

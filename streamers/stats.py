@@ -11,6 +11,7 @@ class Stats:
     """Totals since the start; `reasons` counts everything dropped or refused, until it is handed to Redis."""
 
     frames: int = 0
+    klines: int = 0  # unfinished ones, passed over
     trades: int = 0
     batches: int = 0
     sent_trades: int = 0

@@ -14,6 +14,7 @@ from typing import Any
 from app.bootstrap import platform
 from app.config import load_settings
 from app.domain.instruments import Exchange, Instrument
+from app.domain.official import OfficialBar, OfficialBatch
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.errors import Unavailable
 from streamers.binance import BinanceStreamer, Ports, Shard
@@ -31,6 +32,7 @@ class Collected:
     """The queue: keeps what it is given, in order, each through the wire encoding; `away` refuses everything."""
 
     batches: list[tuple[int, TradeBatch]] = field(default_factory=list)
+    officials: list[OfficialBatch] = field(default_factory=list)
     away: bool = False
     block_s: float = 0.0
     refused: int = 0
@@ -44,6 +46,19 @@ class Collected:
                 self.refused += 1
                 raise Unavailable("away")
             self.batches.append((shard, TradeBatch.decode(batch.encode())))
+
+    def send_official(self, batch: OfficialBatch) -> None:
+        """Keep the batch of official bars, or refuse it."""
+        with self.lock:
+            if self.away:
+                self.refused += 1
+                raise Unavailable("away")
+            self.officials.append(OfficialBatch.decode(batch.encode()))
+
+    @property
+    def bars(self) -> list[OfficialBar]:
+        """Every official bar, in the order of hand-over."""
+        return [bar for batch in list(self.officials) for bar in batch.bars]
 
     @property
     def trades(self) -> list[Trade]:

@@ -1,18 +1,18 @@
-"""Binance spot, on the wire: `parse_*` for the clients, `build_*` for the simulated market. Bytes in, values out.
+"""Binance spot's streams on the wire: `parse_*` for the clients, `build_*` for the simulated market.
 
-Formats: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and …/rest-api. Times are
-milliseconds, or microseconds where a client asked for them (`timeUnit=MICROSECOND`): told apart by their size.
+Format: https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams. Times are milliseconds, or
+microseconds where a client asked for them (`timeUnit=MICROSECOND`): told apart by their size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 import orjson
 
-from app.domain.bars import Bar, Origin, State
+from app.domain.official import OfficialBar
 from app.domain.timeframes import Timeframe
 from app.domain.trades import Trade, e8
 from app.errors import WireError
@@ -31,13 +31,16 @@ class TradeEvent(NamedTuple):
 
 
 class KlineEvent(NamedTuple):
-    """The exchange's own bar, unfinished or closed; ids are -1 for a minute without trades."""
+    """The exchange's own bar, unfinished or closed."""
 
-    bar: Bar
-    timeframe: Timeframe
+    bar: OfficialBar
     closed: bool
-    first_id: int
-    last_id: int
+    event_us: int
+
+
+class Shutdown(NamedTuple):
+    """The server says that it ends soon, some minutes ahead: time for a new connection."""
+
     event_us: int
 
 
@@ -64,7 +67,7 @@ class Other(NamedTuple):
     event_us: int
 
 
-type Event = TradeEvent | KlineEvent | Ack | Refusal | Other
+type Event = TradeEvent | KlineEvent | Shutdown | Ack | Refusal | Other
 
 
 def trade_stream(wire_symbol: str) -> str:
@@ -75,6 +78,14 @@ def trade_stream(wire_symbol: str) -> str:
 def kline_stream(wire_symbol: str, timeframe: Timeframe) -> str:
     """The stream's name of the symbol's bars: btcusdt@kline_1m."""
     return f"{wire_symbol.lower()}@kline_{timeframe.value}"
+
+
+def unfinished(frame: bytes) -> bool:
+    """Whether the frame is a kline that goes on, told by its bytes: these are most frames of a market and none is used.
+
+    What it does not recognise is left to parse_stream.
+    """
+    return frame.find(b'"kline"', 0, 96) > 0 and b'"x":false' in frame
 
 
 def parse_stream(frame: bytes | str, ids: Mapping[str, int]) -> Event:
@@ -89,11 +100,11 @@ def parse_stream(frame: bytes | str, ids: Mapping[str, int]) -> Event:
         if kind == "trade":
             instrument_id = ids.get(body["s"])
             if instrument_id is None:
-                return Other("trade", body["s"], _us(body["E"]))
+                return Other("trade", body["s"], micros(body["E"]))
             number = body["t"]
             return TradeEvent(
-                Trade(instrument_id, _us(body["T"]), number, number, e8(body["p"]), e8(body["q"]), not body["m"]),
-                _us(body["E"]),
+                Trade(instrument_id, micros(body["T"]), number, number, e8(body["p"]), e8(body["q"]), not body["m"]),
+                micros(body["E"]),
             )
         return _parse_other(body, kind, ids)
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError, InvalidOperation) as error:
@@ -103,8 +114,10 @@ def parse_stream(frame: bytes | str, ids: Mapping[str, int]) -> Event:
 def _parse_other(body: dict[str, Any], kind: str | None, ids: Mapping[str, int]) -> Event:
     if kind == "kline":
         return _parse_kline_event(body, ids)
+    if kind == "serverShutdown":
+        return Shutdown(micros(body["E"]))
     if kind is not None:
-        return Other(str(kind), str(body.get("s", "")), _us(body["E"]) if "E" in body else 0)
+        return Other(str(kind), str(body.get("s", "")), micros(body["E"]) if "E" in body else 0)
     if "error" in body:
         return Refusal(body.get("id"), int(body["error"]["code"]), str(body["error"]["msg"]))
     if "code" in body and "msg" in body:
@@ -115,45 +128,39 @@ def _parse_other(body: dict[str, Any], kind: str | None, ids: Mapping[str, int])
 
 
 def _parse_kline_event(body: dict[str, Any], ids: Mapping[str, int]) -> KlineEvent | Other:
-    kline, event_us = body["k"], _us(body["E"])
+    kline, event_us = body["k"], micros(body["E"])
     instrument_id = ids.get(body["s"])
     timeframe = STREAM_TIMEFRAMES.get(f"kline_{kline['i']}")
     if instrument_id is None or timeframe is None:
         return Other("kline", body["s"], event_us)
-    first_id, last_id, closed = int(kline["f"]), int(kline["L"]), bool(kline["x"])
-    row = [kline[key] for key in ("t", "o", "h", "l", "c", "v", "T", "q", "n", "V")]
-    bar = _parse_row(row, instrument_id, seqs=(max(first_id, 0), max(last_id, 0)), closed=closed)
-    return KlineEvent(bar, timeframe, closed, first_id, last_id, event_us)
-
-
-def parse_klines(rows: Iterable[Sequence[Any]], instrument_id: int) -> list[Bar]:
-    """The bars of a `GET /api/v3/klines` answer, in its order (the newest may be unfinished); raises WireError."""
-    try:
-        return [_parse_row(row, instrument_id) for row in rows]
-    except (IndexError, KeyError, TypeError, ValueError, InvalidOperation) as error:
-        raise WireError(f"Binance sent klines that it does not document ({error})") from error
-
-
-def _parse_row(row: Sequence[Any], instrument_id: int, *, seqs: tuple[int, int] = (0, 0), closed: bool = True) -> Bar:
-    return Bar(
+    if not isinstance(kline["x"], bool):
+        raise ValueError(f"a kline that is {kline['x']!r}")
+    count, first_id, last_id = int(kline["n"]), int(kline["f"]), int(kline["L"])
+    ids_known = count > 0 and 0 <= first_id <= last_id  # a quiet minute has -1
+    bar = OfficialBar(
         instrument_id,
-        _us(row[0]) // 1000,
-        float(row[1]),
-        float(row[2]),
-        float(row[3]),
-        float(row[4]),
-        Decimal(row[5]),
-        Decimal(row[7]),
-        Decimal(row[9]),
-        int(row[8]),
-        _us(row[0]),
-        seqs[0],
-        _end_us(row[6]),
-        seqs[1],
-        State.VERIFIED if closed else State.OPEN,
-        0,
-        Origin.EXCHANGE,
+        timeframe,
+        micros(kline["t"]) // 1000,
+        _price(kline["o"]),
+        _price(kline["h"]),
+        _price(kline["l"]),
+        _price(kline["c"]),
+        _sum(kline["v"]),
+        _sum(kline["q"]),
+        _sum(kline["V"]),
+        count,
+        first_id if ids_known else None,
+        last_id if ids_known else None,
     )
+    return KlineEvent(bar, kline["x"], event_us)
+
+
+def _price(text: str) -> float:
+    return e8(text) / UNIT  # rounds correctly: the double that prints these decimals
+
+
+def _sum(text: str) -> Decimal:
+    return Decimal(e8(text)).scaleb(-8)
 
 
 def build_subscribe(streams: Iterable[str], id: int) -> str:
@@ -223,49 +230,9 @@ def build_kline_event(kline: WireKline, *, event_ms: int, closed: bool) -> bytes
     return orjson.dumps({"e": "kline", "E": event_ms, "s": kline.symbol, "k": body})
 
 
-def build_kline_row(kline: WireKline) -> list[Any]:
-    """The row of `GET /api/v3/klines` for a bar."""
-    return [
-        kline.open_ms,
-        text_e8(kline.open_e8),
-        text_e8(kline.high_e8),
-        text_e8(kline.low_e8),
-        text_e8(kline.close_e8),
-        text_e8(kline.volume_e8),
-        kline.close_ms,
-        text_e16(kline.quote_e16),
-        kline.trades,
-        text_e8(kline.taker_e8),
-        text_e16(kline.taker_quote_e16),
-        "0",
-    ]
-
-
-def build_trade_row(trade: Trade) -> dict[str, Any]:
-    """The row of `GET /api/v3/trades` and `historicalTrades`."""
-    return {
-        "id": trade.first,
-        "price": text_e8(trade.price_e8),
-        "qty": text_e8(trade.size_e8),
-        "quoteQty": text_e16(trade.price_e8 * trade.size_e8),
-        "time": trade.time_us // 1000,
-        "isBuyerMaker": not trade.taker_buy,
-        "isBestMatch": True,
-    }
-
-
-def build_agg_row(agg_id: int, trade: Trade) -> dict[str, Any]:
-    """The row of `GET /api/v3/aggTrades`."""
-    return {
-        "a": agg_id,
-        "p": text_e8(trade.price_e8),
-        "q": text_e8(trade.size_e8),
-        "f": trade.first,
-        "l": trade.last,
-        "T": trade.time_us // 1000,
-        "m": not trade.taker_buy,
-        "M": True,
-    }
+def build_shutdown(*, event_ms: int) -> bytes:
+    """The `serverShutdown` event."""
+    return b'{"e":"serverShutdown","E":%d}' % event_ms
 
 
 def text_e8(units: int) -> str:
@@ -280,13 +247,9 @@ def text_e16(units: int) -> str:
     return text_e8(whole + (rest > half or (rest == half and whole % 2 == 1)))
 
 
-def _us(time: int) -> int:
+def micros(time: int) -> int:
+    """A time of the exchange in µs."""
     return time if time > _MICROSECONDS else time * 1000
-
-
-def _end_us(close_time: int) -> int:
-    """The last µs of a bar whose close time is given as its last ms (or µs)."""
-    return close_time if close_time > _MICROSECONDS else close_time * 1000 + 999
 
 
 def _shorten(frame: bytes | str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from app.domain.trades import Trade
 from app.wire.binance_files import read_batches
+from streamers.connection import KLINES
 from tests.sandbox import start_sandbox
 from tests.streaming import Collected, instrument, streaming
 
@@ -116,6 +118,44 @@ async def test_an_old_connection_is_followed_by_a_new_one_without_a_gap() -> Non
         assert ids == set(range(min(ids), max(ids) + 1))
     assert_marks(live.queue)
     assert_claims(live.queue)
+
+
+async def test_the_exchange_s_own_bars_come_with_their_ids() -> None:
+    """Each closed kline of four timeframes, once, equal to the truth; a quiet minute names no ids."""
+    with start_sandbox(
+        symbols="BTC/USDT,ADA/USDT", rate=0.05, speed=120, history_hours=2, start="2024-03-01T11:55"
+    ) as market:
+        async with streaming(market, "BTC/USDT", "ADA/USDT") as live:
+            await live.until(lambda: {bar.timeframe for bar in live.queue.bars} >= {*KLINES})
+            await live.until(lambda: any(not bar.trade_count for bar in live.queue.bars))
+            facts = live.streamer.facts()
+        names = {1: "BTC/USDT", 2: "ADA/USDT"}
+        for bar in live.queue.bars:
+            (true,) = market.truth(
+                names[bar.instrument_id], bar.timeframe.value, start=bar.time_ms, end=bar.time_ms + 1
+            )
+            assert [str(price).removesuffix(".0") for price in bar[3:7]] == [
+                true[name] for name in ("open", "high", "low", "close")
+            ]
+            sums = (bar.volume, bar.quote_volume, bar.taker_buy_volume)
+            names_of_sums = ("volume", "quote_volume", "taker_buy_volume")
+            assert sums == tuple(round(Decimal(true[name]), 8) for name in names_of_sums)
+            ids = (bar.first_id, bar.last_id) if bar.trade_count else (-1, -1)
+            assert (bar.trade_count, *ids) == (true["trade_count"], true["first_id"], true["last_id"])
+            assert bar.trade_count or bar.first_id is bar.last_id is None
+    assert len({bar[:3] for bar in live.queue.bars}) == len(live.queue.bars) > 10
+    assert facts["klines"] > 0 and facts["official"] > 10
+    assert_marks(live.queue)
+
+
+async def test_klines_say_that_a_connection_lives_and_let_the_clock_go_on() -> None:
+    """Where nobody trades the exchange's klines are its word: no connection is replaced, the claim keeps its second."""
+    with start_sandbox(symbols="BTC/USDT", rate=0.0001, history_hours=1) as market:
+        async with streaming(market, "BTC/USDT", stream_silence_s=1.5) as live:
+            await live.until(lambda: live.streamer.stats.klines > 12)
+            now_us = market.get("/sandbox/clock")["exchange_us"]
+            assert now_us - 3_000_000 < live.queue.marks[-1].upto_us < now_us
+            assert (live.streamer.stats.runs, live.streamer.stats.dropped) == (1, {})
 
 
 async def test_a_broker_that_is_away_costs_nothing() -> None:

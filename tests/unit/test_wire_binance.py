@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.bars import Origin, State
+from app.domain.official import OfficialBar
 from app.domain.timeframes import Timeframe
 from app.domain.trades import Trade, e8
 from app.errors import WireError
 from app.wire import binance as wire
+from app.wire import binance_history as history
 
 IDS = {"BTCUSDT": 3}
 TRADE = Trade(3, 1_700_000_000_123_000, 77, 77, e8("67000.01"), e8("0.00500"), True)
@@ -73,21 +75,27 @@ def test_microseconds_are_told_by_their_size() -> None:
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_kline_event_round_trips(closed: bool) -> None:
-    """A kline's bar carries its ids, exact sums, and is verified only when closed."""
-    event = wire.parse_stream(wire.build_kline_event(KLINE, event_ms=1_700_000_400_001, closed=closed), IDS)
-    assert isinstance(event, wire.KlineEvent)
-    assert (event.timeframe, event.closed, event.first_id, event.last_id) == (Timeframe.M5, closed, 11, 19)
-    bar = event.bar
-    assert bar.state is (State.VERIFIED if closed else State.OPEN)
-    assert (bar.open, bar.high, bar.low, bar.close) == (1e-6, 3e-6, 5e-7, 2e-6)
-    assert (bar.volume, bar.quote_volume, bar.taker_buy_volume) == (Decimal(10), Decimal("1.5"), Decimal(4))
-    assert (bar.open_time, bar.close_time) == (1_700_000_100_000_000, 1_700_000_399_999_999)
-    assert (bar.open_seq, bar.close_seq, bar.trade_count) == (11, 19, 9)
+    """A kline is the exchange's own bar, with its ids and exact sums; an unfinished one is told by its bytes."""
+    frame = wire.build_kline_event(KLINE, event_ms=1_700_000_400_001, closed=closed)
+    event = wire.parse_stream(frame, IDS)
+    sums = (Decimal(10), Decimal("1.5"), Decimal(4))
+    bar = OfficialBar(3, Timeframe.M5, 1_700_000_100_000, 1e-6, 3e-6, 5e-7, 2e-6, *sums, 9, 11, 19)
+    assert event == wire.KlineEvent(bar, closed, 1_700_000_400_001_000)
+    assert wire.unfinished(frame) is not closed
+    assert wire.unfinished(b'{"stream":"btcusdt@kline_5m","data":' + frame + b"}") is not closed
+
+
+def test_only_unfinished_klines_are_passed_over_unread() -> None:
+    """Neither a trade nor an answer is taken for one."""
+    assert not wire.unfinished(wire.build_trade_event("BTCUSDT", TRADE, event_ms=1))
+    assert not wire.unfinished(b'{"result":null,"id":4}')
+    assert not wire.unfinished(b'{"result":["btcusdt@kline_1m"],"id":4}')
+    assert not wire.unfinished(wire.build_shutdown(event_ms=1))
 
 
 def test_kline_rows_round_trip() -> None:
     """A row of history is the same bar, verified, without ids."""
-    (bar,) = wire.parse_klines(orjson.loads(orjson.dumps([wire.build_kline_row(KLINE)])), 3)
+    (bar,) = history.parse_klines(orjson.loads(orjson.dumps([history.build_kline_row(KLINE)])), 3)
     assert (bar.time_ms, bar.state, bar.origin, bar.revision) == (KLINE.open_ms, State.VERIFIED, Origin.EXCHANGE, 0)
     assert (bar.open_time, bar.open_seq) == (1_700_000_100_000_000, 0)
     assert (bar.close_time, bar.close_seq) == (1_700_000_399_999_999, 0)
@@ -95,11 +103,11 @@ def test_kline_rows_round_trip() -> None:
 
 
 def test_flat_kline_has_no_ids() -> None:
-    """A quiet minute's kline says -1 for its ids; the bar says 0."""
+    """A quiet minute's kline says -1 for its ids; the bar has none."""
     flat = KLINE._replace(trades=0, first_id=-1, last_id=-1)
     event = wire.parse_stream(wire.build_kline_event(flat, event_ms=1, closed=True), IDS)
     assert isinstance(event, wire.KlineEvent)
-    assert (event.first_id, event.bar.open_seq, event.bar.close_seq) == (-1, 0, 0)
+    assert (event.bar.trade_count, event.bar.first_id, event.bar.last_id) == (0, None, None)
 
 
 def test_answers_and_refusals_are_told_apart() -> None:
@@ -114,8 +122,18 @@ def test_unasked_events_are_named_not_dropped() -> None:
     """A symbol that was just unsubscribed, or another kind of event, is Other: the caller counts it."""
     frame = wire.build_trade_event("ETHUSDT", TRADE, event_ms=1_700_000_000_124)
     assert wire.parse_stream(frame, IDS) == wire.Other("trade", "ETHUSDT", 1_700_000_000_124_000)
-    other = wire.parse_stream('{"e":"serverShutdown","E":1700000000124}', IDS)
-    assert other == wire.Other("serverShutdown", "", 1_700_000_000_124_000)
+    other = wire.parse_stream('{"e":"balanceUpdate","E":1700000000124}', IDS)
+    assert other == wire.Other("balanceUpdate", "", 1_700_000_000_124_000)
+    kline = wire.build_kline_event(KLINE._replace(symbol="ETHUSDT"), event_ms=2, closed=True)
+    assert wire.parse_stream(kline, IDS) == wire.Other("kline", "ETHUSDT", 2000)
+
+
+@pytest.mark.parametrize("frame", [b"%b", b'{"stream":"","data":%b}'])
+def test_a_shutdown_is_announced(frame: bytes) -> None:
+    """The documented event, plain or in a combined stream."""
+    event = wire.parse_stream(frame % b'{"e":"serverShutdown","E":1770123456789}', IDS)
+    assert event == wire.Shutdown(1_770_123_456_789_000)
+    assert wire.parse_stream(frame % wire.build_shutdown(event_ms=1_770_123_456_789), IDS) == event
 
 
 @pytest.mark.parametrize(
@@ -130,6 +148,9 @@ def test_unasked_events_are_named_not_dropped() -> None:
         '{"e":"trade","E":1,"s":"BTCUSDT","t":1,"p":"-1","q":"1","T":1,"m":true}',
         '{"e":"trade","E":1,"s":"BTCUSDT","t":1,"p":"1e5","q":"1","T":1,"m":true}',
         '{"e":"kline","E":1,"s":"BTCUSDT","k":{"i":"1m"}}',
+        wire.build_kline_event(KLINE, event_ms=1, closed=True).decode().replace('"x":true', '"x":"true"'),
+        wire.build_kline_event(KLINE, event_ms=1, closed=True).decode().replace('"o":"', '"o":"nan'),
+        '{"e":"serverShutdown"}',
     ],
 )
 def test_anything_else_is_a_wire_error(frame: str) -> None:
@@ -141,7 +162,7 @@ def test_anything_else_is_a_wire_error(frame: str) -> None:
 def test_bad_kline_rows_are_a_wire_error() -> None:
     """So do undocumented rows of history."""
     with pytest.raises(WireError):
-        wire.parse_klines([[1, "2"]], 3)
+        history.parse_klines([[1, "2"]], 3)
 
 
 def test_requests_are_as_documented() -> None:

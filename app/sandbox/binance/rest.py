@@ -16,7 +16,8 @@ from app.sandbox.binance.pump import wire_kline
 from app.sandbox.market import Market
 from app.sandbox.series import Series
 from app.sandbox.tape import Columns, Row, Spec
-from app.wire.binance import build_agg_row, build_kline_row, build_trade_row, text_e8
+from app.wire.binance import text_e8
+from app.wire.binance_history import build_agg_row, build_kline_row, build_trade_row
 
 type Answer = Callable[[web.Request], Awaitable[Any]]
 
