@@ -1,0 +1,135 @@
+"""Holes nobody reported: a feed that stands still, minutes that are missing, sessions without a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from app.config import Settings
+from app.domain.bars import State
+from app.domain.sessions import Session
+from app.domain.timeframes import DAY_MS, MINUTE_MS
+from app.storage import catalog, holes, sessions
+from tests.integration.test_verification import T0, Core, _core, official
+
+HOUR_MS = 60 * MINUTE_MS
+
+
+def _alone(core: Core) -> Core:
+    """Only this instrument is active: the seeded ones have no bars here."""
+    with core.platform.engine.begin() as connection:
+        connection.execute(sa.text("TRUNCATE sessions"))
+        for item in catalog.instruments(connection):
+            catalog.set_active(connection, item.id, item.id == core.instrument)
+    return core
+
+
+@pytest.fixture
+def binance(settings: Settings, redis_client: redis.Redis) -> Iterator[Core]:
+    core = _alone(_core(settings.model_copy(update={"outage_s": 0.2}), "binance", "BBB/USDT"))
+    yield core
+    core.platform.engine.dispose()
+
+
+@pytest.fixture
+def alpaca(settings: Settings, redis_client: redis.Redis) -> Iterator[Core]:
+    core = _alone(_core(settings.model_copy(update={"outage_s": 0.2}), "alpaca", "YYY"))
+    with core.platform.engine.begin() as connection:
+        day = [Session(T0 + d * DAY_MS, T0 + d * DAY_MS + HOUR_MS, T0 + d * DAY_MS + 2 * HOUR_MS) for d in range(3)]
+        sessions.put(connection, "XNYS", day)
+    yield core
+    core.platform.engine.dispose()
+
+
+def open_holes(core: Core) -> list[tuple[int, int, str]]:
+    with core.platform.engine.begin() as connection:
+        found = holes.open_holes(connection, due_only=False)
+    return sorted(((h.lo_ms - T0) // MINUTE_MS, (h.hi_ms - T0) // MINUTE_MS, h.cause) for h in found)
+
+
+def stand_still(core: Core) -> None:
+    core.sql("UPDATE feeds SET progress = now() - interval '1 minute' RETURNING 1")
+
+
+def test_a_feed_that_stands_still_is_a_hole_that_grows_and_heals_from_history(binance: Core) -> None:
+    binance.feed(binance.trade(5, 1), upto_s=62, n=1)
+    binance.shelf.bars = [official(binance, 0, 1.0, 1, ids=(1, 1)).bar()]
+    binance.repair()
+    binance.follow()
+    binance.clock.second = 240
+    assert binance.platform.search.outages() == 0, "it moved a moment ago"
+    stand_still(binance)
+    assert binance.platform.search.outages() == 1
+    assert open_holes(binance) == [(1, 3, "feed down")]
+    binance.clock.second = 362
+    binance.platform.search.outages()
+    assert open_holes(binance) == [(1, 6, "feed down")]
+    binance.shelf.bars += [official(binance, m, 1.0 + m, 2, ids=(2 * m, 2 * m + 1)).bar() for m in range(1, 6)]
+    binance.repair()
+    assert open_holes(binance) == []
+    assert {m: bar.state for m, bar in binance.stored().items()} == dict.fromkeys(range(6), State.VERIFIED)
+    assert binance.stored("5m")[0].state is State.VERIFIED
+    binance.clock.second = 482
+    binance.platform.search.outages()
+    assert open_holes(binance) == [(6, 8, "feed down")], "what was repaired is not in doubt again"
+
+
+def test_a_closed_market_is_no_outage(alpaca: Core) -> None:
+    alpaca.feed(alpaca.trade(3605, 1), upto_s=7205, n=1, exchange="alpaca")
+    alpaca.shelf.bars = [official(alpaca, 60, 1.0, 1).bar()]
+    alpaca.clock.second = 7300
+    alpaca.repair()
+    alpaca.follow()
+    assert open_holes(alpaca) == []
+    stand_still(alpaca)
+    alpaca.clock.second = 80_000
+    assert alpaca.platform.search.outages() == 0, "the market closed at 02:00"
+    alpaca.clock.second = 86_400 + 3600 + 600
+    alpaca.platform.search.outages()
+    assert open_holes(alpaca) == [(1500, 1509, "feed down")], "it opened at 01:00"
+
+
+def test_the_hole_of_a_connection_is_cut_to_the_sessions(alpaca: Core) -> None:
+    alpaca.feed(alpaca.trade(3605, 1), upto_s=3700, n=1, exchange="alpaca")
+    alpaca.clock.second = 4000
+    alpaca.shelf.bars = [official(alpaca, 60, 1.0, 1).bar()]
+    alpaca.repair()
+    alpaca.sql("UPDATE feeds SET ended = true RETURNING 1")
+    since_us = T0 * 1000 + (86_400 + 3600 + 330) * 1_000_000
+    from app.domain.trades import Mark, TradeBatch
+
+    mark = Mark(8, 1, since_us, "alpaca", since_us=since_us, subscribed=((alpaca.instrument, since_us),))
+    alpaca.platform.ingest.apply(TradeBatch.of((), mark=mark))
+    assert [hole[:2] for hole in open_holes(alpaca)] == [(61, 120), (1500, 1506)]
+
+
+def test_the_scan_finds_minutes_nobody_reported(binance: Core) -> None:
+    binance.feed(*(binance.trade(60 * m + 5, m + 1) for m in range(9)), upto_s=600, n=1)
+    binance.shelf.bars = [official(binance, 0, 1.0, 1, ids=(1, 1)).bar()]
+    binance.repair()
+    binance.follow()
+    gone = f"time >= to_timestamp({T0 // 1000 + 240}) AND time < to_timestamp({T0 // 1000 + 360})"
+    binance.sql(f"DELETE FROM candles_1m WHERE {gone} RETURNING 1")
+    binance.clock.second = 1000
+    assert binance.platform.search.scan() == 1
+    assert open_holes(binance) == [(4, 6, "missing bars")]
+    assert binance.platform.search.scan() == 0
+    binance.shelf.bars += [official(binance, m, 7.0, 1).bar() for m in (4, 5)]
+    binance.repair()
+    assert binance.stored()[4].close == 7.0
+    binance.sql(f"DELETE FROM candles_1m WHERE {gone} RETURNING 1")
+    assert binance.platform.search.scan() == 0, "the exchange was asked today: it has nothing there"
+
+
+def test_the_scan_asks_for_sessions_without_any_bar(alpaca: Core) -> None:
+    with alpaca.platform.engine.begin() as connection:
+        holes.cover(connection, alpaca.instrument, T0, None)
+    alpaca.clock.second = 86_400 + 12 * 3600
+    assert alpaca.platform.search.scan() == 2
+    assert open_holes(alpaca) == [(60, 120, "missing bars"), (1500, 1560, "missing bars")]
+    alpaca.repair()
+    assert open_holes(alpaca) == []
+    assert alpaca.platform.search.scan() == 0
