@@ -13,7 +13,8 @@ from app.domain.trades import e8
 from app.errors import BadInput
 from app.sandbox.binance.params import INTERVALS_MS
 from app.sandbox.binance.pump import Pump
-from app.sandbox.faults import FaultBox, make_fault
+from app.sandbox.fault_box import FaultList
+from app.sandbox.faults import make_fault
 from app.sandbox.market import Market
 from app.sandbox.truth import exact_json
 
@@ -23,7 +24,7 @@ type Handler = Callable[[web.Request], Awaitable[web.Response]]
 class ControlDoor:
     """What tests, the platform's clock and curious people ask of the market itself."""
 
-    def __init__(self, market: Market, pump: Pump, faults: FaultBox) -> None:
+    def __init__(self, market: Market, pump: Pump, faults: FaultList) -> None:
         self._market, self._pump, self._faults = market, pump, faults
         self._since = time.monotonic()
 
@@ -67,11 +68,14 @@ class ControlDoor:
         return {"symbol": self._market.series[wire].spec.symbol, "timeframe": timeframe, "bars": closed}
 
     async def _list_faults(self, request: web.Request) -> dict[str, Any]:
-        return {"faults": [fault.describe() for fault in self._faults.faults]}
+        return {"faults": [fault.describe() for fault in self._faults.items]}
 
     async def _add_fault(self, request: web.Request) -> dict[str, Any]:
         fault = make_fault(await _body(request))
-        self._pump.add_fault(fault)
+        if fault.at_once:
+            fault.fired += 1
+            self._pump.strike_now(fault)
+        self._faults.add(fault)
         return fault.describe()
 
     async def _clear_faults(self, request: web.Request) -> dict[str, Any]:

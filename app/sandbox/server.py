@@ -20,12 +20,13 @@ from app.sandbox.binance.streams import StreamDoor, StreamLimits
 from app.sandbox.catalogue import characters
 from app.sandbox.clock import MarketClock
 from app.sandbox.control import ControlDoor
-from app.sandbox.faults import Fault, FaultBox
+from app.sandbox.fault_box import FaultBox, FaultList
+from app.sandbox.faults import Fault
 from app.sandbox.generated import GeneratedTape
 from app.sandbox.market import Market
 from app.sandbox.recorded import RecordedTape, load_tapes
 from app.sandbox.series import MINUTE_US
-from app.sandbox.tape import Tape
+from app.sandbox.tape import Row, Tape
 
 DAY_US = 86_400_000_000
 
@@ -78,8 +79,9 @@ def _default_start(recorded: list[RecordedTape]) -> int:
 def build_app(config: SandboxConfig) -> web.Application:
     """The web application of the market."""
     market, hub = build_market(config), Hub()
-    faults = FaultBox(config.faults, wall_s=time.monotonic)
-    pump = Pump(market, hub, faults, wall_s=time.monotonic)
+    faults = FaultList(config.faults)
+    streamed = FaultBox[Row](faults, exchange="binance", wall_s=time.monotonic, now_us=market.now_us)
+    pump = Pump(market, hub, streamed, wall_s=time.monotonic)
     app = web.Application(client_max_size=64 * 1024)
     app.add_routes(ControlDoor(market, pump, faults).routes())
     app.add_routes(RestDoor(market, WeightLimit(config.weight_limit, wall_s=time.time)).routes())

@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 from app.domain.timeframes import Timeframe
 from app.domain.trades import Trade
-from app.sandbox.binance.hub import Hub
-from app.sandbox.faults import Fault, FaultBox
+from app.sandbox.binance.hub import Connection, Hub
+from app.sandbox.fault_box import FaultBox
+from app.sandbox.faults import Fault
 from app.sandbox.market import Market
 from app.sandbox.series import MINUTE_US, Injected, Series
 from app.sandbox.tape import Columns, Row
 from app.sandbox.truth import TrueBar
-from app.wire.binance import STREAM_TIMEFRAMES, WireKline, build_kline_event, build_trade_event
+from app.wire.binance import STREAM_TIMEFRAMES, WireKline, build_kline_event, build_shutdown, build_trade_event
 
 TICK_S = 0.008
+BROKEN = b'{"e":"trade","E":'  # what a `malformed` fault sends
 INTERIM_S = 1.0  # wall time between two looks at unfinished klines, at any speed
 
 
@@ -55,13 +57,14 @@ class Cursor:
 class Pump:
     """Sends trades, and klines at each minute's end and once a second between."""
 
-    def __init__(self, market: Market, hub: Hub, faults: FaultBox, *, wall_s: Callable[[], float]) -> None:
+    def __init__(self, market: Market, hub: Hub, faults: FaultBox[Row], *, wall_s: Callable[[], float]) -> None:
         self._market, self._hub, self._faults, self._wall_s = market, hub, faults, wall_s
         self._cursors: dict[str, Cursor] = {}
         self._sent_us = market.now_us()
         self._epoch = market.clock.epoch
         self._interim_at = 0.0
         self._speaks_at = 0.0
+        self._ends: list[tuple[float, set[Connection]]] = []  # announced
         self.refuse_until = 0.0
         self.sent_trades = 0
 
@@ -70,12 +73,10 @@ class Pump:
         """How many clients listen."""
         return len(self._hub.connections)
 
-    def add_fault(self, fault: Fault) -> None:
-        """Put a fault in force; one without a trade to wait for strikes at once."""
-        if fault.kind in ("disconnect", "silence") and not fault.after and not fault.at_us:
-            fault.fired += 1
+    def strike_now(self, fault: Fault) -> None:
+        """Let a fault that waits for no trade strike."""
+        if fault.concerns(self._faults.exchange, "stream"):
             self._strike(fault)
-        self._faults.add(fault)
 
     async def run(self) -> None:
         """Tick for ever."""
@@ -92,6 +93,7 @@ class Pump:
         if self._speaks_at and wall >= self._speaks_at:
             self._speaks_at = 0.0
             self._hub.silence_all(False)
+        self._end_announced(wall)
         self._advance(now_us)
         for row_symbol, row in self._overdue():
             self._send_trade(row_symbol, row)
@@ -138,11 +140,14 @@ class Pump:
 
     def _send_trade(self, wire: str, row: Row) -> None:
         trade = Trade(0, row.time_us, row.id, row.id, row.price, row.size, not row.maker)
-        self._hub.send(f"{wire.lower()}@trade", build_trade_event(wire, trade, event_ms=row.time_us // 1000))
+        event_ms = row.time_us // 1000 + (0 if self._faults.idle else self._faults.skew_ms(row.time_us))
+        self._hub.send(f"{wire.lower()}@trade", build_trade_event(wire, trade, event_ms=event_ms))
         self.sent_trades += 1
 
     def _send_through_faults(self, wire: str, row: Row) -> None:
         rows, strikes = self._faults.deliver(wire, row)
+        if any(fault.kind == "malformed" for fault in strikes):
+            self._hub.send(f"{wire.lower()}@trade", BROKEN)
         for symbol, one in rows:
             self._send_trade(symbol, one)
         for fault in strikes:
@@ -153,9 +158,18 @@ class Pump:
             self.refuse_until = self._wall_s() + (fault.duration_s or 0)
             self._faults.forget_held()
             self._hub.cut_all()
-        else:
+        elif fault.kind == "shutdown":
+            self._hub.announce(build_shutdown(event_ms=self._market.now_us() // 1000))
+            self._ends.append((self._wall_s() + (fault.duration_s or 0), set(self._hub.connections)))
+        elif fault.kind == "silence":
             self._speaks_at = self._wall_s() + fault.duration_s if fault.duration_s else 0.0
             self._hub.silence_all(True)
+
+    def _end_announced(self, wall: float) -> None:
+        for at_s, connections in self._ends:
+            if wall >= at_s:
+                self._hub.cut(connections)
+        self._ends = [end for end in self._ends if end[0] > wall]
 
     def _overdue(self) -> list[tuple[str, Row]]:
         return [] if self._faults.idle else self._faults.overdue()
@@ -183,7 +197,8 @@ class Pump:
         bar = self._market.bar_at(wire, timeframe.ms, time_us=time_us, now_us=end_us)
         if bar is not None:
             kline = wire_kline(bar, wire, timeframe.value, timeframe.ms)
-            self._hub.send(stream, build_kline_event(kline, event_ms=end_us // 1000, closed=closed))
+            event_ms = end_us // 1000 + self._faults.skew_ms(end_us)
+            self._hub.send(stream, build_kline_event(kline, event_ms=event_ms, closed=closed))
 
 
 def wire_kline(bar: TrueBar, wire: str, interval: str, length_ms: int) -> WireKline:
