@@ -1,0 +1,75 @@
+-- name: until
+SELECT instrument_id, (extract(epoch FROM until) * 1000)::bigint FROM settled WHERE instrument_id = ANY(CAST(:instruments AS int[]))
+
+-- name: forward
+INSERT INTO settled AS s (instrument_id, until)
+VALUES (:instrument_id, timestamptz 'epoch' + CAST(:until AS bigint) * interval '1 millisecond')
+ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until < excluded.until
+
+-- name: extend
+-- An open hole of the cause that touches the stretch grows; only where there is none, one is made.
+WITH w AS (
+    SELECT i, timestamptz 'epoch' + l * interval '1 millisecond' AS lo, timestamptz 'epoch' + h * interval '1 millisecond' AS hi
+    FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, l, h)
+), grown AS (
+    UPDATE holes o SET lo = least(o.lo, w.lo), hi = greatest(o.hi, w.hi), error = coalesce(:error, o.error)
+    FROM w WHERE o.instrument_id = w.i AND o.cause = :cause AND o.repaired IS NULL AND o.lo <= w.hi AND o.hi >= w.lo
+    RETURNING o.instrument_id AS i, w.lo AS lo
+)
+INSERT INTO holes (instrument_id, lo, hi, cause, error)
+SELECT i, lo, hi, :cause, :error FROM w WHERE NOT EXISTS (SELECT 1 FROM grown g WHERE g.i = w.i AND g.lo = w.lo) ORDER BY 1, 2
+
+-- name: filled
+-- What was asked for again, [lo, hi), is no hole any more: whole holes close, the rest keeps what lies outside.
+WITH w AS (
+    SELECT timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' AS lo,
+        timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' AS hi
+)
+UPDATE holes o SET lo = CASE WHEN o.lo >= w.lo AND o.hi > w.hi THEN w.hi ELSE o.lo END,
+    hi = CASE WHEN o.lo < w.lo THEN w.lo ELSE o.hi END,
+    attempts = o.attempts + 1, tried = clock_timestamp(),
+    repaired = CASE WHEN o.lo >= w.lo AND o.hi <= w.hi THEN clock_timestamp() END,
+    error = CASE WHEN o.lo >= w.lo AND o.hi <= w.hi THEN NULL ELSE o.error END
+FROM w WHERE o.instrument_id = :instrument_id AND o.cause = :cause AND o.repaired IS NULL AND o.lo < w.hi AND o.hi > w.lo
+    AND (o.lo >= w.lo OR o.hi <= w.hi)
+
+-- name: lock
+SELECT pg_try_advisory_lock(:key)
+
+-- name: unlock
+SELECT pg_advisory_unlock(:key)
+
+-- name: sessions_span
+SELECT (extract(epoch FROM min(date)) * 1000)::bigint, (extract(epoch FROM max(date)) * 1000)::bigint
+FROM sessions WHERE calendar = :calendar
+
+-- name: drop_sessions
+DELETE FROM sessions WHERE calendar = :calendar
+    AND date >= (timestamp 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')::date
+    AND date < (timestamp 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')::date
+    AND date <> ALL(SELECT (timestamp 'epoch' + d * interval '1 millisecond')::date FROM unnest(CAST(:dates AS bigint[])) d)
+
+-- name: ask_daily
+-- Stocks whose newest session that is over has no bar of the source's own yet. Asked in vain, twice as long passes
+-- until the next time, up to an hour.
+WITH due AS (
+    SELECT i.id, s.date FROM instruments i, LATERAL (
+        SELECT date FROM sessions s WHERE s.calendar = i.calendar
+            AND s.close <= timestamptz 'epoch' + CAST(:ended AS bigint) * interval '1 millisecond' ORDER BY s.close DESC LIMIT 1
+    ) s WHERE i.active AND i.exchange = :exchange
+), lacking AS (
+    SELECT d.id, d.date::timestamp AT TIME ZONE 'UTC' AS day,
+        (SELECT max(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1) AS last
+    FROM due d
+), asked AS (
+    SELECT l.id, coalesce(l.last, l.day - CAST(:days AS int) * interval '1 day') AS lo, l.day + interval '1 day' AS hi
+    FROM lacking l WHERE l.last IS NULL OR l.last < l.day
+)
+INSERT INTO backfills (instrument_id, timeframe, lo, hi, cursor, state, asked_by)
+SELECT a.id, '1d', a.lo, a.hi, a.lo, 'waiting', 'daily' FROM asked a
+WHERE NOT EXISTS (SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.state IN ('waiting', 'running'))
+    AND NOT EXISTS (
+        SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.asked_by = 'daily' AND b.hi = a.hi
+        HAVING max(b.updated) > clock_timestamp() - least(3600, 30 * power(2, count(*))) * interval '1 second')
+ORDER BY a.id
+RETURNING id
