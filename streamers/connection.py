@@ -193,8 +193,9 @@ class Connection:
 
     def _follow_event(self, event: Event) -> None:
         match event:
-            case TradeEvent(trade, event_us):
-                self._event_us = max(self._event_us, event_us)
+            case TradeEvent(trade, _):
+                # By the trades' own times, which bars are made by: the time of the message may be off.
+                self._event_us = max(self._event_us, trade.time_us)
                 self._stats.last_event_us = self._event_us
                 self._stats.trades += 1
                 self._alive()

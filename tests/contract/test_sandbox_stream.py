@@ -17,7 +17,16 @@ import orjson
 import pytest
 
 from app.domain.timeframes import Timeframe
-from app.wire.binance import Ack, KlineEvent, Refusal, TradeEvent, build_subscribe, build_unsubscribe, parse_stream
+from app.wire.binance import (
+    Ack,
+    KlineEvent,
+    Refusal,
+    Shutdown,
+    TradeEvent,
+    build_subscribe,
+    build_unsubscribe,
+    parse_stream,
+)
 from tests.sandbox import RunningSandbox, start_sandbox
 
 IDS = {"BTCUSDT": 1, "ETHUSDT": 2, "XRPETH": 3}
@@ -141,6 +150,38 @@ async def test_silence_keeps_the_connection_and_says_nothing(sandbox: RunningSan
     assert ids[:30] == list(range(ids[0], ids[0] + 30))
     assert ids[30] > ids[29] + 1
     assert _delete_faults(sandbox) == []
+
+
+async def test_a_shutdown_is_announced_before_the_connections_of_then_end(sandbox: RunningSandbox) -> None:
+    """The documented event comes first, trades go on until the end; a connection made meanwhile stays."""
+    await asyncio.to_thread(sandbox.start)
+    async with aiohttp.ClientSession() as session:
+        old = await session.ws_connect(sandbox.stream_url + f"/ws/{BTC}")
+        await old.receive(5)
+        started = time.monotonic()
+        await asyncio.to_thread(sandbox.fault, "shutdown", duration_s=0.6)
+        new = await session.ws_connect(sandbox.stream_url + f"/ws/{BTC}")
+        events = []
+        while (message := await old.receive(5)).type is aiohttp.WSMsgType.TEXT:
+            events.append(parse_stream(message.data, IDS))
+        assert 0.5 < time.monotonic() - started < 3
+        place = next(place for place, event in enumerate(events) if isinstance(event, Shutdown))
+        assert sum(isinstance(event, TradeEvent) for event in events[place:]) > 5
+        assert sum(isinstance(event, Shutdown) for event in events) == 1
+        newest = _ids(events)[-1]
+        while (seen := parse_stream((await new.receive(5)).data, IDS)).trade.first < newest + 20:
+            assert isinstance(seen, TradeEvent)
+        await new.close()
+
+
+async def test_an_address_opens_300_connections_in_five_minutes() -> None:
+    """The 301st is refused with 429."""
+    with start_sandbox(history_hours=1) as sandbox:
+        async with aiohttp.ClientSession() as session:
+            for _ in range(300):
+                await (await session.ws_connect(sandbox.stream_url + "/ws")).close()
+            with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
+                await session.ws_connect(sandbox.stream_url + "/ws")
 
 
 async def test_duplicates_and_reordering_lose_nothing(sandbox: RunningSandbox) -> None:

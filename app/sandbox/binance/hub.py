@@ -94,11 +94,21 @@ class Hub:
         for connection in self.connections:
             connection.flush()
 
-    def cut_all(self) -> None:
-        """End all connections."""
-        for connection in list(self.connections):
+    def announce(self, payload: bytes) -> None:
+        """Queue an event of no stream for everybody."""
+        frame = ws_frame(payload)
+        for connection in self.connections:
+            connection.queue(frame)
+
+    def cut(self, connections: Iterable[Connection]) -> None:
+        """End these connections, as far as they are still there."""
+        for connection in self.connections.intersection(connections):
             connection.cut()
             self.leave(connection)
+
+    def cut_all(self) -> None:
+        """End all connections."""
+        self.cut(list(self.connections))
 
     def silence_all(self, silent: bool) -> None:
         """Let the connections of now say nothing any more, or speak again."""
