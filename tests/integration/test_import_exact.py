@@ -52,12 +52,19 @@ def run(here: Settings) -> Iterator[Processes]:
 
 @pytest.fixture
 def empty(here: Settings, engine: sa.Engine) -> None:
-    """No bar, no ledger: each test imports from nothing."""
+    """No bar, no ledger: each test imports from nothing, and nothing of the test before is still on its way."""
+    client = redis.Redis.from_url(here.redis_url)
+
+    def quiet() -> bool:
+        with engine.begin() as connection:
+            marks = connection.scalar(sa.text("SELECT count(*) FROM touched"))
+        return not (marks or client.llen("trades.0") or client.hlen("unacked"))
+
+    until(quiet, seconds=60, what="the platform came to rest")
     with engine.begin() as connection:
         for tf in Timeframe:
             connection.execute(sa.text(f'TRUNCATE "candles_{tf.value}", "indicators_{tf.value}"'))
         connection.execute(sa.text("TRUNCATE ledger, feeds, feed_batches, touched, coverage, holes"))
-    client = redis.Redis.from_url(here.redis_url)
     for key in client.scan_iter("chart*"):
         client.delete(key)
     client.close()
