@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +120,44 @@ async def test_an_old_connection_is_followed_by_a_new_one_without_a_gap() -> Non
         assert ids == set(range(min(ids), max(ids) + 1))
     assert_marks(live.queue)
     assert_claims(live.queue)
+
+
+async def test_a_server_that_ends_is_left_before_it_does_and_no_trade_is_lost() -> None:
+    """Some thousand trades a second, the end announced twice: every trade of every minute, as the truth counts them."""
+    names = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
+    with start_sandbox(symbols=",".join(names), rate=40, speed=60, history_hours=1) as market:
+        async with streaming(market, *names) as live:
+            await live.until(lambda: len(live.queue.trades) > 1000)
+            for runs in (2, 3):
+                ending = {connection.run.id for feed in live.streamer.feeds for connection in feed.live}
+                market.fault("shutdown", duration_s=3)
+                await live.until(lambda runs=runs: len(live.queue.runs()) == runs)
+                await live.until(lambda ending=ending: all(live.queue.runs()[run][-1].over for run in ending))
+                seen = len(live.queue.trades)
+                await live.until(lambda seen=seen: len(live.queue.trades) > seen + 3000)
+            assert live.streamer.stats.reconnects == 0
+            assert live.streamer.stats.dropped == {"server_shutdown": 2}
+        for instrument_id, name in enumerate(names, 1):
+            assert_whole(live.queue, instrument_id, market.truth(name))
+    runs = list(live.queue.runs().values())
+    for old, new in pairwise(runs):
+        since_us = max(since_us for _, since_us in new[0].subscribed or ())
+        assert since_us < old[-1].upto_us, "the old connection was heard until the new one was"
+    assert_marks(live.queue)
+    assert_claims(live.queue)
+
+
+def assert_whole(queue: Collected, instrument_id: int, truth: list[dict[str, Any]]) -> None:
+    """The instrument's ids have no gap, and each whole minute has as many as the truth says."""
+    by_minute: dict[int, set[int]] = defaultdict(set)
+    for trade in queue.trades:
+        if trade.instrument_id == instrument_id:
+            by_minute[trade.time_us // 60_000_000 * 60_000].add(trade.first)
+    ids = set[int]().union(*by_minute.values())
+    assert ids == set(range(min(ids), max(ids) + 1))
+    whole = [bar for bar in truth if min(by_minute) < bar["time"] < max(by_minute)]
+    assert len(whole) > 3
+    assert [len(by_minute[bar["time"]]) for bar in whole] == [bar["trade_count"] for bar in whole]
 
 
 async def test_the_exchange_s_own_bars_come_with_their_ids() -> None:
