@@ -13,9 +13,10 @@ from redis import RedisError
 
 from app.cache import health
 from app.domain.instruments import RULES, Instrument
-from webapp.composition import Web, overview_json
+from webapp import quality
+from webapp.composition import Web, market_facts, overview_json, quotes_json
 from webapp.errors import AWAY
-from webapp.schemas import ChartQuery
+from webapp.schemas import ChartQuery, InstrumentQuery, ListQuery
 
 
 def blueprint(web: Web) -> Blueprint:
@@ -36,6 +37,22 @@ def blueprint(web: Web) -> Blueprint:
             }
         )
 
+    @api.get("/instruments")
+    def instruments() -> Response:
+        """The watchlist with the hours of its markets and the state of its feeds."""
+        found = web.instruments(active_only=ListQuery.read(request.args).active)
+        return _json({"instruments": [_instrument(web, item) for item in found]})
+
+    @api.get("/quotes")
+    def quotes() -> Response:
+        """Last price, best bid and ask, and halts of the instruments."""
+        query = InstrumentQuery.read(request.args)
+        if query.symbol is not None:
+            found = [web.find(query.symbol, query.exchange.value if query.exchange else None)]
+        else:
+            found = [item for item in web.instruments() if query.exchange in (None, item.exchange)]
+        return _json({"quotes": quotes_json(web, found)})
+
     @api.get("/charts/<path:symbol>")
     def charts(symbol: str) -> Response:
         """The bars and indicators of a series."""
@@ -54,6 +71,8 @@ def blueprint(web: Web) -> Blueprint:
         facts = health_json(web)
         return _json(facts, status=503 if facts["status"] == "down" else 200)
 
+    quality.install(api, web)
+
     @api.after_request
     def never_stored(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
@@ -68,7 +87,7 @@ def health_json(web: Web) -> dict[str, Any]:
     live = {"clients": web.hub.clients, "subscribed": web.hub.subscribed.is_set()}
     status = "down" if not database["ok"] else "ok" if redis["ok"] else "degraded"
     facts: dict[str, Any] = {"status": status, "database": database, "redis": redis, "live": live}
-    facts["feeds"] = web.hub.read_feeds()
+    facts["feeds"] = web.watch.states()
     try:
         facts["processes"], facts["counters"] = health.read(web.redis), health.counters(web.redis)
     except RedisError:
@@ -110,6 +129,11 @@ def _symbol(item: Instrument) -> dict[str, Any]:
         "asset_class": item.asset_class,
         "calendar": item.calendar,
     }
+
+
+def _instrument(web: Web, item: Instrument) -> dict[str, Any]:
+    title = RULES[item.exchange].title
+    return {"exchange": item.exchange.value, "title": title, **_symbol(item), **market_facts(web.watch, item)}
 
 
 def _json(body: Any, *, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from app.domain.bars import Bar
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.updates import bar_json
 from webapp import frames
@@ -124,7 +124,7 @@ class SeriesChannel(Channel):
                 "symbol": self.instrument.symbol,
                 "exchange": self.instrument.exchange.value,
                 "timeframe": self.tf.value,
-                "bar": bar_json(bar),
+                "bar": bar_json(bar, delayed=RULES[self.instrument.exchange].delay_s > 0),
                 "indicators": indicators,
             },
         )

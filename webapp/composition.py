@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +15,22 @@ from app.bootstrap import Platform
 from app.cache.charts import ChartCache
 from app.cache.pubsub import quotes
 from app.config import Settings
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.timeframes import Timeframe
 from app.errors import SourceError, UnknownInstrument
 from app.services.charts import ChartRequest, Charts, Newest
 from app.services.clock import wall_us
-from app.services.overview import Overview
-from app.storage import candles, catalog, indicators
+from app.services.gaps import Gaps
+from app.services.markets import Markets
+from app.services.overview import Overview, Quote
+from app.storage import candles, catalog, indicators, quality, sessions
+from webapp.errors import AWAY
+from webapp.feeds import Feeds, MarketStates
 from webapp.live import Hub
 from webapp.schemas import MAX_BARS
+from webapp.watch import FEEDS_S, NO_BOOK, Watch
+
+HOURS_S = 5.0  # how long the calendars in use are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class Web:
     redis: Redis
     charts: Charts
     overview: Overview
+    watch: Watch
     hub: Hub
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
@@ -51,14 +61,23 @@ class Web:
 def compose(platform: Platform) -> Web:
     """The services of one web process; nothing connects yet."""
     settings, engine, redis = platform.settings, platform.engine, platform.redis
+
+    def now_ms() -> int:
+        return exchange_ms(platform)
+
+    gaps = Gaps(quality, sessions, extended=settings.extended_hours)
+    markets = Markets(engine.connect, sessions, now_ms=now_ms, extended=settings.extended_hours)
+    feeds = Feeds(redis, missing=missing_keys(settings), markets=hours_reader(engine, markets))
+    watch = Watch(redis, feeds, read_gaps=_gaps_reader(engine, gaps))
     charts = Charts(
         engine.connect,
         candles,
         indicators=indicators,
         cache=ChartCache(redis, ttl_s=settings.chart_ttl_s),
+        gaps=gaps,
         chart_bars=settings.chart_bars,
+        facts=lambda instrument: market_facts(watch, instrument),
     )
-    overview = Overview(engine.connect, candles, now_ms=lambda: exchange_ms(platform))
 
     def read_chart(
         instrument: Instrument, tf: Timeframe, names: tuple[str, ...], since_ms: int | None
@@ -72,12 +91,56 @@ def compose(platform: Platform) -> Web:
     hub = Hub(
         redis,
         read_chart,
+        watch=watch,
         read_overview=lambda: orjson.dumps(overview_json(web)),
         coalesce_s=settings.ws_coalesce_ms / 1000,
         ping_s=settings.ws_ping_s,
     )
-    web = Web(settings, engine, redis, charts, overview, hub)
+    web = Web(settings, engine, redis, charts, Overview(engine.connect, candles, now_ms=now_ms), watch, hub)
     return web
+
+
+def missing_keys(settings: Settings) -> dict[str, str]:
+    """Exchange → what has to be set before anything of it can be collected."""
+    return {} if settings.alpaca_keys else {Exchange.ALPACA.value: "ALPACA_API_KEY and ALPACA_SECRET_KEY"}
+
+
+def hours_reader(engine: sa.Engine, markets: Markets) -> Callable[[], MarketStates]:
+    """Reads the hours of the calendars in use, by exchange; the last known while the database is away."""
+    known: MarketStates = {}
+    used: set[tuple[str, str]] = set()
+    read_at = -HOURS_S
+
+    def read() -> MarketStates:
+        nonlocal known, used, read_at
+        try:
+            if time.monotonic() - read_at >= HOURS_S:
+                with engine.connect() as conn:
+                    used = {
+                        (item.exchange.value, item.calendar) for item in catalog.instruments(conn, active_only=True)
+                    }
+                read_at = time.monotonic()
+            states = markets.states({calendar for _, calendar in used})
+        except (*AWAY, sa.exc.DBAPIError):
+            return known
+        found: dict[str, dict[str, Any]] = {}
+        for exchange, calendar in sorted(used):
+            found.setdefault(exchange, {})[calendar] = states[calendar].json()
+        known = found
+        return known
+
+    return read
+
+
+def _gaps_reader(engine: sa.Engine, gaps: Gaps) -> Callable[[Sequence[Instrument]], dict[int, list[dict[str, Any]]]]:
+    def read(instruments: Sequence[Instrument]) -> dict[int, list[dict[str, Any]]]:
+        try:
+            with engine.connect() as conn:
+                return gaps.of_many(conn, instruments)
+        except (*AWAY, sa.exc.DBAPIError):
+            return {}  # the next look will tell
+
+    return read
 
 
 def exchange_ms(platform: Platform) -> int:
@@ -88,14 +151,41 @@ def exchange_ms(platform: Platform) -> int:
         return wall_us() // 1000
 
 
+def market_facts(watch: Watch, instrument: Instrument) -> dict[str, Any]:
+    """What every answer about an instrument says of its market: hours, feed, and how far its source is behind."""
+    state = watch.states(max_age_s=FEEDS_S)[instrument.exchange.value]
+    return {
+        "market": state["markets"].get(instrument.calendar),
+        "feed": state["feed"],
+        "delay_s": RULES[instrument.exchange].delay_s,
+    }
+
+
+def last_prices(web: Web) -> dict[str, Quote]:
+    """Every last price by Instrument.key; none with Redis away: the database's last bar is at most a batch older."""
+    try:
+        return quotes(web.redis)
+    except RedisError:
+        return {}
+
+
 def overview_json(web: Web) -> dict[str, Any]:
     """The overview of all active instruments, the last prices as fresh as Redis has them, and the feeds."""
-    try:
-        newest = quotes(web.redis)
-    except RedisError:
-        newest = {}  # the database's last bar is at most a batch older
-    rows = web.overview.rows(web.instruments(active_only=True), newest)
-    feeds = web.hub.read_feeds()
-    for row in rows:
-        row["feed"] = feeds[row["exchange"]]["feed"]
+    instruments = web.instruments(active_only=True)
+    rows = web.overview.rows(instruments, last_prices(web))
+    feeds, books = web.watch.states(), web.watch.quotes()
+    for row, item in zip(rows, instruments, strict=True):
+        row |= {**market_facts(web.watch, item), **books.get(item.key, NO_BOOK)}
     return {"instruments": rows, "feeds": feeds}
+
+
+def quotes_json(web: Web, instruments: Sequence[Instrument]) -> list[dict[str, Any]]:
+    """Last price with its exchange time (ms), best bid and ask, and halt of each instrument; None where unknown."""
+    prices, books = last_prices(web), web.watch.quotes()
+    rows = []
+    for item in instruments:
+        price, time_ms = prices.get(item.key, (None, None))
+        name = {"exchange": item.exchange.value, "symbol": item.symbol, "currency": item.currency}
+        facts = {"price": price, "time": time_ms, "delayed": RULES[item.exchange].delay_s > 0}
+        rows.append({**name, **facts, **books.get(item.key, NO_BOOK)})
+    return rows

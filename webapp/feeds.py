@@ -1,70 +1,141 @@
-"""The state of each exchange's feed as clients are told it, from the streamers' heartbeats.
+"""The state of each exchange's feed as clients are told it: from the heartbeats, the market's hours and our keys.
 
-connected, reconnecting and down are a streamer's; none says that no streamer of the exchange was ever heard of.
+| feed | means |
+|---|---|
+| connected | trades stream in, or the last poll succeeded |
+| reconnecting, down | a streamer's own word; down also for one that was heard of and is gone |
+| refused | the exchange does not let us in, `error` says why |
+| closed | nothing is asked for while the market is closed |
+| idle | there is nothing to collect |
+| no_key | nothing runs, for want of what `missing` names |
+| none | no streamer or poller of the exchange was ever heard of |
+
+A market that is closed is told beside it (`markets`), never by a feed that looks broken.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from redis import Redis, RedisError
 
 from app.cache import health
-from app.domain.instruments import Exchange
+from app.domain.instruments import RULES, Exchange
 
 STALE_S = 10.0  # a streamer that has not beaten for so long is gone
-_SEVERITY = ("connected", "reconnecting", "down")
-NONE: dict[str, Any] = {"feed": "none", "since": None, "at": None}
+POLLER_STALE_S = 960.0  # three polls of five minutes, and a minute
+_SEVERITY = ("idle", "closed", "connected", "reconnecting", "down", "refused")
+_TOLD = ("feed", "error", "missing", "markets")  # what makes a state another one; `at` moves all the time
+NONE: dict[str, Any] = {"feed": "none", "since": None, "at": None, "error": None, "age_s": 0.0}
+States = dict[str, dict[str, Any]]
+MarketStates = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Exchange → calendar → what app.services.markets says of it."""
 
 
 class Feeds:
-    """The feeds' states as last read from Redis."""
+    """The feeds' states as last read from Redis; `missing` says what an exchange without a key has to be given."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self.states = feed_states({}, Exchange)
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        missing: Mapping[str, str] | None = None,
+        markets: Callable[[], MarketStates] = dict,
+    ) -> None:
+        self._redis, self._missing, self._markets = redis, missing or {}, markets
+        self._heard: States = {}
+        self._open_since: dict[str, float] = {}
+        self.states = self._before = self._told(feed_states({}, Exchange), {})
 
-    def refresh(self) -> set[str]:
-        """Read the heartbeats; returns the exchanges whose feed changed."""
-        before, self.states = self.states, self._read()
-        return {name for name in before if before[name]["feed"] != self.states[name]["feed"]}
+    def refresh(self) -> None:
+        """Read the heartbeats and the hours."""
+        self.states = self._told(self._read(), self._markets())
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def news(self) -> set[str]:
+        """Read again; returns the exchanges whose state is another one than the last time this was asked."""
+        self.refresh()
+        before, self._before = self._before, self.states
+        return {name for name in before if any(before[name][key] != self._before[name][key] for key in _TOLD)}
+
+    def _read(self) -> States:
         now_ms = time.time_ns() // 1_000_000
+        before = self._heard or feed_states({}, Exchange)
         try:
             states = feed_states(health.read(self._redis), Exchange)
         except (RedisError, OSError, ValueError):
-            return {name: _lost(state, "reconnecting", now_ms) for name, state in self.states.items()}
+            self._heard = {name: _lost(state, "reconnecting", now_ms) for name, state in before.items()}
+            return self._heard
         # Redis may have lost the heartbeat of a streamer that is gone: what was there once is down, not unheard of.
-        return {
-            name: _lost(self.states[name], "down", now_ms) if state["feed"] == "none" else state
+        self._heard = {
+            name: _lost(before[name], "down", now_ms) if state["feed"] == "none" else state
             for name, state in states.items()
         }
+        return self._heard
+
+    def _told(self, heard: States, markets: MarketStates) -> States:
+        """What was heard, with the hours of the markets, what is missing, and by how much the source is behind."""
+        told = {}
+        for name, state in heard.items():
+            hours = dict(markets.get(name, {}))
+            if state["feed"] == "closed" and self._overslept(name, hours, state["age_s"]):
+                state = {**state, "feed": "down"}
+            rest: dict[str, Any] = {"delay_s": RULES[Exchange(name)].delay_s, "missing": None, "markets": hours}
+            if name in self._missing and state["feed"] in {"none", "down"}:
+                rest |= {"feed": "no_key", "missing": self._missing[name]}
+            told[name] = {**state, **rest}
+            del told[name]["age_s"]
+        return told
+
+    def _overslept(self, exchange: str, hours: Mapping[str, Mapping[str, Any]], age_s: float) -> bool:
+        """Whether a poller still says "closed" though its market has been open for longer than it may be silent."""
+        if not any(market["state"] == "open" for market in hours.values()):
+            self._open_since.pop(exchange, None)
+            return False
+        since = self._open_since.setdefault(exchange, time.monotonic())
+        return min(age_s, time.monotonic() - since) > POLLER_STALE_S
 
 
-def feed_states(processes: Mapping[str, Mapping[str, Any]], exchanges: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """{"feed", "since", "at"} of each exchange; where several shards serve one, the worst of them speaks."""
-    states: dict[str, dict[str, Any]] = {}
+def feed_states(processes: Mapping[str, Mapping[str, Any]], exchanges: Iterable[str]) -> States:
+    """{"feed", "since", "at", "error", "age_s"} of each exchange; of several shards the worst one speaks."""
+    states: States = {}
     for exchange in map(str, exchanges):
-        shards = [_state(facts) for name, facts in processes.items() if _serves(name, facts, exchange)]
+        shards = [_state(name, facts) for name, facts in processes.items() if _serves(name, facts, exchange)]
         states[exchange] = max(shards, key=lambda state: _SEVERITY.index(state["feed"])) if shards else dict(NONE)
     return states
 
 
 def _lost(state: dict[str, Any], feed: str, now_ms: int) -> dict[str, Any]:
     """The state of a feed nothing is heard of any more; one that was not connected stays what it was."""
-    return {**state, "feed": feed, "since": now_ms} if state["feed"] not in {"none", "down", feed} else state
+    lasting = {"none", "down", "refused", "closed", "idle", feed}
+    return {**state, "feed": feed, "since": now_ms} if state["feed"] not in lasting else state
 
 
 def _serves(name: str, facts: Mapping[str, Any], exchange: str) -> bool:
-    return name.startswith("streamer") and facts.get("exchange", name.split("-")[1:2]) in (exchange, [exchange])
+    kind, _, rest = name.partition("-")
+    return kind in {"streamer", "poller"} and facts.get("exchange", rest.split("-")[0]) == exchange
 
 
-def _state(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _state(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     feed = facts.get("feed")
-    state = {"feed": feed if feed in _SEVERITY else "down", "since": facts.get("since"), "at": facts.get("at")}
-    if facts["age_s"] > STALE_S:
+    state = {
+        "feed": feed if feed in _SEVERITY else "down",
+        "since": facts.get("since"),
+        "at": facts.get("at"),
+        "error": facts.get("error") or None,
+        "age_s": facts["age_s"],
+    }
+    if facts["age_s"] > patience_s(name, state["feed"]):
         state.update(feed="down", since=facts.get("beat_ms"))
     return state
+
+
+def patience_s(name: str, feed: str | None) -> float:
+    """How old the last word of a process may be before it is taken for gone.
+
+    A poller speaks when it polls, so after "closed" it is silent until the market opens; a streamer always speaks.
+    """
+    if not name.startswith("poller"):
+        return STALE_S
+    return float("inf") if feed == "closed" else POLLER_STALE_S

@@ -19,7 +19,7 @@ from webapp import frames
 from webapp.board import Board, parse_bar
 from webapp.channels import Channel, OverviewChannel, SeriesChannel
 from webapp.clients import Client
-from webapp.feeds import Feeds
+from webapp.watch import Watch
 
 OVERVIEW_S = 0.5
 WATCH_S = 1.0
@@ -36,6 +36,7 @@ class Hub:
         redis: Redis,
         read_chart: ReadChart,
         *,
+        watch: Watch,
         read_overview: Callable[[], bytes],
         coalesce_s: float,
         ping_s: float,
@@ -50,7 +51,7 @@ class Hub:
         self._dirty = threading.Event()
         self._started = False
         self.subscribed = threading.Event()
-        self._feeds = Feeds(redis)
+        self._watching = watch
 
     @property
     def clients(self) -> int:
@@ -62,7 +63,7 @@ class Hub:
         with self._lock:
             first, self._started = not self._started, True
         if first:
-            self._feeds.refresh()
+            self._watching.refresh()
             for loop in (self._subscribe, self._flush, self._watch):
                 threading.Thread(target=_forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
         self.subscribed.wait(2)
@@ -78,7 +79,7 @@ class Hub:
             return channels[tf]
 
     def initial(self, channel: SeriesChannel, names: tuple[str, ...], *, since_ms: int | None = None) -> bytes:
-        """The frames of a fresh `initial`, with these indicators and from `since_ms` on, and of `status`."""
+        """The frames of a fresh `initial`, with these indicators and from `since_ms` on, `status` and the like."""
         if since_ms is not None:
             return self._read_initial(channel, names, since_ms)
         return channel.load(lambda: self._read_initial(channel, names, None), variant=names)
@@ -91,7 +92,7 @@ class Hub:
             channel.add(None)  # whatever came while the database was read
             self._pending.add(channel)
         self._dirty.set()
-        return frames.initial(chart) + self.status(channel.instrument.exchange.value)
+        return frames.initial(chart) + self._watching.initial(channel)
 
     @property
     def overview(self) -> OverviewChannel:
@@ -123,14 +124,6 @@ class Hub:
     def initial_overview(self) -> bytes:
         """The frame of a fresh overview."""
         return self._overview.load(lambda: frames.initial(self._read_overview()))
-
-    def status(self, exchange: str) -> bytes:
-        """The `status` frame of an exchange's feed as it is known now."""
-        return frames.message("status", self._feeds.states[exchange])
-
-    def feeds(self) -> bytes:
-        """The `status` frame of the overview: the state of all feeds, by exchange."""
-        return frames.message("status", self._feeds.states)
 
     def receive(self, message: dict[str, Any]) -> None:
         """Take in one `chart_updates` message."""
@@ -245,31 +238,14 @@ class Hub:
         next_ping = time.monotonic() + self._ping_s
         while True:
             time.sleep(WATCH_S)
-            self._tell(self._feeds.refresh())
+            for channel, frame in self._watching.news(self._channels()):
+                for client in tuple(channel.clients):
+                    client.offer(frame)
             if time.monotonic() >= next_ping:
                 next_ping += self._ping_s
                 for channel in self._channels():
                     for client in tuple(channel.clients):
                         client.ping()
-
-    def read_feeds(self) -> dict[str, dict[str, Any]]:
-        """The state of all feeds, by exchange: the last known, and where no client is watched for, asked now."""
-        if not self._started:
-            self._feeds.refresh()
-        return self._feeds.states
-
-    def _tell(self, changed: set[str]) -> None:
-        """Send the state of these exchanges' feeds to whom it concerns."""
-        for channel in self._channels():
-            frame = self._status_frame(channel, changed)
-            for client in tuple(channel.clients) if frame else ():
-                client.offer(frame)
-
-    def _status_frame(self, channel: Channel, changed: set[str]) -> bytes:
-        if isinstance(channel, SeriesChannel):
-            exchange = channel.instrument.exchange.value
-            return self.status(exchange) if exchange in changed else b""
-        return self.feeds() if changed else b""
 
 
 def _forever(loop: Callable[[], None]) -> None:

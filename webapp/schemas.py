@@ -50,14 +50,10 @@ TimeMs = Annotated[int, BeforeValidator(_time_ms), Field(ge=0, le=LAST_MS)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_indicators)]
 
 
-class SeriesQuery(BaseModel):
-    """Which series is meant: the exchange where the symbol alone does not say it, the timeframe, its indicators."""
+class Query(BaseModel):
+    """The parameters of an address; those it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    exchange: Exchange | None = None
-    timeframe: Timeframe = Timeframe.M1
-    indicators: Names = INDICATORS
 
     @classmethod
     def read(cls, values: Mapping[str, str]) -> Self:
@@ -66,6 +62,40 @@ class SeriesQuery(BaseModel):
             return cls.model_validate(dict(values))
         except ValidationError as error:
             raise _named(error) from None
+
+
+class ListQuery(Query):
+    """The parameters of GET /api/instruments: `active=1` leaves out what is not collected."""
+
+    active: bool = False
+
+
+class InstrumentQuery(Query):
+    """Which instrument is meant; all where none is named."""
+
+    exchange: Exchange | None = None
+    symbol: str | None = None
+
+
+class PageQuery(InstrumentQuery):
+    """A page of a list, newest first; `before` is the `next` that the page before ended with."""
+
+    limit: int = Field(100, ge=1, le=1000)
+    before: int | None = Field(None, ge=0, le=2**63 - 1)
+
+
+class HolesQuery(PageQuery):
+    """The parameters of GET /api/holes: `open=1` leaves out what is repaired."""
+
+    open: bool = False
+
+
+class SeriesQuery(Query):
+    """Which series is meant: the exchange where the symbol alone does not say it, the timeframe, its indicators."""
+
+    exchange: Exchange | None = None
+    timeframe: Timeframe = Timeframe.M1
+    indicators: Names = INDICATORS
 
 
 class ChartQuery(SeriesQuery):

@@ -19,9 +19,12 @@ class Order(NamedTuple):
     close_seq: int
 
 
-def bar_json(bar: Bar) -> dict[str, Any]:
-    """The bar as REST and WebSocket show it; time in ms, sums as numbers rounded to 8 places."""
-    return {
+def bar_json(bar: Bar, *, delayed: bool = False) -> dict[str, Any]:
+    """The bar as REST and WebSocket show it; time in ms, sums as numbers rounded to 8 places.
+
+    `delayed` marks the bars of a source that is behind its market (ExchangeRules.delay_s).
+    """
+    shown: dict[str, Any] = {
         "time": bar.time_ms,
         "open": bar.open,
         "high": bar.high,
@@ -35,6 +38,9 @@ def bar_json(bar: Bar) -> dict[str, Any]:
         "revision": bar.revision,
         "origin": ORIGIN_NAMES[bar.origin],
     }
+    if delayed:
+        shown["delayed"] = True
+    return shown
 
 
 def order_json(bar: Bar) -> list[int]:

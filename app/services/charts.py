@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from app.domain.bars import Bar, State
 from app.domain.indicator_names import INDICATORS
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.rollup import live_bar
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import bar_json
@@ -52,6 +53,14 @@ class ChartCache(Protocol):
     def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None: ...
 
 
+class GapReader(Protocol):
+    """The gaps of a series that touch [lo, hi), as charts show them."""
+
+    def of(
+        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, /, *, lo_ms: int | None, hi_ms: int | None
+    ) -> list[dict[str, Any]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ChartRequest:
     """What a client wants of a series; the newest `limit` bars of [start_ms, end_ms)."""
@@ -81,20 +90,25 @@ class Charts:
         *,
         indicators: IndicatorStore,
         cache: ChartCache,
+        gaps: GapReader,
         chart_bars: int,
+        facts: Callable[[Instrument], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         self._connect, self._bars, self._indicators, self._cache = connect, bars, indicators, cache
-        self._chart_bars = chart_bars
+        self._gaps, self._chart_bars, self._facts = gaps, chart_bars, facts
 
     def chart(self, instrument: Instrument, request: ChartRequest) -> bytes:
-        """The chart as JSON; raises what the database driver raises when it is away."""
+        """The chart as JSON, `facts` about its instrument in it; raises what the driver raises without a database."""
         if (request.limit, request.start_ms, request.end_ms) == (self._chart_bars, None, None):
             return self._newest_chart(instrument, request.timeframe, names=request.indicators)
         with self._connect() as conn:
             bars = self.series(conn, instrument, request)
             rows = self._rows_of(conn, instrument, request.timeframe, bars=bars) if request.indicators else []
+            cut = len(bars) == request.limit or request.start_ms is None
+            lo_ms = bars[0].time_ms if bars and cut else request.start_ms
+            head = self._head(conn, instrument, request.timeframe, lo_ms=lo_ms, hi_ms=request.end_ms)
         picked = Elements.of(pick(rows, request.indicators))
-        return _chart(instrument, request.timeframe, bars=[Elements.of(map(bar_json, bars)).data], rows=[picked.data])
+        return chart_json(head, bars=[_encoded(instrument, bars).data], indicators=[picked.data])
 
     def newest(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe) -> Newest:
         """What the live bar of the series is made of now."""
@@ -164,12 +178,12 @@ class Charts:
             start_ms = tail_ms if whole else first_ms
             end_ms = tail[-1].time_ms + tf.ms if tail else tail_ms
             rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms)
+            head = self._head(conn, instrument, tf, lo_ms=first_ms)
         old = chart.indicators.without(chart.indicators.before(first_ms)) if whole else b""
-        return _chart(
-            instrument,
-            tf,
-            bars=[chart.bars.without(surplus), Elements.of(map(bar_json, tail)).data],
-            rows=[old, Elements.of(pick(rows, names)).data],
+        return chart_json(
+            head,
+            bars=[chart.bars.without(surplus), _encoded(instrument, tail).data],
+            indicators=[old, Elements.of(pick(rows, names)).data],
         )
 
     def _rebuilt(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
@@ -178,14 +192,28 @@ class Charts:
             stored, minutes = self._read(conn, instrument, ChartRequest(tf, self._chart_bars))
             bars = complete(stored, minutes, tf)[-self._chart_bars :]
             rows = self._rows_of(conn, instrument, tf, bars=bars)
+            head = self._head(conn, instrument, tf, lo_ms=bars[0].time_ms if bars else None)
         settled = _settled(bars, stored, tf)
-        old_bars, new_bars = Elements.of(map(bar_json, bars[:settled])), Elements.of(map(bar_json, bars[settled:]))
+        old_bars, new_bars = _encoded(instrument, bars[:settled]), _encoded(instrument, bars[settled:])
         if settled:
             last_ms = bars[settled - 1].time_ms
             old_rows = Elements.of(row for row in rows if row["time"] <= last_ms)
             value = EncodedChart(last_ms, old_bars, old_rows).dump()
             self._cache.put(instrument, tf, value=value, generation=generation)
-        return _chart(instrument, tf, bars=[old_bars.data, new_bars.data], rows=[Elements.of(pick(rows, names)).data])
+        picked = Elements.of(pick(rows, names))
+        return chart_json(head, bars=[old_bars.data, new_bars.data], indicators=[picked.data])
+
+    def _head(
+        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, lo_ms: int | None, hi_ms: int | None = None
+    ) -> dict[str, Any]:
+        """What stands before the bars: which series it is, where it has gaps, and the facts of its instrument."""
+        return {
+            "symbol": instrument.symbol,
+            "exchange": instrument.exchange.value,
+            "timeframe": tf.value,
+            **self._facts(instrument),
+            "holes": self._gaps.of(conn, instrument, tf, lo_ms=lo_ms, hi_ms=hi_ms),
+        }
 
     def _rows_of(
         self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, bars: Sequence[Bar]
@@ -235,5 +263,5 @@ def _settled(bars: Sequence[Bar], stored: Sequence[Bar], tf: Timeframe) -> int:
     return sum(1 for bar in bars if stored and bar.time_ms < stored[-1].time_ms)
 
 
-def _chart(instrument: Instrument, tf: Timeframe, *, bars: list[bytes], rows: list[bytes]) -> bytes:
-    return chart_json(instrument.symbol, instrument.exchange.value, tf.value, bars=bars, indicators=rows)
+def _encoded(instrument: Instrument, bars: Iterable[Bar]) -> Elements:
+    return Elements.of(map(partial(bar_json, delayed=RULES[instrument.exchange].delay_s > 0), bars))

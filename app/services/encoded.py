@@ -74,10 +74,8 @@ class EncodedChart:
             return None
 
 
-def chart_json(
-    symbol: str, exchange: str, timeframe: str, *, bars: Iterable[bytes], indicators: Iterable[bytes]
-) -> bytes:
-    """The chart answer from pieces of its two arrays, empty pieces left out."""
-    head = orjson.dumps({"symbol": symbol, "exchange": exchange, "timeframe": timeframe})[:-1]
+def chart_json(head: Mapping[str, Any], *, bars: Iterable[bytes], indicators: Iterable[bytes]) -> bytes:
+    """The chart answer from what stands before its two arrays and pieces of these, empty pieces left out."""
+    begin = orjson.dumps(head)[:-1]
     joined = (b",".join(filter(None, pieces)) for pieces in (bars, indicators))
-    return head + b',"bars":[%s],"indicators":[%s]}' % tuple(joined)
+    return begin + b',"bars":[%s],"indicators":[%s]}' % tuple(joined)

@@ -96,6 +96,7 @@ def _row(instrument: Instrument, bars: Sequence[Bar], *, quote: Quote | None, st
         "currency": instrument.currency,
         "asset_class": instrument.asset_class,
         "calendar": instrument.calendar,
+        "delay_s": RULES[instrument.exchange].delay_s,
         "price": price,
         "change_24h": change,
         "volume_24h": float(round(sum((bar.volume for bar in day[1:]), day[0].volume), 8)) if day else None,
@@ -106,5 +107,4 @@ def _row(instrument: Instrument, bars: Sequence[Bar], *, quote: Quote | None, st
         "low_24h": min((bar.low for bar in day), default=None),
         "sparkline": [bar.close for bar in day[::-1][::SPARKLINE_EVERY][::-1]],
         "time": time_ms,
-        "market": "open" if instrument.calendar == "24/7" else "unknown",
     }

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.bars import Bar, State
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import bar_json, order_json
 from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher
@@ -124,13 +124,14 @@ def message(
     reload: bool,
 ) -> dict[str, Any]:
     """One message of chart_updates or completed_bars."""
+    delayed = RULES[instrument.exchange].delay_s > 0
     return {
         "exchange": instrument.exchange.value,
         "symbol": instrument.symbol,
         "id": instrument.id,
         "series": {
             tf.value: {
-                "bars": [{**bar_json(bar), "order": order_json(bar)} for bar in series.get(tf, [])],
+                "bars": [{**bar_json(bar, delayed=delayed), "order": order_json(bar)} for bar in series.get(tf, [])],
                 "indicators": indicators.get(tf, []),
             }
             for tf in Timeframe

@@ -309,7 +309,10 @@ def test_health_tells_processes_counters_and_feeds(client: FlaskClient, redis_cl
     health.count(redis_client, "refused", 3)
     body = client.get("/api/health").get_json()
     assert body["status"] == "ok"
-    assert body["feeds"]["binance"] == {"feed": "connected", "since": 5, "at": 7}
+    always = {"24/7": {"calendar": "24/7", "state": "open", "until": None, "opens": None}}
+    assert body["feeds"]["binance"] == {
+        "feed": "connected", "since": 5, "at": 7, "error": None, "missing": None, "delay_s": 0, "markets": always,
+    }  # fmt: skip
     assert body["feeds"]["alpaca"]["feed"] == "none"
     assert body["counters"] == {"refused": 3}
     assert "streamer-binance" in body["processes"]
@@ -335,7 +338,7 @@ def test_the_overview_tells_price_change_and_shape(
     assert bitcoin["volume_24h"] == 96 * 22.5 + 1.5
     assert len(bitcoin["sparkline"]) == 49
     assert bitcoin["sparkline"][-1] == 151.0
-    assert bitcoin["market"] == "open"
+    assert bitcoin["market"]["state"] == "open"
     assert bitcoin["feed"] == "none"
     assert rows["AAPL"]["price"] is None
     assert rows["AAPL"]["sparkline"] == []

@@ -208,7 +208,8 @@ def test_the_overview_begins_whole_and_then_tells_prices(
         health.beat(redis_client, "streamer-binance", {"exchange": "binance", "feed": "connected", "since": 8, "at": 9})
         while (states := client.wait("status"))["binance"]["feed"] != "connected":
             pass
-        assert states["binance"] == {"feed": "connected", "since": 8, "at": 9}
+        assert (states["binance"]["since"], states["binance"]["at"]) == (8, 9)
+        assert states["binance"]["markets"]["24/7"]["state"] == "open"
         assert states["alpaca"]["feed"] == "none"
 
 

@@ -51,7 +51,9 @@ def test_a_foreign_value_is_no_chart(value: bytes | None) -> None:
 
 
 def test_empty_pieces_leave_no_comma() -> None:
-    text = chart_json("A", "b", "1m", bars=[b"", b'{"time":1}', b""], indicators=[b"", b""])
+    text = chart_json(
+        {"symbol": "A", "exchange": "b", "timeframe": "1m"}, bars=[b"", b'{"time":1}', b""], indicators=[b"", b""]
+    )
     assert json.loads(text) == {
         "symbol": "A",
         "exchange": "b",

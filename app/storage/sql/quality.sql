@@ -1,0 +1,51 @@
+-- name: gaps
+-- The newest open holes that are no mere re-checks, of some instruments, that touch [lo, hi).
+SELECT instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint, cause,
+    (extract(epoch FROM found) * 1000)::bigint
+FROM holes
+WHERE repaired IS NULL AND instrument_id = ANY(CAST(:instruments AS int[])) AND NOT cause = ANY(CAST(:rechecks AS text[]))
+    AND (CAST(:lo AS bigint) IS NULL OR hi > timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')
+    AND (CAST(:hi AS bigint) IS NULL OR lo < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+ORDER BY holes.lo DESC LIMIT :limit
+
+-- name: holes
+-- Newest first; :before is the id that the page before ended with.
+SELECT h.id, i.exchange, i.symbol, (extract(epoch FROM h.lo) * 1000)::bigint AS start,
+    (extract(epoch FROM h.hi) * 1000)::bigint AS end, h.cause, (extract(epoch FROM h.found) * 1000)::bigint AS found,
+    (extract(epoch FROM h.repaired) * 1000)::bigint AS repaired, h.attempts,
+    (extract(epoch FROM h.tried) * 1000)::bigint AS tried, h.error, h.first_id, h.last_id
+FROM holes h JOIN instruments i ON i.id = h.instrument_id
+WHERE (CAST(:exchange AS text) IS NULL OR i.exchange = :exchange) AND (CAST(:symbol AS text) IS NULL OR i.symbol = :symbol)
+    AND (NOT :open OR h.repaired IS NULL) AND (CAST(:before AS bigint) IS NULL OR h.id < :before)
+ORDER BY h.id DESC LIMIT :limit
+
+-- name: differences
+SELECT d.id, i.exchange, i.symbol, d.timeframe, (extract(epoch FROM d.time) * 1000)::bigint AS time, d.source, d.fields,
+    d.ours, d.theirs, (extract(epoch FROM d.found) * 1000)::bigint AS found
+FROM differences d JOIN instruments i ON i.id = d.instrument_id
+WHERE (CAST(:exchange AS text) IS NULL OR i.exchange = :exchange) AND (CAST(:symbol AS text) IS NULL OR i.symbol = :symbol)
+    AND (CAST(:before AS bigint) IS NULL OR d.id < :before)
+ORDER BY d.id DESC LIMIT :limit
+
+-- name: verification
+-- Per exchange: the completed 1m bars since :since, how many of them are verified, and the differences found in them.
+SELECT i.exchange, COALESCE(sum(b.closed), 0)::bigint AS closed, COALESCE(sum(b.verified), 0)::bigint AS verified,
+    COALESCE(sum(d.n), 0)::bigint AS differences
+FROM instruments i
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE c.state >= 1) AS closed, count(*) FILTER (WHERE c.state = 2) AS verified
+    FROM candles_1m c
+    WHERE c.instrument_id = i.id AND c.time >= timestamptz 'epoch' + CAST(:since AS bigint) * interval '1 millisecond'
+) b ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) AS n FROM differences d
+    WHERE d.instrument_id = i.id AND d.time >= timestamptz 'epoch' + CAST(:since AS bigint) * interval '1 millisecond'
+) d ON true
+GROUP BY i.exchange ORDER BY i.exchange
+
+-- name: backfills
+-- Those not over, newest first.
+SELECT b.id, i.exchange, i.symbol, b.timeframe, b.state, b.bars, b.asked_by, (extract(epoch FROM b.lo) * 1000)::bigint AS start,
+    (extract(epoch FROM b.hi) * 1000)::bigint AS end, (extract(epoch FROM b.cursor) * 1000)::bigint AS cursor, b.error
+FROM backfills b JOIN instruments i ON i.id = b.instrument_id
+WHERE b.state IN ('waiting', 'running') ORDER BY b.state, b.id DESC LIMIT :limit
