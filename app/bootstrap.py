@@ -44,6 +44,7 @@ from app.storage import (
 from app.storage.engine import make_engine
 
 if TYPE_CHECKING:
+    from app.services.audit import Audit
     from app.services.backfill import Backfill
     from app.services.derive import Derive
     from app.services.ports import History
@@ -159,6 +160,13 @@ class Platform:
             self.engine, official, candles, feeds, holes, ledger, outbox, self.catalogue, self.history, self.clock,
             self.publisher, s.grace_s, s.verify_after_s,
         )  # fmt: skip
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Stored bars are compared with the exchange's own on demand."""
+        from app.services.audit import Audit
+
+        return Audit(self.engine, candles, self.verify, self.history, self.clock)
 
     @cached_property
     def search(self) -> Search:
