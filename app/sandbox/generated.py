@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -92,16 +93,6 @@ class GeneratedTape:
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng((*self._key, *key))
 
-    def _noise(self, day: int) -> float:
-        """The level of the log price at the start of `day`: smooth noise of several periods, without memory."""
-        total = 0.0
-        for octave, (period, amplitude) in enumerate(OCTAVES):
-            place, rest = divmod(day, period)
-            here, there = (float(self._rng(2, octave, place + step).standard_normal()) for step in (0, 1))
-            weight = (1 - math.cos(math.pi * rest / period)) / 2
-            total += amplitude * (here * (1 - weight) + there * weight)
-        return total
-
     def _plan_day(self, day: int) -> Day:
         rng = self._rng(1, day)
         minute = np.arange(DAY_MINUTES)
@@ -112,7 +103,7 @@ class GeneratedTape:
         activity[rng.random(DAY_MINUTES) < self._character.quiet] = 0
         counts = rng.multinomial(self._per_day, activity / activity.sum())
         walk = np.concatenate(([0.0], np.cumsum(rng.standard_normal(DAY_MINUTES) * volatility * SIGMA)))
-        first, last = (math.log(self._character.price) + self._noise(at) for at in (day, day + 1))
+        first, last = (math.log(self._character.price) + slow_noise(self._rng, at) for at in (day, day + 1))
         drift = np.arange(DAY_MINUTES + 1) / DAY_MINUTES
         level = first + walk + drift * (last - first - walk[-1])
         return Day(np.concatenate(([0], np.cumsum(counts))), level, volatility)
@@ -126,20 +117,36 @@ class GeneratedTape:
         minute = np.repeat(np.arange(self._minutes), counts)
         time_ms = np.sort(minute * 60_000 + rng.integers(0, 60_000, len(minute))) + start * 60_000
         ids = np.arange(before[0], before[-1], dtype=np.int64) + (day - ORIGIN_DAY) * self._per_day + 1
-        ticks = self._path(rng, minute, counts, plan.level[offset : offset + self._minutes + 1], plan.volatility[span])
-        spec = self.spec
+        spec, level = self.spec, plan.level[offset : offset + self._minutes + 1]
+        ticks = price_path(
+            rng, minute, counts, level=level, volatility=plan.volatility[span], decimals=spec.price_decimals
+        )
         maker = rng.random(len(ids)) < 0.5 - 0.3 * np.sign(np.diff(ticks, prepend=ticks[:1]))
         lots = np.exp(rng.normal(math.log(self._character.usual_size * 10**spec.size_decimals), 1.2, len(ids)))
         size = np.maximum(1, np.rint(lots)).astype(np.int64) * 10 ** (8 - spec.size_decimals)
         return Columns(time_ms * 1000, ids, ids, ticks * 10 ** (8 - spec.price_decimals), size, maker)
 
-    def _path(self, rng: np.random.Generator, minute: Ints, counts: Ints, level: Floats, volatility: Floats) -> Ints:
-        """The price of each trade in ticks: inside each minute a bridge from its edge's level to the next's."""
-        walk = np.cumsum(rng.standard_normal(len(minute)))
-        edges = np.concatenate(([0.0], walk))[np.concatenate(([0], np.cumsum(counts)))]
-        share = (np.arange(len(minute)) - np.repeat(np.cumsum(counts) - counts, counts) + 1) / counts[minute]
-        local = walk - edges[minute] - share * np.diff(edges)[minute]
-        scale = 0.8 * SIGMA * volatility[minute] / np.sqrt(counts[minute])
-        path = level[minute] + share * np.diff(level)[minute] + scale * local
-        ticks: Ints = np.maximum(1, np.rint(np.exp(path) * 10**self.spec.price_decimals)).astype(np.int64)
-        return ticks
+
+def slow_noise(rng: Callable[..., np.random.Generator], day: int) -> float:
+    """The level of the log price at the start of `day`: smooth noise of several periods, without memory."""
+    total = 0.0
+    for octave, (period, amplitude) in enumerate(OCTAVES):
+        place, rest = divmod(day, period)
+        here, there = (float(rng(2, octave, place + step).standard_normal()) for step in (0, 1))
+        weight = (1 - math.cos(math.pi * rest / period)) / 2
+        total += amplitude * (here * (1 - weight) + there * weight)
+    return total
+
+
+def price_path(
+    rng: np.random.Generator, minute: Ints, counts: Ints, *, level: Floats, volatility: Floats, decimals: int
+) -> Ints:
+    """The price of each trade in ticks: inside each minute a bridge from its edge's level to the next's."""
+    walk = np.cumsum(rng.standard_normal(len(minute)))
+    edges = np.concatenate(([0.0], walk))[np.concatenate(([0], np.cumsum(counts)))]
+    share = (np.arange(len(minute)) - np.repeat(np.cumsum(counts) - counts, counts) + 1) / counts[minute]
+    local = walk - edges[minute] - share * np.diff(edges)[minute]
+    scale = 0.8 * SIGMA * volatility[minute] / np.sqrt(counts[minute])
+    path = level[minute] + share * np.diff(level)[minute] + scale * local
+    ticks: Ints = np.maximum(1, np.rint(np.exp(path) * 10**decimals)).astype(np.int64)
+    return ticks
