@@ -36,6 +36,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
     add("--end", type=_time, help="replay no trades from then on")
     add("--paused", action="store_true", help="let the clock wait for POST /sandbox/start")
     add("--faults", default="", help='e.g. "duplicate:probability=0.1,seed=3;disconnect:after=500"')
+    add("--chaos", type=int, metavar="SEED", help="every fault at random, up to --end or for a day of exchange time")
     add("--weight-limit", type=int, default=6000, help="request weight a minute (default: %(default)s)")
     add("--lifetime-s", type=float, default=24 * 3600.0, help="longest life of a stream connection")
     add("--ping-s", type=float, default=20.0, help="seconds between pings")
@@ -53,6 +54,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
         end_us=args.end,
         paused=args.paused,
         faults=tuple(parse_faults(args.faults)),
+        chaos=args.chaos,
         weight_limit=args.weight_limit,
         limits=StreamLimits(ping_s=args.ping_s, lifetime_s=args.lifetime_s),
     )

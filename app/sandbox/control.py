@@ -13,8 +13,9 @@ from app.domain.trades import e8
 from app.errors import BadInput
 from app.sandbox.binance.params import INTERVALS_MS
 from app.sandbox.binance.pump import Pump
+from app.sandbox.chaos import plan
 from app.sandbox.fault_box import FaultList
-from app.sandbox.faults import make_fault
+from app.sandbox.faults import EXCHANGES, KINDS, make_fault
 from app.sandbox.market import Market
 from app.sandbox.truth import exact_json
 
@@ -37,6 +38,7 @@ class ControlDoor:
             web.get("/sandbox/faults", _guarded(self._list_faults)),
             web.post("/sandbox/faults", _guarded(self._add_fault)),
             web.post("/sandbox/faults/clear", _guarded(self._clear_faults)),
+            web.post("/sandbox/chaos", _guarded(self._chaos)),
             web.post("/sandbox/start", _guarded(self._start)),
             web.post("/sandbox/stop", _guarded(self._stop)),
             web.post("/sandbox/trade", _guarded(self._trade)),
@@ -71,12 +73,28 @@ class ControlDoor:
         return {"faults": [fault.describe() for fault in self._faults.items]}
 
     async def _add_fault(self, request: web.Request) -> dict[str, Any]:
-        fault = make_fault(await _body(request))
+        return self._put(await _body(request))
+
+    def _put(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Put a fault in force; one without a trade to wait for strikes at once."""
+        fault = make_fault(options)
         if fault.at_once:
             fault.fired += 1
             self._pump.strike_now(fault)
         self._faults.add(fault)
         return fault.describe()
+
+    async def _chaos(self, request: web.Request) -> dict[str, Any]:
+        body = await _body(request)
+        seed, until_us = body.get("seed"), body.get("until_us")
+        if not isinstance(seed, int) or not isinstance(until_us, int) or until_us <= self._market.now_us():
+            raise BadInput("chaos needs a seed and until_us, exchange time in microseconds that is to come")
+        return {"faults": self.add_chaos(seed, until_us=until_us)}
+
+    def add_chaos(self, seed: int, *, until_us: int) -> list[dict[str, Any]]:
+        """Put everything that can go wrong in force, at random, from now to `until_us`; returns the faults."""
+        options = plan(seed, start_us=self._market.now_us(), end_us=until_us, exchanges=EXCHANGES)
+        return [self._put(one) for one in options if one["kind"] in KINDS]
 
     async def _clear_faults(self, request: web.Request) -> dict[str, Any]:
         self._faults.clear()

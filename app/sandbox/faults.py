@@ -36,7 +36,7 @@ BREAKS = ("disconnect", "silence", "shutdown")  # of connections: they strike at
 STREAM_KINDS = (
     *BREAKS, "duplicate", "reorder", "drop", "late", "revise", "malformed", "auth", "skew",
 )  # fmt: skip
-REST_KINDS = ("status", "slow", "truncated", "malformed", "refused", "unauthorized", "skew")
+REST_KINDS = ("status", "slow", "truncated", "malformed", "refused", "unauthorized")
 KINDS = tuple(dict.fromkeys((*STREAM_KINDS, *REST_KINDS)))
 EXCHANGES = ("binance", "alpaca", "yahoo")
 DOORS = {"stream": STREAM_KINDS, "rest": REST_KINDS}

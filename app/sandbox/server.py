@@ -25,6 +25,7 @@ from app.sandbox.faults import Fault
 from app.sandbox.generated import GeneratedTape
 from app.sandbox.market import Market
 from app.sandbox.recorded import RecordedTape, load_tapes
+from app.sandbox.rest_faults import rest_faults
 from app.sandbox.series import MINUTE_US
 from app.sandbox.tape import Row, Tape
 
@@ -47,6 +48,7 @@ class SandboxConfig:
     end_us: int | None = None
     paused: bool = False
     faults: tuple[Fault, ...] = ()
+    chaos: int | None = None
     weight_limit: int = 6000
     limits: StreamLimits = field(default_factory=StreamLimits)
 
@@ -82,9 +84,13 @@ def build_app(config: SandboxConfig) -> web.Application:
     faults = FaultList(config.faults)
     streamed = FaultBox[Row](faults, exchange="binance", wall_s=time.monotonic, now_us=market.now_us)
     pump = Pump(market, hub, streamed, wall_s=time.monotonic)
-    app = web.Application(client_max_size=64 * 1024)
-    app.add_routes(ControlDoor(market, pump, faults).routes())
-    app.add_routes(RestDoor(market, WeightLimit(config.weight_limit, wall_s=time.time)).routes())
+    app = web.Application(client_max_size=64 * 1024, middlewares=[rest_faults(faults, now_us=market.now_us)])
+    control = ControlDoor(market, pump, faults)
+    if config.chaos is not None:
+        control.add_chaos(config.chaos, until_us=config.end_us or market.clock.start_us + DAY_US)
+    app.add_routes(control.routes())
+    limit = WeightLimit(config.weight_limit, wall_s=time.time)
+    app.add_routes(RestDoor(market, limit, skew_ms=streamed.skew_ms).routes())
     app.add_routes(StreamDoor(hub, pump, config.limits).routes())
 
     async def pumping(_: web.Application) -> AsyncIterator[None]:

@@ -90,6 +90,7 @@ class Pump:
         if self._epoch != self._market.clock.epoch:
             self._epoch, self._sent_us = self._market.clock.epoch, self._market.clock.start_us
             self._cursors.clear()
+            self._faults.forget_held()
         if self._speaks_at and wall >= self._speaks_at:
             self._speaks_at = 0.0
             self._hub.silence_all(False)

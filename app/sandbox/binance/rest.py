@@ -25,8 +25,9 @@ type Answer = Callable[[web.Request], Awaitable[Any]]
 class RestDoor:
     """Answers from the market as it stands at the exchange's clock."""
 
-    def __init__(self, market: Market, limit: WeightLimit) -> None:
-        self._market, self._limit = market, limit
+    def __init__(self, market: Market, limit: WeightLimit, *, skew_ms: Callable[[], int]) -> None:
+        """`skew_ms` says how far the clock it shows is off."""
+        self._market, self._limit, self._skew_ms = market, limit, skew_ms
 
     def routes(self) -> list[web.RouteDef]:
         """The paths of the door."""
@@ -61,7 +62,7 @@ class RestDoor:
 
     async def _time(self, request: web.Request) -> dict[str, Any]:
         Params(request.query, known=())
-        return {"serverTime": self._market.now_us() // 1000}
+        return {"serverTime": self._market.now_us() // 1000 + self._skew_ms()}
 
     async def _exchange_info(self, request: web.Request) -> dict[str, Any]:
         series, query = self._market.series, request.query
