@@ -6,10 +6,11 @@ The modules of app/storage and app/cache are the implementations; app/bootstrap.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import sqlalchemy as sa
 
+from app.domain.bar_columns import BarColumns
 from app.domain.bars import Bar, Merged, PartialBar
 from app.domain.feeds import Run, Skipped, Stream
 from app.domain.history import Backfill, Hole
@@ -41,6 +42,17 @@ class History(Protocol):
         self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
     ) -> list[Bar]:
         """At most `limit` closed bars of [start, end), oldest first; raises SourceError or RateLimited."""
+        ...
+
+
+@runtime_checkable
+class PagedHistory(Protocol):
+    """A History that hands out its pages as columns, which the database takes in faster."""
+
+    def page(
+        self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
+    ) -> BarColumns:
+        """As klines() of a History."""
         ...
 
 
@@ -89,6 +101,14 @@ class Candles(Protocol):
     ) -> list[Bar]: ...
     def verify(self, connection: sa.Connection, keys: Pairs, /) -> None: ...
     def remove(self, connection: sa.Connection, keys: Pairs, /) -> None: ...
+
+
+class Bulk(Protocol):
+    """app.storage.bulk."""
+
+    def replace(
+        self, connection: sa.Connection, bars: Sequence[Bar] | BarColumns, /, *, tf: Timeframe = ..., flats: bool = ...
+    ) -> Pairs: ...
 
 
 class Official(Protocol):
@@ -205,6 +225,7 @@ class Holes(Protocol):
         self, connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str, /
     ) -> int: ...
     def standing(self, connection: sa.Connection, /, *, still_s: float) -> Pairs: ...
+    def doubted(self, connection: sa.Connection, minutes: Iterable[tuple[int, int]], /) -> set[tuple[int, int]]: ...
     def missing_minutes(
         self, connection: sa.Connection, instruments: Iterable[int], lo_ms: int, hi_ms: int, /
     ) -> list[tuple[int, int, int]]: ...
@@ -242,12 +263,28 @@ class Backfills(Protocol):
     """app.storage.backfills."""
 
     def create(
-        self, connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, hi_ms: int, /
+        self,
+        connection: sa.Connection,
+        instrument_id: int,
+        tf: Timeframe,
+        lo_ms: int,
+        hi_ms: int,
+        /,
+        *,
+        asked_by: str = ...,
     ) -> int: ...
     def create_all(
-        self, connection: sa.Connection, tf: Timeframe, stretches: Sequence[tuple[int, int, int]], /
+        self,
+        connection: sa.Connection,
+        tf: Timeframe,
+        stretches: Sequence[tuple[int, int, int]],
+        /,
+        *,
+        asked_by: str = ...,
     ) -> None: ...
-    def get(self, connection: sa.Connection, backfill_id: int, /, *, lock: bool = False) -> Backfill | None: ...
+    def get(self, connection: sa.Connection, backfill_id: int, /) -> Backfill | None: ...
+    def claim(self, connection: sa.Connection, /, *, most: int, stale_s: float, retry_s: float) -> list[int]: ...
+    def begin(self, connection: sa.Connection, backfill_id: int, /, *, lease_s: float) -> Backfill | None: ...
     def advance(
         self,
         connection: sa.Connection,
@@ -256,6 +293,23 @@ class Backfills(Protocol):
         *,
         cursor_ms: int,
         bars: int,
+        lease_s: float,
+        empty_to_ms: int | None = ...,
+    ) -> Backfill | None: ...
+    def leave(
+        self,
+        connection: sa.Connection,
+        item: Backfill,
+        /,
+        *,
         state: str,
-        error: str | None = None,
+        error: str | None = ...,
+        wait_s: float | None = ...,
     ) -> None: ...
+    def cancel(self, connection: sa.Connection, backfill_id: int, /) -> bool: ...
+    def empties(self, connection: sa.Connection, instrument_id: int, tf: Timeframe, /) -> Pairs: ...
+    def unverified(
+        self, connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, hi_ms: int, /, *, flats: bool
+    ) -> Pairs: ...
+    def count(self, connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, hi_ms: int, /) -> int: ...
+    def any_before(self, connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, /) -> bool: ...

@@ -78,7 +78,7 @@ class Verify:
         closed = {(bar.instrument_id, bar.time_ms) for bar in ours if bar.state is not State.OPEN}
         replaced = self._replace(unequal, theirs, closed)
         added = self._add()
-        self._count(len(agreed), len(unequal), added)
+        self._count(len(agreed), 0, added)
         return len(ours) + replaced + added + self._check_rollups()
 
     def _compare(
@@ -112,14 +112,20 @@ class Verify:
         if not unequal:
             return 0
         official = [theirs[item.instrument_id, item.time_ms] for item in unequal]
-        kept = [item for item in unequal if (item.instrument_id, item.time_ms) in closed]
         revised = {(bar.instrument_id, bar.time_ms) for bar in official if bar.revised}
         with self.engine.begin() as connection:
+            kept = self._claimed(connection, [item for item in unequal if (item.instrument_id, item.time_ms) in closed])
             self._store(connection, official)
             for source, wanted in (("updated", True), ("stream", False)):
                 chosen = [item for item in kept if ((item.instrument_id, item.time_ms) in revised) is wanted]
                 self.official.note(connection, chosen, source)
+        self._count(0, len(kept), 0)
         return len(unequal)
+
+    def _claimed(self, connection: sa.Connection, unequal: Sequence[Difference]) -> list[Difference]:
+        """The differences outside of known holes: inside, we knew ourselves that something was missing."""
+        doubted = self.holes.doubted(connection, [(item.instrument_id, item.time_ms) for item in unequal])
+        return [item for item in unequal if (item.instrument_id, item.time_ms) not in doubted]
 
     def _add(self) -> int:
         """Minutes the exchange has and we have not, once our feed has passed them."""
@@ -254,12 +260,13 @@ class Verify:
         )
         self.candles.verify(connection, agreed)
         self.candles.remove(connection, [(instrument.id, t) for t in gone])
-        self.official.note(connection, unequal, "history")
+        kept = self._claimed(connection, unequal)
+        self.official.note(connection, kept, "history")
         touched = [*changed, *agreed, *((instrument.id, t) for t in gone)]
         if touched and not rules.flat_bars:  # what was taken back shows in charts only when they are read anew
             touched += [(instrument.id, lo_ms), (instrument.id, end_ms - MINUTE_MS)] if gone else []
         self._mark(connection, touched)
-        self._count(len(agreed), len(unequal), 0, removed=len(gone))
+        self._count(len(agreed), len(kept), 0, removed=len(gone))
         return len(changed) + len(gone)
 
     def _mark(self, connection: sa.Connection, keys: Iterable[Key]) -> None:

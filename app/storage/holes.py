@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from app.domain.history import Hole
+from app.domain.history import RECHECKS, Hole
 from app.domain.timeframes import Timeframe
 from app.storage.arrays import literal
 from app.storage.sql import sql
@@ -160,6 +160,18 @@ def empty_windows(
         "hi": max(w[1] for w in windows),
     }
     return [(instrument_id, row[0], row[1]) for row in connection.execute(sql("holes", "empty_windows"), values)]
+
+
+def doubted(connection: sa.Connection, minutes: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of the minutes (instrument id, ms) that an open hole holds: what stands there is no claim of ours."""
+    keys = sorted(minutes)
+    if not keys:
+        return set()
+    values = {
+        "instrument_id": literal(key[0] for key in keys), "time": literal(key[1] for key in keys),
+        "rechecks": list(RECHECKS),
+    }  # fmt: skip
+    return {(row[0], row[1]) for row in connection.execute(sql("holes", "doubted"), values)}
 
 
 def forget(connection: sa.Connection) -> None:

@@ -125,7 +125,7 @@ WITH claimed AS (
 ), heard AS (
     SELECT (s.key)::int AS id, max(f.clock) AS clock,
         bool_or(NOT f.ended AND f.progress > clock_timestamp() - CAST(:still AS float8) * interval '1 second') AS moving
-    FROM feeds f, jsonb_each(f.subscribed) s WHERE f.kind = 'live' GROUP BY 1
+    FROM (SELECT * FROM feeds WHERE kind = 'live' ORDER BY progress DESC LIMIT 100) f, jsonb_each(f.subscribed) s GROUP BY 1
 )
 SELECT c.id, (extract(epoch FROM coalesce(h.clock, (
     SELECT max(time) + interval '1 minute' FROM candles_1m b WHERE b.instrument_id = c.id))) * 1000)::bigint
@@ -160,3 +160,9 @@ ORDER BY 1
 
 -- name: forget
 DELETE FROM holes WHERE repaired < clock_timestamp() - interval '30 days'
+
+-- name: doubted
+-- Minutes that an open hole holds in which something is missing: ours makes no claim there.
+SELECT u.i, u.t FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = u.i AND h.repaired IS NULL AND h.cause <> ALL(CAST(:rechecks AS text[]))
+    AND h.lo <= timestamptz 'epoch' + u.t * interval '1 millisecond' AND h.hi > timestamptz 'epoch' + u.t * interval '1 millisecond')
