@@ -1,4 +1,4 @@
-"""`python -m streamers binance [--shard 0/4]`: a daemon that collects one exchange's trades."""
+"""`python -m streamers binance|alpaca [--shard 0/4]`: a daemon that collects one exchange's trades."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from loguru import logger
@@ -17,12 +17,15 @@ from redis import Redis, RedisError
 from app.bootstrap import Platform, platform
 from app.cache import health
 from app.cache.trade_queue import TradeQueue, make_publisher
-from app.config import load_settings
-from app.domain.instruments import Instrument
+from app.config import Settings, load_settings
+from app.domain.instruments import Exchange, Instrument
+from app.domain.sessions import Session
 from app.errors import PlatformError, Unavailable
 from app.local.runfile import attach
 from app.logs import setup_logging
-from app.storage import catalog
+from app.storage import catalog, sessions
+from streamers.alpaca import AlpacaStreamer, StockPorts
+from streamers.alpaca_board import RedisStore
 from streamers.binance import BinanceStreamer, Ports, Shard
 from streamers.watchlist import RedisHint
 
@@ -57,10 +60,17 @@ class Heartbeat:
             logger.warning("the heartbeat could not be taken back: {}", error)
 
 
+class Streamer(Protocol):
+    """One exchange's daemon."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Streams until `stop`."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the daemon until SIGTERM or Ctrl-C; 0 then, 1 where it cannot run, 2 for bad arguments."""
     parser = argparse.ArgumentParser(prog="python -m streamers", description="Collects one exchange's trades, live.")
-    parser.add_argument("exchange", choices=["binance"])
+    parser.add_argument("exchange", choices=[Exchange.BINANCE.value, Exchange.ALPACA.value])
     shard_help = "only instruments with id %% N == K"
     parser.add_argument("--shard", type=_shard, default=Shard(0, 1), metavar="K/N", help=shard_help)
     options = parser.parse_args(arguments)
@@ -82,14 +92,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         heartbeat,
     )
     try:
-        asyncio.run(_run(BinanceStreamer(settings, ports, shard)))
+        asyncio.run(_run(lambda: _streamer(Exchange(options.exchange), settings, parts, ports, shard)))
     finally:
         heartbeat.end()
     return 0
 
 
-async def _run(streamer: BinanceStreamer) -> None:
-    stop = asyncio.Event()
+def _streamer(exchange: Exchange, settings: Settings, parts: Platform, ports: Ports, shard: Shard) -> Streamer:
+    if exchange is Exchange.BINANCE:
+        return BinanceStreamer(settings, ports, shard)
+    stock_ports = StockPorts(lambda *asked: _sessions(parts, *asked), RedisStore(parts.redis))
+    return AlpacaStreamer(settings, ports, shard, stock_ports)
+
+
+async def _run(make: Callable[[], Streamer]) -> None:
+    streamer, stop = make(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -97,9 +114,17 @@ async def _run(streamer: BinanceStreamer) -> None:
 
 
 def _instruments(parts: Platform) -> list[Instrument]:
+    return _read(parts, lambda connection: catalog.instruments(connection, active_only=True))
+
+
+def _sessions(parts: Platform, calendar: str, lo_ms: int, hi_ms: int) -> list[Session]:
+    return _read(parts, lambda connection: sessions.read(connection, calendar, lo_ms, hi_ms))
+
+
+def _read[T](parts: Platform, ask: Callable[[sa.Connection], T]) -> T:
     try:
         with parts.engine.begin() as connection:
-            return catalog.instruments(connection, active_only=True)
+            return ask(connection)
     except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:  # away, or not migrated yet
         raise Unavailable(str(error.orig).strip().splitlines()[0]) from error
 

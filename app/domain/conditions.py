@@ -8,7 +8,7 @@ with. The tapes' rules are for daily statistics; where Alpaca's minute bars diff
 
 - "last only if it is the first of the day" (G P Z 4, the tapes' note 2) does not set a minute's open or close;
 - the corrected consolidated close (9) is a message about the day: it does not enter a minute at all;
-- T and U (extended hours) add volume only, but are the regular prints of extended hours where those are kept.
+- T and U (extended hours) add volume only within the session, but are what regular prints are outside of it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _EXTENDED = frozenset("TU")
 def judge(conditions: Iterable[str], tape: str, *, extended: bool = False) -> Verdict:
     """What a print with these conditions updates: all of them must allow it; an unknown one is taken for regular.
 
-    `extended` says that prints of extended hours are kept, where T and U are what regular prints are in the session.
+    `extended` says that the print lies outside the session, where T and U are what regular prints are in it.
 
     >>> judge(("@", "I"), "C").updates == VOLUME
     True

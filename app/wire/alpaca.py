@@ -177,6 +177,12 @@ _PARSERS: Mapping[Any, Callable[[RawMessage], Message]] = {
 }
 
 
+def build_request(action: str, symbols: Sequence[str], channels: Iterable[str] = CHANNELS) -> bytes:
+    """A client's `subscribe` or `unsubscribe` of symbols on channels, as a frame."""
+    packed: bytes = msgpack.packb({"action": action, **{name: list(symbols) for name in channels}})
+    return packed
+
+
 def build_frame(messages: Sequence[RawMessage]) -> bytes:
     """The messages as one binary frame of the stream."""
     packed: bytes = msgpack.packb(list(messages))

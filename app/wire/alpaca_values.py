@@ -73,6 +73,11 @@ class BarEvent(NamedTuple):
     kind: str
     bar: BarRow
 
+    @property
+    def symbol(self) -> str:
+        """The bar's symbol."""
+        return self.bar.symbol
+
 
 class Side(NamedTuple):
     """One side of a correction: the print as it was, or as it should have been."""

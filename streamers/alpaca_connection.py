@@ -1,0 +1,278 @@
+"""One connection to Alpaca: a run of its own, from the first subscription to its last batch.
+
+Alpaca does not number its trades without gaps and sends nothing twice: a run counts the prints of each instrument as
+they arrive, from 1, and what a lost connection did not bring comes from history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from loguru import logger
+
+from app.domain.conditions import LAST, Verdict, judge
+from app.domain.instruments import Instrument
+from app.domain.timeframes import MINUTE_MS
+from app.domain.trades import Trade
+from app.errors import SourceError, WireError
+from app.wire.alpaca import RawMessage, parse_message
+from app.wire.alpaca_values import (
+    BarEvent,
+    Cancel,
+    Correction,
+    Message,
+    Print,
+    Quote,
+    Refusal,
+    Status,
+    Subscription,
+)
+from streamers.alpaca_amendments import Amendments
+from streamers.alpaca_board import Board
+from streamers.alpaca_hours import Hours, Place
+from streamers.alpaca_socket import Socket, refusal
+from streamers.buffer import Buffer, Chunk, Run
+from streamers.officials import Officials
+from streamers.pace import Pace
+from streamers.stats import Stats
+
+CHUNK = 400  # symbols a request
+ANSWER_S = 10.0
+EMPTY_S = 1.0  # without trades an empty batch goes out so often: the feed's clock goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What connections hand their messages to, and what they ask."""
+
+    buffer: Buffer
+    officials: Officials
+    board: Board
+    hours: Hours
+    amendments: Amendments
+    stats: Stats
+    pace: Pace
+    most: int  # trades a batch
+
+
+@lru_cache(maxsize=1024)
+def _judge(conditions: tuple[str, ...], tape: str, extended: bool) -> Verdict:
+    return judge(conditions, tape, extended=extended)
+
+
+class Connection:
+    """Receives into its run until the socket closes; `follow` changes what it listens to."""
+
+    def __init__(self, socket: Socket, run: Run, parts: Parts) -> None:
+        self.run = run
+        self.followed: dict[str, Instrument] = {}  # by wire symbol
+        self.opened_s = self.data_s = time.monotonic()
+        self.had_data = False
+        self.closed = False
+        self.error: SourceError | None = None  # what ended it
+        self._socket, self._parts, self._stats = socket, parts, parts.stats
+        self._since: dict[int, int] = {}
+        self._counted: dict[int, int] = {}
+        self._pending: list[Trade] = []
+        self._event_us = 0
+        self._put_s = 0.0
+        self._seen = self._seen_before = 0
+        self._answer: asyncio.Future[Subscription] | None = None
+        self._speaking = asyncio.Lock()
+        self._ready = False
+        self._listener: asyncio.Task[None] = asyncio.create_task(self._listen())
+
+    @property
+    def heard_us(self) -> int:
+        """The exchange time up to which everything was received."""
+        return self._event_us
+
+    @property
+    def lost(self) -> bool:
+        """Whether the socket has closed."""
+        return self._listener.done()
+
+    async def wait_lost(self) -> None:
+        """Returns when the socket has closed."""
+        await asyncio.wait({self._listener})
+
+    def why_lost(self) -> BaseException:
+        """What ended a connection that is lost: a SourceError, or a defect of ours."""
+        defect = None if self._listener.cancelled() else self._listener.exception()
+        return defect or self.error or SourceError("the connection was closed")
+
+    async def follow(self, wanted: Mapping[str, Instrument]) -> None:
+        """Subscribes to what is wanted and not yet followed, and leaves what is not wanted any more.
+
+        What stays goes on without a break. Raises Refused or SourceError.
+        """
+        async with self._speaking:
+            gone = [symbol for symbol, item in self.followed.items() if wanted.get(symbol) != item]
+            for start in range(0, len(gone), CHUNK):
+                symbols = gone[start : start + CHUNK]
+                await self._ask("unsubscribe", symbols)
+                for symbol in symbols:
+                    self._since.pop(self.followed.pop(symbol).id, None)
+            fresh = [symbol for symbol in wanted if symbol not in self.followed]
+            for start in range(0, len(fresh), CHUNK):
+                await self._add({symbol: wanted[symbol] for symbol in fresh[start : start + CHUNK]})
+            if gone or fresh or not self._ready:
+                self.run.news = tuple(sorted(self._since.items()))
+                logger.info("following {} symbols on run {:x}", len(self.followed), self.run.id)
+            self._ready = True
+
+    def tick(self) -> None:
+        """Hands on what came since the last tick; once a second an empty chunk, so that the clock goes on."""
+        quiet = self._seen == self._seen_before
+        self._seen_before = self._seen
+        if not self._ready or self.closed:
+            return
+        if self._pending:
+            self._put()
+        elif time.monotonic() - self._put_s >= EMPTY_S:
+            settled_us = self._parts.pace.settled_us()
+            if quiet and settled_us is not None and not self.lost:
+                self._event_us = max(self._event_us, settled_us)
+            self._put()
+
+    async def close(self) -> None:
+        """Ends the run: closes the socket, hands on the rest and says that it is over."""
+        if not self.closed:
+            self.closed = True
+            self._listener.cancel()
+            await asyncio.wait({self._listener})
+            if self._ready or self._pending:
+                self._put(over=True)
+            await self._socket.leave()
+
+    async def _add(self, fresh: Mapping[str, Instrument]) -> None:
+        self.followed.update(fresh)  # trades may come before the answer
+        try:
+            answer = await self._ask("subscribe", list(fresh))
+        except SourceError:
+            for symbol in fresh:
+                del self.followed[symbol]
+            raise
+        since_us = await self._parts.pace.now_us()
+        heard = set(answer.channels["trades"])
+        for symbol, item in fresh.items():
+            if symbol in heard:
+                self._since[item.id] = since_us
+            else:
+                logger.error("Alpaca does not send {}", symbol)
+                self._stats.count("not_subscribed")
+
+    async def _ask(self, action: str, symbols: list[str]) -> Subscription:
+        answer = self._answer = asyncio.get_running_loop().create_future()
+        try:
+            await self._socket.ask(action, symbols)
+            return await asyncio.wait_for(answer, ANSWER_S)
+        except TimeoutError as error:
+            raise SourceError(f"Alpaca did not answer within {ANSWER_S:.0f} s") from error
+        finally:
+            self._answer = None
+
+    def _put(self, *, over: bool = False) -> None:
+        trades, self._pending = self._pending, []
+        self._put_s = time.monotonic()
+        self._parts.buffer.put(Chunk(self.run, trades, self._event_us, over))
+
+    async def _listen(self) -> None:
+        try:
+            while True:
+                messages = await self._socket.frame()
+                self._stats.frames += 1
+                for raw in messages:
+                    self._take(raw)
+        except WireError as error:
+            # Prints may be lost in the frame, and no number would tell: the run ends here, history has the rest.
+            self._stats.count("malformed_frame")
+            self.error = SourceError(str(error))
+        except SourceError as error:
+            self.error = error
+        finally:
+            if self._answer and not self._answer.done():
+                self._answer.set_exception(self.error or SourceError("the connection was closed"))
+
+    def _take(self, raw: RawMessage) -> None:
+        self._seen += 1
+        try:
+            message = parse_message(raw)
+        except WireError as error:
+            self._stats.count("malformed_message")
+            logger.warning("malformed message on run {:x}: {}", self.run.id, error)
+            return
+        if isinstance(message, Subscription):
+            if self._answer and not self._answer.done():
+                self._answer.set_result(message)
+        elif isinstance(message, Refusal):
+            self._refused(message)
+        else:
+            instrument = self.followed.get(getattr(message, "symbol", ""))
+            if instrument is not None:
+                self.data_s, self.had_data = time.monotonic(), True
+                self._use(message, instrument)
+
+    def _use(self, message: Message, instrument: Instrument) -> None:
+        if isinstance(message, Print):
+            self._heard(message.time_us)
+            self._print(message, instrument)
+        elif isinstance(message, Quote):
+            self._heard(message.time_us)
+            self._parts.board.quote(instrument.key, message)
+        elif isinstance(message, BarEvent):
+            self._bar(message, instrument)
+        elif isinstance(message, Correction | Cancel):
+            for doubt in self._parts.amendments.doubts(instrument.id, message):
+                if self._parts.hours.place(instrument.calendar, doubt.lo_ms) is not Place.OUTSIDE:
+                    self._parts.officials.doubt(doubt)
+        elif isinstance(message, Status):
+            self._parts.board.status(instrument.key, message)
+
+    def _heard(self, time_us: int) -> None:
+        self._event_us = max(self._event_us, time_us)
+        self._stats.last_event_us = self._event_us
+
+    def _print(self, item: Print, instrument: Instrument) -> None:
+        place = self._parts.hours.place(instrument.calendar, item.time_us // 1000)
+        if place is Place.OUTSIDE:
+            self._stats.count("outside_session")
+            return
+        updates, unknown = _judge(item.conditions, item.tape, place is Place.EXTENDED)
+        if unknown:
+            self._stats.count("unknown_condition", unknown)
+        if not updates:
+            self._stats.count("not_in_bars")
+            return
+        if updates & LAST:
+            self._parts.board.traded(instrument.key, item.time_us)
+        number = self._counted[instrument.id] = self._counted.get(instrument.id, 0) + 1
+        trade = Trade(
+            instrument.id, item.time_us, number, number, item.price_e8, item.size_e8, taker_buy=False, updates=updates
+        )
+        self._parts.amendments.remember(instrument.id, item)
+        self._stats.trades += 1
+        self._pending.append(trade)
+        if len(self._pending) >= self._parts.most:
+            self._put()
+
+    def _bar(self, event: BarEvent, instrument: Instrument) -> None:
+        time_ms = event.bar.time_ms
+        if event.kind == "d" or time_ms % MINUTE_MS:
+            return
+        if self._parts.hours.place(instrument.calendar, time_ms) is Place.OUTSIDE:
+            self._stats.count("bar_outside_session")
+            return
+        self._parts.officials.put(event.bar.official(instrument.id, revised=event.kind == "u"))
+
+    def _refused(self, message: Refusal) -> None:
+        error = refusal(message)
+        self._stats.count("refused_request")
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(error)
+        else:
+            raise error
