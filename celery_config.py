@@ -17,7 +17,7 @@ connect_celery(settings)
 celery = Celery(
     "market",
     broker=settings.broker_url or "redis://127.0.0.1:6379/0",
-    include=["tasks.bars", "tasks.indicators", "tasks.upkeep", "tasks.backfill"],
+    include=["tasks.bars", "tasks.indicators", "tasks.upkeep", "tasks.backfill", "tasks.polling"],
 )
 
 SHARDS = range(settings.trade_shards)
@@ -42,6 +42,7 @@ celery.conf.update(
         "tasks.bars.*": {"queue": "bars"},
         "tasks.indicators.*": {"queue": "indicators"},
         "tasks.backfill.*": {"queue": "backfill"},
+        "tasks.polling.*": {"queue": "polling"},
         "tasks.upkeep.*": {"queue": "upkeep"},
     },
     worker_prefetch_multiplier=1,
@@ -73,6 +74,9 @@ celery.conf.update(
         "outages": {"task": "tasks.upkeep.find_outages", "schedule": 5.0, "options": {"expires": 10}},
         "scan": {"task": "tasks.upkeep.scan", "schedule": 15.0, "options": {"expires": 30}},
         "backfills": {"task": "tasks.upkeep.resume_backfills", "schedule": 3.0, "options": {"expires": 10}},
+        "poll": {"task": "tasks.polling.poll", "schedule": 5.0, "options": {"expires": 30}},
+        "sessions": {"task": "tasks.polling.sessions", "schedule": 60.0, "options": {"expires": 60}},
+        "daily": {"task": "tasks.polling.daily", "schedule": 60.0, "options": {"expires": 60}},
         "tidy": {"task": "tasks.upkeep.tidy", "schedule": 300.0, "options": {"expires": 60}},
     },
     beat_schedule_filename=str(settings.data_dir / "celerybeat-schedule"),

@@ -37,3 +37,13 @@ def tape(exchange: str) -> str:
 def limit(source: str) -> str:
     """What a source's rate limit has left, shared by all processes."""
     return f"limit:{source}"
+
+
+def polls(source: str) -> str:
+    """Hash: instrument id → JSON [asked_ms, failures, not_before_s, error] of a polled source."""
+    return f"polls:{source}"
+
+
+def poll_rest(source: str) -> str:
+    """While this key lives nobody polls the source."""
+    return f"poll-rest:{source}"

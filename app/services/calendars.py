@@ -21,10 +21,15 @@ SLACK_MS = 30 * DAY_MS  # so much less is no reason to ask the library again
 AGAIN_S = 3600.0  # a calendar that is recorded no further is not asked again for so long
 
 
-class Sessions(Protocol):
-    """app.storage.sessions and what app.storage.settled adds."""
+class Stored(Protocol):
+    """app.storage.sessions."""
 
     def put(self, connection: sa.Connection, calendar: str, found: Sequence[Session], /) -> int: ...
+
+
+class Kept(Protocol):
+    """What app.storage.settled adds to it."""
+
     def span(self, connection: sa.Connection, calendar: str, /) -> tuple[int, int] | None: ...
     def drop_others(
         self, connection: sa.Connection, calendar: str, dates: Sequence[int], /, *, lo_ms: int, hi_ms: int
@@ -36,7 +41,8 @@ class Calendars:
     """Fills the table of sessions; `find` asks the library, `watchlist` gives the instruments."""
 
     engine: sa.Engine
-    sessions: Sessions
+    sessions: Stored
+    kept: Kept
     watchlist: Callable[[sa.Connection], list[Instrument]]
     find: Callable[[str, int, int], list[Session]]
     clock: Clock
@@ -52,9 +58,9 @@ class Calendars:
         return sum(self._fill(name, lo_ms, hi_ms) for name in due)
 
     def _due(self, connection: sa.Connection, name: str, lo_ms: int, hi_ms: int) -> bool:
-        if time.monotonic() - self.asked.get(name, -AGAIN_S) < AGAIN_S and self.sessions.span(connection, name):
+        if time.monotonic() - self.asked.get(name, -AGAIN_S) < AGAIN_S and self.kept.span(connection, name):
             return False
-        held = self.sessions.span(connection, name)
+        held = self.kept.span(connection, name)
         if name not in self.asked or held is None:
             return True
         return held[0] > lo_ms + SLACK_MS or held[1] < hi_ms - SLACK_MS
@@ -72,7 +78,7 @@ class Calendars:
             changed = self.sessions.put(connection, name, found)
             # A day that has become a holiday since: within what the library knows it is not there any more.
             dates = [session.date_ms for session in found]
-            changed += self.sessions.drop_others(connection, name, dates, lo_ms=lo_ms, hi_ms=dates[-1])
+            changed += self.kept.drop_others(connection, name, dates, lo_ms=lo_ms, hi_ms=dates[-1])
         if changed:
             logger.info("{} sessions of {} stored", changed, name)
         return changed

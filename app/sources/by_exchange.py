@@ -49,8 +49,23 @@ class Sources:
         match exchange:
             case Exchange.BINANCE:
                 return self.binance()
+            case Exchange.YAHOO:
+                return self._make_yahoo()
             case _:
                 return None
+
+    def _make_yahoo(self) -> Limited[Source]:
+        from app.sources.yahoo import YahooHistory
+
+        source = YahooHistory(self._settings, now_us=self._now_us)
+        return Limited(
+            source,
+            self._limits,
+            Exchange.YAHOO.value,
+            self._settings.yahoo_requests_per_minute,
+            weight=source.weight,
+            count=self._count,
+        )
 
     def _make_binance(self) -> Limited[BinanceHistory]:
         from app.sources.binance import BinanceHistory

@@ -27,11 +27,15 @@ def forward(connection: sa.Connection, instrument_id: int, until_ms: int) -> Non
 
 def extend(
     connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str, *, error: str | None = None
-) -> None:
-    """Records the holes (instrument id, lo, hi) of a cause; an open one they touch grows instead."""
-    if stretches:
-        columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*stretches, strict=True)), strict=True))
-        connection.execute(sql("settled", "extend"), {**columns, "cause": cause, "error": error})
+) -> int:
+    """Records the holes (instrument id, lo, hi) of a cause; an open one they touch grows instead.
+
+    Returns how many are new or changed.
+    """
+    if not stretches:
+        return 0
+    columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*stretches, strict=True)), strict=True))
+    return int(connection.execute(sql("settled", "extend"), {**columns, "cause": cause, "error": error}).scalar_one())
 
 
 def filled(connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int, cause: str) -> None:

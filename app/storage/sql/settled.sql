@@ -11,13 +11,21 @@ ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until <
 WITH w AS (
     SELECT i, timestamptz 'epoch' + l * interval '1 millisecond' AS lo, timestamptz 'epoch' + h * interval '1 millisecond' AS hi
     FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, l, h)
+), known AS (
+    SELECT o.id, w.i, w.lo, w.hi FROM w JOIN holes o ON o.instrument_id = w.i AND o.cause = :cause AND o.repaired IS NULL
+        AND o.lo <= w.hi AND o.hi >= w.lo
 ), grown AS (
-    UPDATE holes o SET lo = least(o.lo, w.lo), hi = greatest(o.hi, w.hi), error = coalesce(:error, o.error)
-    FROM w WHERE o.instrument_id = w.i AND o.cause = :cause AND o.repaired IS NULL AND o.lo <= w.hi AND o.hi >= w.lo
-    RETURNING o.instrument_id AS i, w.lo AS lo
+    UPDATE holes o SET lo = least(o.lo, k.lo), hi = greatest(o.hi, k.hi), error = coalesce(CAST(:error AS text), o.error)
+    FROM known k WHERE o.id = k.id
+        AND (o.lo > k.lo OR o.hi < k.hi OR CAST(:error AS text) IS NOT NULL AND o.error IS DISTINCT FROM CAST(:error AS text))
+    RETURNING o.id
+), made AS (
+    INSERT INTO holes (instrument_id, lo, hi, cause, error)
+    SELECT i, lo, hi, :cause, CAST(:error AS text) FROM w
+    WHERE NOT EXISTS (SELECT 1 FROM known k WHERE k.i = w.i AND k.lo = w.lo) ORDER BY 1, 2
+    RETURNING id
 )
-INSERT INTO holes (instrument_id, lo, hi, cause, error)
-SELECT i, lo, hi, :cause, :error FROM w WHERE NOT EXISTS (SELECT 1 FROM grown g WHERE g.i = w.i AND g.lo = w.lo) ORDER BY 1, 2
+SELECT (SELECT count(*) FROM grown) + (SELECT count(*) FROM made)
 
 -- name: filled
 -- What was asked for again, [lo, hi), is no hole any more: whole holes close, the rest keeps what lies outside.

@@ -1,0 +1,46 @@
+"""When to ask a source that has to be asked: pure, by exchange time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from app.domain.sessions import Window, clipped, current, following
+from app.domain.timeframes import MINUTE_MS
+
+
+class Plan(NamedTuple):
+    """Whether to ask now, and up to where everything is known (ms) once that is answered, or without asking."""
+
+    ask: bool
+    until_ms: int
+
+
+def plan(
+    now_ms: int, until_ms: int, asked_ms: int | None, expected: Sequence[Window], *, lag_ms: int, every_ms: int
+) -> Plan:
+    """What is due for an instrument that is known up to `until_ms` and was asked for at `asked_ms`.
+
+    `expected` are its market's windows from `until_ms` to some time after now. Inside a window it is asked for every
+    `every_ms`; once more when the source, which is `lag_ms` behind, has the window's end; then not before the next.
+    """
+    source_ms = (now_ms - lag_ms) // MINUTE_MS * MINUTE_MS
+    if current(now_ms, expected) is not None:
+        due = asked_ms is None or not 0 <= now_ms - asked_ms < every_ms  # the simulated clock may begin anew
+        return Plan(due, max(until_ms, source_ms) if due else until_ms)
+    after = following(now_ms, expected)
+    rest_ms = max(until_ms, after.lo_ms if after is not None else now_ms // MINUTE_MS * MINUTE_MS)
+    missing = clipped(until_ms, now_ms, expected)
+    if not missing:
+        return Plan(False, rest_ms)
+    return Plan(True, rest_ms) if missing[-1].hi_ms <= source_ms else Plan(False, until_ms)
+
+
+def behind(until_ms: int, now_ms: int, expected: Sequence[Window], *, lag_ms: int) -> list[Window]:
+    """The stretches the source must have by now and we have not asked for."""
+    return clipped(until_ms, (now_ms - lag_ms) // MINUTE_MS * MINUTE_MS, expected)
+
+
+def length_ms(stretches: Sequence[Window]) -> int:
+    """How long they are together."""
+    return sum(window.hi_ms - window.lo_ms for window in stretches)
