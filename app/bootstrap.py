@@ -30,6 +30,7 @@ from app.services.updates import Announcer, Publish
 from app.sources.by_exchange import Sources
 from app.storage import (
     backfills,
+    bulk,
     candles,
     catalog,
     closing,
@@ -212,7 +213,7 @@ class Platform:
         from app.services.backfill import Backfill
 
         return Backfill(
-            self.engine, backfills, candles, holes, outbox, self.catalogue, self.history, self.clock, self.publisher
+            self.engine, backfills, bulk, holes, outbox, self.catalogue, self.history, self.clock, self.publisher
         )
 
     @cached_property

@@ -9,6 +9,12 @@ from tasks.base import PlatformTask, platform
 
 @shared_task(name="tasks.backfill.run", base=PlatformTask, patient=True)
 def run(backfill_id: int) -> None:
-    """Works on a backfill for some seconds and hands on what is left."""
-    if platform().backfill.run(backfill_id):
-        current_app.send_task("tasks.backfill.run", args=(backfill_id,))
+    """Works on a backfill for a turn of some seconds, then gives those their turn who wait for it."""
+    platform().backfill.run(backfill_id)
+    start_due()
+
+
+def start_due() -> None:
+    """Starts the backfills whose turn it is, each in a task of its own."""
+    for due_id in platform().backfill.due():
+        current_app.send_task("tasks.backfill.run", args=(due_id,))

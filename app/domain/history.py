@@ -37,3 +37,35 @@ class Backfill(NamedTuple):
     state: str  # waiting, running, done, failed, cancelled
     bars: int
     error: str | None
+    asked_by: str = "user"  # user, start, daily
+    started_ms: int | None = None  # wall time, as the next ones
+    updated_ms: int = 0
+    lease_us: int | None = None  # nobody takes it up before: it waits for its source, or a worker has it
+    empty_to_ms: int | None = None  # the source has nothing in [lo, empty_to)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state not in {"waiting", "running"}
+
+    @property
+    def share(self) -> float:
+        """How much of the range is behind it, from 0 to 1."""
+        return 1.0 if self.state == "done" else (self.cursor_ms - self.lo_ms) / (self.hi_ms - self.lo_ms)
+
+    @property
+    def took_s(self) -> float:
+        """How long it has worked, up to its last progress; its waits for the source included."""
+        return 0.0 if self.started_ms is None else max(0.0, (self.updated_ms - self.started_ms) / 1000)
+
+    @property
+    def rate(self) -> float | None:
+        """Bars a second so far; None before the first."""
+        return self.bars / self.took_s if self.bars and self.took_s else None
+
+    @property
+    def left_s(self) -> float | None:
+        """Time left, if it goes on as it went; None where nothing tells."""
+        if self.over:
+            return 0.0
+        return self.took_s * (1 - self.share) / self.share if self.share and self.took_s else None

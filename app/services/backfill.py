@@ -1,33 +1,61 @@
-"""Backfill: history comes as the exchange's own bars, chunk by chunk, resumable at any point."""
+"""Backfill: history comes as the exchange's own bars, only what is missing, resumable at any point."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from loguru import logger
 
-from app.domain.bars import Bar
+from app.domain.bar_columns import BarColumns
 from app.domain.history import Backfill as Request
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span
+from app.domain.stretches import Stretch, answered, joined, missing, request, whole
 from app.domain.timeframes import Timeframe
 from app.errors import BadRange, RateLimited, SourceAway, SourceError, UnknownInstrument
-from app.services.ports import Backfills, Candles, Catalogue, Clock, History, Holes, Outbox, Publisher
+from app.services.pages import PAGES, newest_ms, settled_ms
+from app.services.ports import (
+    Backfills,
+    Bulk,
+    Catalogue,
+    Clock,
+    History,
+    Holes,
+    Outbox,
+    PagedHistory,
+    Publisher,
+)
 
-CHUNK = 1000
-SLICE_S = 20.0  # a task works so long, then hands on
+SLICE_S = 5.0  # a turn: so long one works, then the others have theirs
+LEASE_S = 40.0  # a worker that has shown no progress for so long is taken for dead; longer than a request takes
+NAP_S = 1.5  # a source that asks for no more is waited for in the task
+YOUNG_S = 5.0  # a bar the source has not listed yet is asked for again after so long
+MOST = 3  # at work at once: more would only wait in the queue
+STALE_S, RETRY_S = 90.0, 10.0  # one in the queue for so long is started anew; a source that was away is asked again
+LOOK = 10_000  # bars looked at in one question to the database
+STORE = 2500  # bars in one transaction
+
+
+class Part(NamedTuple):
+    """What one answer settles: its bars, up to when, and from when on the stretch is ours to claim."""
+
+    bars: BarColumns
+    lo_ms: int
+    hi_ms: int
+    claim_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """Fetches what was asked for; stores are modules of app/storage."""
+    """Fetches what was asked for; stores are modules of app/storage, `candles` is app.storage.bulk."""
 
     engine: sa.Engine
     backfills: Backfills
-    candles: Candles
+    candles: Bulk
     holes: Holes
     outbox: Outbox
     catalogue: Catalogue
@@ -35,10 +63,12 @@ class Backfill:
     clock: Clock
     publisher: Publisher
 
-    def request(self, instrument: Instrument, tf: Timeframe, start_ms: int, end_ms: int | None) -> int:
+    def request(
+        self, instrument: Instrument, tf: Timeframe, start_ms: int, end_ms: int | None, *, asked_by: str = "user"
+    ) -> int:
         """Asks for [start, end), by default up to now; returns the backfill's id; raises BadRange."""
-        now_ms = tf.floor(self.clock.now_us() // 1000)
-        lo_ms, hi_ms = tf.floor(start_ms), min(tf.floor(now_ms if end_ms is None else end_ms), now_ms)
+        newest = newest_ms(instrument.exchange, self.clock.now_us() // 1000)
+        lo_ms, hi_ms = tf.floor(start_ms), tf.floor(newest if end_ms is None else min(end_ms, newest))
         if end_ms is not None and end_ms <= start_ms:
             raise BadRange("the range is empty or reversed: --end must come after --start")
         if hi_ms <= lo_ms:
@@ -46,76 +76,171 @@ class Backfill:
                 f"the range holds no finished {tf.value} bar: it must begin before the exchange's present time"
             )
         with self.engine.begin() as connection:
-            return int(self.backfills.create(connection, instrument.id, tf, lo_ms, hi_ms))
+            return self.backfills.create(connection, instrument.id, tf, lo_ms, hi_ms, asked_by=asked_by)
+
+    def cancel(self, backfill_id: int) -> bool:
+        """Ends it within a chunk; what is stored stays. False where it was over, or is not there."""
+        with self.engine.begin() as connection:
+            return self.backfills.cancel(connection, backfill_id)
+
+    def due(self) -> list[int]:
+        """Whose turn it is: those to be started now, each in a task of its own. They count as started."""
+        with self.engine.begin() as connection:
+            return self.backfills.claim(connection, most=MOST, stale_s=STALE_S, retry_s=RETRY_S)
 
     def run(self, backfill_id: int) -> bool:
-        """Works on the backfill for some seconds; True where more is left to do."""
+        """Works on the backfill for a turn; True where it goes on at once with its next."""
+        with self.engine.begin() as connection:
+            item = self.backfills.begin(connection, backfill_id, lease_s=LEASE_S)
         deadline = time.monotonic() + SLICE_S
-        while time.monotonic() < deadline:
-            with self.engine.begin() as connection:
-                item = self.backfills.get(connection, backfill_id)
-            if item is None or item.state not in {"waiting", "running"}:
-                return False
-            if not self._chunk(item):
-                return False
-        return True
+        while item is not None and not item.over:
+            if time.monotonic() > deadline:
+                return self._leave(item)
+            item = self._step(item)
+        return False
 
-    def _chunk(self, item: Request) -> bool:
+    def _step(self, item: Request) -> Request | None:
+        """One request at most; the backfill as it stands then, or None where this worker has no more to do."""
         instrument = self.catalogue([item.instrument_id]).get(item.instrument_id)
         source = None if instrument is None else self.history(instrument)
         if instrument is None or source is None:
-            return self._fail(item, "no history source for this instrument")
-        end_ms = min(item.cursor_ms + CHUNK * item.timeframe.ms, item.hi_ms)
+            self._fail(item, "no history source for this instrument")
+            return None
         try:
-            if self._stored(item, end_ms):
-                return self._store(item, instrument, [], end_ms, held=(end_ms - item.cursor_ms) // item.timeframe.ms)
-            bars = source.klines(instrument, item.timeframe, item.cursor_ms, end_ms, CHUNK)
+            ask = self._next(item, instrument)
+            if isinstance(ask, Request) or ask is None:
+                return ask
+            limit = PAGES[instrument.exchange].bars
+            bars = _page(source, instrument, item.timeframe, ask, limit)
+            part = self._part(item, instrument, bars, ask)
         except RateLimited as error:
-            logger.warning("backfill {} waits {:.0f} s: {}", item.id, error.retry_after_s, error)
-            time.sleep(min(error.retry_after_s, SLICE_S / 2))
-            return True
+            return self._rest(item, error)
         except SourceAway as error:
-            return self._later(item, str(error))
+            logger.warning("backfill {} is tried again later: {}", item.id, error)
+            self._leave(item, error=str(error))
+            return None
         except (SourceError, UnknownInstrument) as error:
-            return self._fail(item, str(error))
-        return self._store(item, instrument, bars, end_ms)
+            self._fail(item, str(error))
+            return None
+        if part.hi_ms <= part.lo_ms:
+            self._leave(item, error="the exchange has not listed the newest bars yet", wait_s=YOUNG_S)
+            return None
+        return self._store(item, instrument, part)
 
-    def _stored(self, item: Request, end_ms: int) -> bool:
-        if item.timeframe is not Timeframe.M1:
-            return False
+    def _next(self, item: Request, instrument: Instrument) -> Stretch | Request | None:
+        """What to ask for next; or the backfill moved past what is held, or None as in _step."""
+        tf, pages, newest_bar_ms = item.timeframe, PAGES[instrument.exchange], item.hi_ms
+        if pages.back_days and item.cursor_ms < (oldest_ms := min(pages.oldest_ms(tf, self._now_ms()), item.hi_ms)):
+            return self._move(item, oldest_ms, empty=True)
+        if not RULES[instrument.exchange].flat_bars:
+            newest_bar_ms = min(newest_bar_ms, tf.floor(settled_ms(instrument.exchange, self._now_ms())))
+        if newest_bar_ms <= item.cursor_ms:
+            self._leave(item, error="the exchange may still add to the newest bars", wait_s=YOUNG_S)
+            return None
         with self.engine.begin() as connection:
-            return bool(self.holes.unverified(connection, item.instrument_id, item.cursor_ms, end_ms) == 0)
+            empties = self.backfills.empties(connection, instrument.id, tf)
+        for lo_ms, hi_ms in empties:
+            if lo_ms <= item.cursor_ms < hi_ms:
+                return self._move(item, min(hi_ms, item.hi_ms), empty=True)
+        look_ms = min(newest_bar_ms, item.cursor_ms + LOOK * tf.ms)
+        todo = self._todo(item, instrument, look_ms, newest_bar_ms)
+        if not todo or todo[0][0] > item.cursor_ms:
+            return self._move(item, min(look_ms, todo[0][0]) if todo else look_ms)
+        return request(todo, pages.span_ms(tf), long=pages.long)
 
-    def _store(self, item: Request, instrument: Instrument, bars: list[Bar], end_ms: int, *, held: int = 0) -> bool:
-        """One transaction a chunk; the row is locked, so that two workers on one backfill do no harm.
-
-        `held`: so many bars of the chunk were there, verified, and were not asked for again.
-        """
-        done = end_ms >= item.hi_ms
+    def _todo(self, item: Request, instrument: Instrument, look_ms: int, hi_ms: int) -> list[Stretch]:
+        """What of [cursor, hi) is not claimed, and what of [cursor, look) is claimed but not there verified."""
+        rules, tf, lo_ms = RULES[instrument.exchange], item.timeframe, item.cursor_ms
         with self.engine.begin() as connection:
-            now = self.backfills.get(connection, item.id, lock=True)
-            if now is None or now.cursor_ms != item.cursor_ms or now.state not in {"waiting", "running"}:
-                return True  # another worker was faster, or it was cancelled: look again
+            held = self.holes.covered(connection, instrument.id, tf=tf)
+            if tf is not Timeframe.M1 and not (rules.native_daily and tf is Timeframe.D1):
+                held += whole(self.holes.covered(connection, instrument.id), tf.ms)  # roll-ups of verified minutes
+            bare = missing(lo_ms, hi_ms, held)
+            if missing(lo_ms, look_ms, bare):
+                bare += self.backfills.unverified(connection, instrument.id, tf, lo_ms, look_ms, flats=rules.flat_bars)
+        return joined(bare)
+
+    def _part(self, item: Request, instrument: Instrument, bars: BarColumns, ask: Stretch) -> Part:
+        """What the answer settles. Time before the series' first bar is not claimed where flat bars are expected."""
+        lo_ms, flats = ask[0], RULES[instrument.exchange].flat_bars
+        solid_ms = settled_ms(instrument.exchange, self._now_ms())
+        full = len(bars) >= PAGES[instrument.exchange].bars
+        hi_ms = answered(bars.time_ms, ask, item.timeframe.ms, full=full, solid_ms=solid_ms, flats=flats)
+        bars = bars.between(lo_ms, hi_ms)
+        first_ms = bars.time_ms[0] if len(bars) else hi_ms
+        if flats and first_ms > lo_ms:
+            with self.engine.begin() as connection:
+                if not self.backfills.any_before(connection, instrument.id, item.timeframe, lo_ms):
+                    return Part(bars, lo_ms, hi_ms, first_ms)
+        return Part(bars, lo_ms, hi_ms, lo_ms)
+
+    def _store(self, item: Request, instrument: Instrument, part: Part) -> Request | None:
+        """The bars in short transactions, each of which ends at a bar and can be the last."""
+        now: Request | None = item
+        cuts = list(range(0, len(part.bars), STORE)) or [0]
+        lo_ms = part.lo_ms
+        for cut in cuts:
+            bars = part.bars.part(slice(cut, cut + STORE))
+            hi_ms = part.hi_ms if cut == cuts[-1] else bars.time_ms[-1] + item.timeframe.ms
+            if now is not None and not now.over:
+                now = self._commit(now, instrument, Part(bars, lo_ms, hi_ms, max(lo_ms, part.claim_ms)))
+            lo_ms = hi_ms
+        return now
+
+    def _commit(self, item: Request, instrument: Instrument, part: Part) -> Request | None:
+        """Progress first: its row is locked by it, and where it is not ours any more nothing is written."""
+        tf, empty = item.timeframe, part.claim_ms if part.claim_ms > part.lo_ms else None
+        with self.engine.begin() as connection:
+            now = self.backfills.advance(
+                connection, item, cursor_ms=part.hi_ms, bars=len(part.bars), lease_s=LEASE_S, empty_to_ms=empty
+            )
+            if now is None:
+                return None
             flats = RULES[instrument.exchange].flat_bars
-            changed = self.candles.replace(connection, bars, tf=item.timeframe, flats=flats)
-            self.holes.cover(connection, instrument.id, item.cursor_ms, end_ms, tf=item.timeframe)
+            changed = self.candles.replace(connection, part.bars, tf=tf, flats=flats)
+            if part.claim_ms < part.hi_ms:
+                self.holes.cover(connection, instrument.id, part.claim_ms, part.hi_ms, tf=tf)
             if changed:
                 span = Span(instrument.id, min(t for _, t in changed), max(t for _, t in changed))
-                stage = "rollup" if item.timeframe is Timeframe.M1 else "indicators"
-                self.outbox.mark(connection, stage, [span])
-            state = "done" if done else "running"
-            self.backfills.advance(connection, item, cursor_ms=end_ms, bars=len(bars) + held, state=state)
-        return not done
+                self.outbox.mark(connection, "rollup" if tf is Timeframe.M1 else "indicators", [span])
+        return now
 
-    def _later(self, item: Request, reason: str) -> bool:
-        """It waits again; the sweep of upkeep tries it after a while."""
+    def _move(self, item: Request, cursor_ms: int, *, empty: bool = False) -> Request | None:
+        """Passes over what is held, or over time in which the source has nothing."""
         with self.engine.begin() as connection:
-            self.backfills.advance(connection, item, cursor_ms=item.cursor_ms, bars=0, state="waiting", error=reason)
-        logger.warning("backfill {} is tried again later: {}", item.id, reason)
-        return False
+            bars = self.backfills.count(connection, item.instrument_id, item.timeframe, item.cursor_ms, cursor_ms)
+            empty_to_ms = cursor_ms if empty else None
+            return self.backfills.advance(
+                connection, item, cursor_ms=cursor_ms, bars=bars, lease_s=LEASE_S, empty_to_ms=empty_to_ms
+            )
 
-    def _fail(self, item: Request, reason: str) -> bool:
+    def _rest(self, item: Request, error: RateLimited) -> Request | None:
+        """A short wait is waited out; for a long one the worker is let go to others."""
+        if error.retry_after_s <= NAP_S:
+            time.sleep(max(0.05, error.retry_after_s))
+            return item
+        logger.info("backfill {} waits {:.0f} s: {}", item.id, error.retry_after_s, error)
+        self._leave(item, error=str(error), wait_s=error.retry_after_s)
+        return None
+
+    def _now_ms(self) -> int:
+        try:
+            return self.clock.now_us() // 1000
+        except SourceError as error:  # the simulated market's clock: it will be back
+            raise SourceAway(str(error)) from error
+
+    def _leave(self, item: Request, *, error: str | None = None, wait_s: float | None = None) -> bool:
         with self.engine.begin() as connection:
-            self.backfills.advance(connection, item, cursor_ms=item.cursor_ms, bars=0, state="failed", error=reason)
+            self.backfills.leave(connection, item, state="waiting", error=error, wait_s=wait_s)
+        return error is None
+
+    def _fail(self, item: Request, reason: str) -> None:
+        with self.engine.begin() as connection:
+            self.backfills.leave(connection, item, state="failed", error=reason)
         logger.error("backfill {} failed: {}", item.id, reason)
-        return False
+
+
+def _page(source: History, instrument: Instrument, tf: Timeframe, ask: Stretch, limit: int) -> BarColumns:
+    if isinstance(source, PagedHistory):
+        return source.page(instrument, tf, *ask, limit)
+    return BarColumns.of(instrument.id, source.klines(instrument, tf, *ask, limit))

@@ -12,11 +12,13 @@ from binance.client import Client
 from binance.exceptions import BinanceAPIException, BinanceRequestException
 
 from app.config import Settings
+from app.domain.bar_columns import BarColumns
 from app.domain.bars import Bar
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.errors import Forbidden, RateLimited, SourceAway, SourceError, UnknownInstrument, WireError
 from app.wire.binance_history import parse_klines
+from app.wire.binance_klines import parse_columns
 
 TIMEOUT_S = 10.0
 MAX_KLINES = 1000  # a page
@@ -104,8 +106,36 @@ class BinanceHistory:
         """Whether the last bar that starts before `end_ms` may have closed since the clock was asked."""
         return -(-end_ms // timeframe.ms) * timeframe.ms > self._closed_ms
 
+    def page(
+        self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = MAX_KLINES
+    ) -> BarColumns:
+        """As klines(), one page of at most 1,000 bars, as columns."""
+        if end_ms <= start_ms:
+            return BarColumns.of(instrument.id, [])
+        if self._unsure(timeframe, end_ms):
+            self.server_time_ms()
+        rows = self._rows(instrument, timeframe, start_ms, end_ms, min(limit, MAX_KLINES))
+        try:
+            columns = parse_columns(rows, instrument.id)
+        except WireError as error:
+            raise SourceAway(f"Binance answered {instrument.symbol} with a broken reply: {error}") from error
+        if len(columns) != len(columns.between(start_ms, end_ms)):
+            raise SourceAway(f"Binance answered {instrument.symbol} with other klines than those asked for")
+        return columns.between(start_ms, self._closed_ms - timeframe.ms + 1)
+
     def _page(self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int) -> list[Bar]:
-        rows = self._ask(
+        rows = self._rows(instrument, timeframe, start_ms, end_ms, limit)
+        try:
+            bars = parse_klines(rows, instrument.id)
+        except WireError as error:
+            raise SourceAway(f"Binance answered {instrument.symbol} with a broken reply: {error}") from error
+        times = [bar.time_ms for bar in bars]
+        if times != sorted(set(times)) or any(not start_ms <= time_ms < end_ms for time_ms in times):
+            raise SourceAway(f"Binance answered {instrument.symbol} with other klines than those asked for")
+        return bars
+
+    def _rows(self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int) -> Any:
+        return self._ask(
             lambda: self._client.get_klines(
                 symbol=instrument.wire_symbol,
                 interval=timeframe.value,
@@ -115,14 +145,6 @@ class BinanceHistory:
             ),
             instrument.symbol,
         )
-        try:
-            bars = parse_klines(rows, instrument.id)
-        except WireError as error:
-            raise SourceAway(f"Binance answered {instrument.symbol} with a broken reply: {error}") from error
-        times = [bar.time_ms for bar in bars]
-        if times != sorted(set(times)) or any(not start_ms <= time_ms < end_ms for time_ms in times):
-            raise SourceAway(f"Binance answered {instrument.symbol} with other klines than those asked for")
-        return bars
 
     def exchange_info(self, wire_symbol: str) -> SymbolInfo:
         """The symbol as the exchange lists it; raises UnknownInstrument with the exchange's own word."""

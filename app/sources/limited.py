@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from app.domain.bar_columns import BarColumns
 from app.domain.bars import Bar
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
@@ -18,6 +20,15 @@ class Source(Protocol):
     def klines(
         self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
     ) -> list[Bar]: ...
+
+
+@runtime_checkable
+class Paged(Protocol):
+    """What hands out a page as columns."""
+
+    def page(
+        self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
+    ) -> BarColumns: ...
 
 
 class Limits(Protocol):
@@ -52,7 +63,7 @@ class Limited[S: Source]:
     """`source` as app.services.ports.History; `ask` pays for any other request of it.
 
     `used` tells the exchange's own count of the minute after a request, 0 where it tells none; `count` takes what
-    went wrong under a reason (law 6).
+    went wrong under a reason (law 6); `turn` is held during a request, a lock where threads share the source.
     """
 
     source: S
@@ -62,6 +73,7 @@ class Limited[S: Source]:
     weight: Weight = one_request
     used: Callable[[], int] = no_count
     count: Callable[[str], None] = uncounted
+    turn: AbstractContextManager[object] = nullcontext()
 
     def klines(
         self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
@@ -70,12 +82,23 @@ class Limited[S: Source]:
         weight = self.weight(timeframe, start_ms, end_ms, limit)
         return self.ask(lambda source: source.klines(instrument, timeframe, start_ms, end_ms, limit), weight)
 
+    def page(
+        self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
+    ) -> BarColumns:
+        """As klines(), as columns; the source's own where it has them."""
+        source: object = self.source
+        if not isinstance(source, Paged):
+            return BarColumns.of(instrument.id, self.klines(instrument, timeframe, start_ms, end_ms, limit))
+        weight = self.weight(timeframe, start_ms, end_ms, limit)
+        return self.ask(lambda _: source.page(instrument, timeframe, start_ms, end_ms, limit), weight)
+
     def ask[T](self, call: Callable[[S], T], weight: int = 1) -> T:
         """What `call` answers, once `weight` could be spent; its errors go on and are told to all processes."""
         if weight:
             self.limits.spend(self.name, weight, per_minute=self.per_minute)
         try:
-            answer = call(self.source)
+            with self.turn:
+                answer = call(self.source)
         except RateLimited as error:
             self.count(f"{self.name}_rate_limited")
             self.limits.rest(self.name, error.retry_after_s)

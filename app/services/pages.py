@@ -1,0 +1,59 @@
+"""How much of an exchange's history one request brings and how far back it goes: data, by exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from app.domain.instruments import RULES, Exchange
+from app.domain.timeframes import DAY_MS, Timeframe
+
+M1, M5, M15, H1, H4, D1 = Timeframe
+AT_MOST_DAYS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What to ask an exchange for at once."""
+
+    bars: int  # a request brings at most so many
+    days: Mapping[Timeframe, int] = field(default_factory=dict)  # and asks for so long a stretch; none: `bars` long
+    back_days: Mapping[Timeframe, int] = field(default_factory=dict)  # the source knows nothing older; none: all
+
+    @property
+    def long(self) -> bool:
+        """Whether a longer stretch may be asked for, since the source itself ends its answer after `bars`."""
+        return not self.days
+
+    def span_ms(self, tf: Timeframe) -> int:
+        """The length of a request."""
+        return self.days[tf] * DAY_MS if self.days else self.bars * tf.ms
+
+    def oldest_ms(self, tf: Timeframe, now_ms: int) -> int:
+        """The first bar that the source can still have."""
+        back = self.back_days.get(tf)
+        return 0 if back is None else tf.floor(now_ms - back * DAY_MS) + tf.ms
+
+
+PAGES: dict[Exchange, Pages] = {
+    Exchange.BINANCE: Pages(1000),
+    # A page carries 10,000 bars. Two weeks hold ten sessions, of 960 minutes with the extended hours.
+    Exchange.ALPACA: Pages(10_000, {tf: min(14 * tf.minutes, AT_MOST_DAYS) for tf in Timeframe}),
+    # Yahoo's own limits, a day of margin kept: 8 days of 1m a request, 30 days back; 60 days of 5m and 15m; 730 of 1h.
+    Exchange.YAHOO: Pages(
+        10_000,
+        {M1: 8, M5: 59, M15: 59, H1: 729, H4: 729, D1: AT_MOST_DAYS},
+        {M1: 29, M5: 59, M15: 59, H1: 729, H4: 729},
+    ),
+}
+
+
+def settled_ms(exchange: Exchange, now_ms: int) -> int:
+    """Up to when the exchange's history is settled: what it lacks of the time before is not there."""
+    rules = RULES[exchange]
+    return now_ms - (rules.delay_s + rules.history_lag_s) * 1000
+
+
+def newest_ms(exchange: Exchange, now_ms: int) -> int:
+    """Up to when it makes sense to ask: with flat bars a missing one is seen, without them only time can tell."""
+    return now_ms if RULES[exchange].flat_bars else settled_ms(exchange, now_ms)

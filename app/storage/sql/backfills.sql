@@ -1,0 +1,58 @@
+-- name: begin
+-- Takes a backfill up for some seconds; nobody else has it, nor another one that overlaps it in the same series.
+UPDATE backfills b SET state = 'running', started = coalesce(b.started, clock_timestamp()), updated = clock_timestamp(),
+    error = NULL, not_before = clock_timestamp() + CAST(:lease_s AS float8) * interval '1 second'
+WHERE b.id = :id AND b.state IN ('waiting', 'running') AND (b.not_before IS NULL OR b.not_before <= clock_timestamp())
+    AND NOT EXISTS (
+        SELECT FROM backfills o WHERE o.instrument_id = b.instrument_id AND o.timeframe = b.timeframe AND o.id <> b.id
+            AND o.state = 'running' AND o.not_before > clock_timestamp() AND o.lo < b.hi AND o.hi > b.lo)
+RETURNING *
+
+-- name: give_way
+-- One that could not be taken up because of another waits for it; one that a worker has is left alone.
+UPDATE backfills SET state = 'waiting', not_before = clock_timestamp() + interval '3 seconds'
+WHERE id = :id AND state IN ('waiting', 'running') AND (not_before IS NULL OR not_before <= clock_timestamp())
+
+-- name: series_lock
+SELECT pg_advisory_xact_lock(7010, instrument_id) FROM backfills WHERE id = :id
+
+-- name: empties
+-- Where the source was found to have nothing before its first bar.
+SELECT (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM empty_to) * 1000)::bigint FROM backfills
+WHERE instrument_id = :instrument_id AND timeframe = :timeframe AND empty_to > lo
+
+-- name: unverified
+-- The stretches of the grid of [lo, hi) whose bars are not there verified.
+SELECT time + :step, next FROM (
+    SELECT time, lead(time) OVER (ORDER BY time) AS next FROM (
+        SELECT CAST(:lo AS bigint) - :step AS time
+        UNION ALL SELECT CAST(:hi AS bigint)
+        UNION ALL SELECT (extract(epoch FROM c.time) * 1000)::bigint FROM "candles_{tf}" c
+        WHERE c.instrument_id = :instrument_id AND c.state = 2
+            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    ) t
+) g WHERE next > time + :step ORDER BY 1
+
+-- name: doubtful
+-- Where flat bars do not tell: the bars of [lo, hi) that are not verified, and the open holes.
+SELECT (extract(epoch FROM c.time) * 1000)::bigint, (extract(epoch FROM c.time) * 1000)::bigint + :step
+FROM "candles_{tf}" c WHERE c.instrument_id = :instrument_id AND c.state < 2
+    AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+UNION ALL
+SELECT (extract(epoch FROM greatest(h.lo, timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')) * 1000)::bigint,
+    (extract(epoch FROM least(h.hi, timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')) * 1000)::bigint
+FROM holes h WHERE '{tf}' = '1m' AND h.instrument_id = :instrument_id AND h.repaired IS NULL
+    AND h.hi > timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND h.lo < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+ORDER BY 1
+
+-- name: count
+SELECT count(*) FROM "candles_{tf}" WHERE instrument_id = :instrument_id AND state = 2
+    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+
+-- name: any_before
+SELECT EXISTS (SELECT FROM "candles_{tf}" WHERE instrument_id = :instrument_id
+    AND time < timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')
