@@ -30,9 +30,13 @@ class Processes:
             "redis_url",
             "data_dir",
             "log_dir",
+            "visibility_timeout_s",
             "binance_api_url",
             "binance_stream_url",
-            "visibility_timeout_s",
+            "alpaca_api_url",
+            "alpaca_trading_url",
+            "alpaca_stream_url",
+            "yahoo_api_url",
         )
         values = {name.upper(): str(getattr(settings, name)) for name in names}
         self.environment = {
@@ -88,6 +92,13 @@ class Processes:
         victim.wait(10)
         for child in children:
             child.kill()
+
+    def kill_all(self) -> list[str]:
+        """SIGKILL to everything, as a power cut would; returns what ran."""
+        names = list(self.running)
+        for name in names:
+            self.kill(name)
+        return names
 
     def cli(self, *arguments: object, timeout_s: float = 100) -> subprocess.CompletedProcess[str]:
         """`python -m app …`, awaited."""

@@ -1,0 +1,55 @@
+"""A day of three markets with every fault on at random: at the end all is true, verified and without a hole.
+
+`CAMPAIGN_SEEDS=1-20 CAMPAIGN_HOURS=16 CAMPAIGN_SPEED=240 pytest tests/campaign/test_day.py -s` runs whole days.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.campaign.markets import markets
+
+SPEED = float(os.environ.get("CAMPAIGN_SPEED", "120"))
+HOURS = float(os.environ.get("CAMPAIGN_HOURS", "2"))
+START = datetime(2026, 11, 23, 6, 30, tzinfo=UTC) if HOURS > 8 else datetime(2026, 11, 23, 13, 30, tzinfo=UTC)
+SETTLE_S = 150.0
+
+
+def _seeds() -> list[int]:
+    first, _, last = os.environ.get("CAMPAIGN_SEEDS", "7").partition("-")
+    return list(range(int(first), int(last or first) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", _seeds())
+def test_a_day_of_three_markets(tmp_path: Path, seed: int) -> None:
+    """By default the two hours in which Istanbul closes and New York opens; Binance never does."""
+    end = START + timedelta(hours=HOURS)
+    lo_ms, hi_ms = (
+        int((START - timedelta(days=1)).replace(hour=0, minute=0).timestamp() * 1000),
+        int(end.timestamp() * 1000),
+    )
+    environment = {"START_BACKFILL_HOURS": 24}
+    begun = time.monotonic()
+    market = {"start": f"{START:%Y-%m-%dT%H:%M}", "speed": SPEED, "history_hours": 30, "rate": 1, "stock_rate": 1}
+    with markets(tmp_path, environment=environment, **market) as parts:
+        parts.start_workers()
+        until_us = int((end - timedelta(minutes=10)).timestamp() * 1_000_000)
+        parts.sandbox.post("/sandbox/start", {})
+        parts.sandbox.post("/sandbox/chaos", {"seed": seed, "until_us": until_us})
+        parts.wait_for(hi_ms + 120_000, speed=SPEED)
+        settled_s = parts.await_truth(lo_ms, hi_ms, seconds=SETTLE_S)
+        faults, counted = parts.sandbox.get("/sandbox/faults")["faults"], parts.counters()
+    fired = {}
+    for fault in faults:
+        name = f"{fault.get('exchange')}:{fault.get('door', '')}:{fault['kind']}"
+        fired[name] = fired.get(name, 0) + fault["fired"]
+    print(f"\nseed {seed}: {time.monotonic() - begun:.0f} s, settled {settled_s:.0f} s after the end")
+    print(f"fired {fired}\ncounted {counted}")
+    assert sum(fired.values()) > 20, fired
