@@ -1,9 +1,9 @@
-"""Every exchange's source behind the limits all processes share, one instance a thread: no client is shared."""
+"""Every exchange's source behind the limits all processes share, built when first asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import local
+from threading import Lock, local
 from typing import TYPE_CHECKING
 
 from app.config import Settings
@@ -12,6 +12,7 @@ from app.sources.limited import Absent, Limited, Limits, Source
 
 if TYPE_CHECKING:
     from app.sources.binance import BinanceHistory
+    from app.sources.yahoo import YahooHistory
 
 
 class _Mine(local):
@@ -31,6 +32,8 @@ class Sources:
         """`now_us` is exchange time; `count` takes what went wrong under a reason."""
         self._settings, self._limits, self._now_us, self._count = settings, limits, now_us, count
         self._mine = _Mine()
+        self._yahoo: YahooHistory | None = None
+        self._yahoos_turn = Lock()
 
     def history(self, exchange: Exchange) -> Limited[Source] | Absent | None:
         """What answers klines of the exchange in this thread."""
@@ -51,20 +54,26 @@ class Sources:
                 return self.binance()
             case Exchange.YAHOO:
                 return self._make_yahoo()
-            case _:
+            case Exchange.ALPACA:
+                if self._settings.alpaca_keys is None:
+                    return Absent("Alpaca needs a key: set ALPACA_API_KEY and ALPACA_SECRET_KEY (alpaca.markets)")
                 return None
 
     def _make_yahoo(self) -> Limited[Source]:
+        """One source for all threads, which take turns: yfinance has one session for all of its parts."""
         from app.sources.yahoo import YahooHistory
 
-        source = YahooHistory(self._settings, now_us=self._now_us)
+        with self._yahoos_turn:
+            if self._yahoo is None:
+                self._yahoo = YahooHistory(self._settings, now_us=self._now_us)
         return Limited(
-            source,
+            self._yahoo,
             self._limits,
             Exchange.YAHOO.value,
             self._settings.yahoo_requests_per_minute,
-            weight=source.weight,
+            weight=self._yahoo.weight,
             count=self._count,
+            turn=self._yahoos_turn,
         )
 
     def _make_binance(self) -> Limited[BinanceHistory]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from app.domain.bar_columns import BarColumns
@@ -73,7 +73,7 @@ class Limited[S: Source]:
     weight: Weight = one_request
     used: Callable[[], int] = no_count
     count: Callable[[str], None] = uncounted
-    turn: AbstractContextManager[object] = nullcontext()
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def klines(
         self, instrument: Instrument, timeframe: Timeframe, start_ms: int, end_ms: int, limit: int = 1000
