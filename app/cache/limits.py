@@ -52,7 +52,7 @@ local function book(weight) redis.call('HINCRBY', key, string.format('%d', secon
 local function keep()
   redis.call('PEXPIRE', key, string.format('%d', math.max(get('rest') - now, get('open') - now, 0) + KEEP))
 end
-local function wait(ms, why) return {math.floor(ms), why} end
+local function wait(ms, why) return {math.floor(ms), why, get('failures'), sum} end
 """
 _SPEND = """
 local weight, budget = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -69,6 +69,7 @@ if over > 0 then
   return wait(WINDOW * 1000, 'spent')
 end
 book(weight)
+sum = sum + weight
 if get('open') > 0 then set('probe', now + PROBE) end
 keep()
 return wait(0, '')
@@ -120,6 +121,7 @@ class Limiter:
         self._redis, self._now_ms = redis, now_ms
         self._accounts: dict[str, Account] = defaultdict(Account)
         self._lock = Lock()
+        self._seen: dict[str, tuple[int, int, int]] = {}  # of all processes: failures, the sum in that wall second
         self._away_until = 0.0
         local = "".join(f"local {name} = {value}\n" for name, value in _CONSTANTS.items())
         self._spend, self._used, self._rest, self._failed = (
@@ -136,6 +138,7 @@ class Limiter:
                 verdict = self._accounts[source].spend(now_ms, weight, per_minute)
             else:
                 verdict = Verdict(int(answer[0]), _text(answer[1]))
+                self._seen[source] = (int(answer[2]), int(answer[3]), now_ms // 1000)
                 if not verdict.wait_ms:
                     self._accounts[source].book(now_ms, weight)
         if verdict.wait_ms > 0:
@@ -144,9 +147,12 @@ class Limiter:
 
     def used(self, source: str, weight: int) -> None:
         """Take over the source's own count of this minute where it is higher than ours."""
-        self._ask(self._used, source, weight)
+        now_ms = self._wall_ms()
+        _, known, second = self._seen.get(source, (0, -1, 0))
+        if weight > known or second != now_ms // 1000:  # else Redis has as much: one round trip less
+            self._ask(self._used, source, weight)
         with self._lock:
-            self._accounts[source].used(self._wall_ms(), weight)
+            self._accounts[source].used(now_ms, weight)
 
     def rest(self, source: str, seconds: float) -> None:
         """Nobody asks the source for so long: it said so."""
@@ -165,9 +171,11 @@ class Limiter:
 
     def answered(self, source: str) -> None:
         """The source answered: its breaker is closed."""
-        self._ask(self._answered, source)
         with self._lock:
+            failures = self._accounts[source].failures or self._seen.get(source, (1, 0, 0))[0]
             self._accounts[source].answered()
+        if failures:  # else there is nothing to forget: one round trip less
+            self._ask(self._answered, source)
 
     def _ask(self, script: Callable[..., Any], source: str, *args: int) -> Any:
         """What the script says, None with Redis away (or where it says nothing)."""
