@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from app.services.repair import Repair
     from app.services.search import Search
     from app.services.verify import Verify
+    from app.services.watchlist import Watchlist
 
 
 def make_redis(settings: Settings) -> redis.Redis:
@@ -225,6 +226,16 @@ class Platform:
     def sources(self) -> Sources:
         """Every exchange's REST source, behind its limits."""
         return Sources(self.settings, self.limiter, now_us=self.clock.now_us, count=self.publisher.count)
+
+    @cached_property
+    def watchlist(self) -> Watchlist:
+        """Symbols come and go."""
+        from app.services.watchlist import Watchlist
+        from app.sources.listings import Listings
+
+        return Watchlist(
+            self.engine, catalog, Listings(self.sources).look, lambda: self.publisher.hint(keys.WATCHLIST, [{}])
+        )
 
     def history(self, instrument: Instrument) -> History | None:
         """The instrument's history source, of this thread; one that cannot be used raises Forbidden with the reason."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from app.config import Settings
+    from app.services.watchlist import Added, Watchlist
 
 app = typer.Typer(help="The watchlist: what is collected and shown.", no_args_is_help=True)
 
 ExchangeOption = Annotated[str, typer.Option("--exchange", "-e", help="binance, alpaca or yahoo")]
+WhichOption = Annotated[str, typer.Option("--exchange", "-e", help="Needed where several have the symbol.")]
 SymbolArgument = Annotated[str, typer.Argument(metavar="SYMBOL", help="BTC/USDT (or BTC-USDT), AAPL, THYAO.IS")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Also where the exchange cannot be asked, or does not trade the symbol now.")
+]
 
 
 @app.command("list")
@@ -20,99 +27,88 @@ def list_(
     exchange: Annotated[str, typer.Option("--exchange", "-e", help="Only this exchange.")] = "",
     everything: Annotated[bool, typer.Option("--all", "-a", help="Also those not collected.")] = False,
 ) -> None:
-    """Show the watchlist."""
+    """Show the watchlist, and the state of the feed each symbol comes over."""
     from rich.console import Console
     from rich.table import Table
 
     from app.cli.platform import attached_settings, database
+    from app.services.watchlist import feed_of
     from app.storage import catalog
 
     only = catalog.exchange_named(exchange) if exchange else None
-    with database(attached_settings()) as connection:
+    settings = attached_settings()
+    with database(settings) as connection:
         rows = catalog.instruments(connection, active_only=not everything)
-    table = Table("exchange", "symbol", "class", "currency", "calendar", "collected", box=None, header_style="bold")
+    beats = _heartbeats(settings)
+    table = Table("exchange", "symbol", "active", "calendar", "feed", box=None, header_style="bold")
     for item in rows:
         if only is None or item.exchange is only:
-            collected = "yes" if item.active else "no"
-            table.add_row(item.exchange.value, item.symbol, item.asset_class, item.currency, item.calendar, collected)
+            feed = "unknown: Redis is away" if beats is None else feed_of(item, beats)
+            table.add_row(item.exchange.value, item.symbol, "yes" if item.active else "no", item.calendar, feed)
     Console().print(table)
 
 
 @app.command("add")
-def add(symbol: SymbolArgument, exchange: ExchangeOption = "binance") -> None:
-    """Collect a symbol from now on; running streamers take it up at once."""
-    from app.cli.platform import attached_settings, database
-    from app.storage import catalog
+def add(symbol: SymbolArgument, exchange: ExchangeOption = "binance", force: ForceOption = False) -> None:
+    """Collect a symbol from now on; running streamers and pollers take it up within seconds."""
+    from app.services.watchlist import shaped
+    from app.storage.catalog import exchange_named
 
-    _check_shape(symbol, exchange)
-    settings = attached_settings()
-    decimals = _listed(settings, symbol, exchange)
-    with database(settings) as connection:
-        item = catalog.add(connection, exchange, symbol, price_decimals=decimals)
-    _announce()
-    print(f"{item.exchange.value} {item.symbol} is on the watchlist")
+    where = exchange_named(exchange)
+    shaped(where, symbol)
+    with _watchlist() as watchlist:
+        _say_added(watchlist.add(where, symbol, force=force))
 
 
+@app.command("activate")
+def activate(symbol: SymbolArgument, exchange: WhichOption = "", force: ForceOption = False) -> None:
+    """Collect a symbol again that is known already (`instruments list --all`)."""
+    with _watchlist() as watchlist:
+        _say_added(watchlist.activate(symbol, exchange or None, force=force))
+
+
+@app.command("deactivate")
 @app.command("remove")
-def remove(
-    symbol: SymbolArgument,
-    exchange: Annotated[str, typer.Option("--exchange", "-e", help="Needed where several have the symbol.")] = "",
-) -> None:
-    """Stop collecting a symbol; its bars stay."""
-    from app.cli.platform import attached_settings, database
-    from app.storage import catalog
-
-    with database(attached_settings()) as connection:
-        item = catalog.find(connection, symbol, exchange or None)
-        catalog.remove(connection, item.id)
-    _announce()
+def remove(symbol: SymbolArgument, exchange: WhichOption = "") -> None:
+    """Stop collecting a symbol; its bars stay, and `activate` or `add` takes it up again."""
+    with _watchlist() as watchlist:
+        item = watchlist.deactivate(symbol, exchange or None)
     print(f"{item.exchange.value} {item.symbol} is off the watchlist; its bars stay")
 
 
-def _announce() -> None:
-    from app.cache import keys
-    from app.cache.pubsub import publish
-    from app.cli.platform import attached_settings, cache
+@contextmanager
+def _watchlist() -> Iterator[Watchlist]:
+    """The running platform's watchlist; its errors as the command line says them."""
+    from app.bootstrap import platform
+    from app.cli.platform import attached_settings, database_errors
+    from app.errors import SourceError
 
-    with cache(attached_settings()) as redis:
-        publish(redis, keys.WATCHLIST, {})
-
-
-def _listed(settings: Settings, symbol: str, exchange: str) -> int | None:
-    """The decimals of the symbol's prices, as its exchange lists them; raises UnknownInstrument where it does not.
-
-    A stream of an unknown symbol is silent for ever, so a slip of the pen has to be found here.
-    """
-    from app.domain.instruments import Exchange, canonical
-    from app.errors import UnknownInstrument
-    from app.sources.binance import BinanceHistory
-    from app.storage.catalog import exchange_named
-
-    if exchange_named(exchange) is not Exchange.BINANCE:
-        return 2
-    name = canonical(symbol)
-    base, _, quote = name.partition("/")
-    source = BinanceHistory(settings)
+    parts = platform(attached_settings(), process="cli")
     try:
-        info = source.exchange_info(base + quote)
-    except UnknownInstrument:
-        raise UnknownInstrument(f"unknown symbol {symbol!r}: {exchange} lists no {name}") from None
+        with database_errors():
+            yield parts.watchlist
+    except SourceError as error:
+        raise SourceError(f"{error}; --force adds it unchecked") from error
     finally:
-        source.close()
-    if (info.base, info.quote) != (base, quote):
-        raise UnknownInstrument(f"unknown symbol {symbol!r}: {exchange} writes it {info.base}/{info.quote}")
-    return info.price_decimals
+        parts.engine.dispose()
 
 
-def _check_shape(symbol: str, exchange: str) -> None:
-    import re
+def _say_added(added: Added) -> None:
+    import sys
 
-    from app.domain.instruments import Exchange, canonical
-    from app.errors import BadInput
-    from app.storage.catalog import exchange_named
+    item = added.instrument
+    print(f"{item.exchange.value} {item.symbol} is on the watchlist")
+    if added.unchecked:
+        print(f"not checked with its exchange: {added.unchecked}", file=sys.stderr)
 
-    name = canonical(symbol)
-    crypto = exchange_named(exchange) is Exchange.BINANCE
-    pattern, example = (r"[A-Z0-9]{1,20}/[A-Z0-9]{2,20}", "BTC/USDT") if crypto else (r"[A-Z0-9.^=\-]{1,20}", "AAPL")
-    if not re.fullmatch(pattern, name):
-        raise BadInput(f"{symbol!r} is not a symbol of {exchange}: write it like {example}")
+
+def _heartbeats(settings: Settings) -> Mapping[str, Mapping[str, Any]] | None:
+    from app.cache import health
+    from app.cli.platform import cache
+    from app.errors import Unavailable
+
+    try:
+        with cache(settings) as redis:
+            return health.read(redis)
+    except Unavailable:
+        return None

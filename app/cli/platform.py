@@ -24,22 +24,29 @@ def attached_settings() -> Settings:
 
 
 @contextmanager
-def database(settings: Settings) -> Iterator[sa.Connection]:
-    """A connection in one transaction; raises Unavailable when the database cannot be reached."""
+def database_errors() -> Iterator[None]:
+    """What goes wrong with the database inside, as Unavailable."""
     import sqlalchemy as sa
 
-    from app.storage.engine import make_engine
-
-    engine = make_engine(settings, process="cli")
     try:
-        with engine.begin() as connection:
-            yield connection
+        yield
     except sa.exc.OperationalError as error:
         raise Unavailable(f"the database cannot be reached: {_first_line(error.orig)}") from error
     except sa.exc.ProgrammingError as error:
         if getattr(error.orig, "pgcode", "") != UNDEFINED_TABLE:
             raise
         raise Unavailable("the database has no schema yet: run `python -m app db upgrade`") from error
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[sa.Connection]:
+    """A connection in one transaction; raises Unavailable when the database cannot be reached."""
+    from app.storage.engine import make_engine
+
+    engine = make_engine(settings, process="cli")
+    try:
+        with database_errors(), engine.begin() as connection:
+            yield connection
     finally:
         engine.dispose()
 

@@ -38,7 +38,12 @@ class SymbolInfo:
     quote: str
     price_decimals: int
     size_decimals: int
-    trading: bool
+    status: str  # TRADING, or why not: HALT, BREAK, …
+
+    @property
+    def trading(self) -> bool:
+        """Whether it is traded."""
+        return self.status == "TRADING"
 
 
 def _rest_client(timeout_s: float) -> Client:
@@ -158,7 +163,7 @@ class BinanceHistory:
                 entry["quoteAsset"],
                 _places(filters["PRICE_FILTER"]["tickSize"]),
                 _places(filters["LOT_SIZE"]["stepSize"]),
-                entry["status"] == "TRADING",
+                str(entry["status"]),
             )
         except (KeyError, TypeError, StopIteration) as error:
             raise SourceError(f"Binance describes {wire_symbol} in a form it does not document") from error

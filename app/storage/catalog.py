@@ -55,40 +55,45 @@ def get(connection: sa.Connection, instrument_id: int) -> Instrument | None:
 
 
 def add(
-    connection: sa.Connection, exchange: str, symbol: str, *, active: bool = True, price_decimals: int | None = None
+    connection: sa.Connection,
+    exchange: str,
+    symbol: str,
+    *,
+    active: bool = True,
+    price_decimals: int | None = None,
+    calendar: str | None = None,
+    currency: str | None = None,
 ) -> Instrument:
-    """The instrument, added where it is not there yet; one that is there stays as it is, `active` may rise."""
+    """The instrument, added where it is not there yet.
+
+    One that is there takes what is given of decimals, calendar and currency; the rest stays, `active` may rise.
+    """
     where = exchange_named(exchange)
-    name = canonical(symbol)
-    wire, asset_class, currency = describe(where, name)
+    name = canonical(symbol) if where is Exchange.BINANCE else symbol.strip().upper()
+    wire, asset_class, usual = describe(where, name)
+    given = {"price_decimals": price_decimals, "calendar": calendar, "currency": currency}
+    given = {column: value for column, value in given.items() if value is not None}
     values: dict[str, Any] = {
         "exchange": where.value,
         "symbol": name,
         "wire_symbol": wire,
         "asset_class": asset_class,
-        "currency": currency,
+        "currency": usual,
         "calendar": RULES[where].calendar,
         "active": active,
-        "price_decimals": DEFAULT_DECIMALS if price_decimals is None else price_decimals,
+        "price_decimals": DEFAULT_DECIMALS,
+        **given,
     }
     statement = insert(table).values(values)
     statement = statement.on_conflict_do_update(
-        index_elements=["exchange", "symbol"], set_={"active": table.c.active | statement.excluded.active}
+        index_elements=["exchange", "symbol"], set_={**given, "active": table.c.active | statement.excluded.active}
     )
     return _instrument(connection.execute(statement.returning(table)).one())
 
 
 def set_active(connection: sa.Connection, instrument_id: int, active: bool) -> None:
-    """Says whether streamers and pollers collect the instrument."""
+    """Says whether streamers and pollers collect the instrument; its row stays, since bars are keyed by its id."""
     connection.execute(sa.update(table).where(table.c.id == instrument_id).values(active=active))
-
-
-def remove(connection: sa.Connection, instrument_id: int) -> None:
-    """Takes the instrument off the watchlist; its bars stay and come back with it.
-
-    The row stays too, inactive, since bars are keyed by its id.
-    """
-    set_active(connection, instrument_id, False)
 
 
 def _instrument(row: sa.Row[Any]) -> Instrument:
