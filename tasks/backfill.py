@@ -1,4 +1,4 @@
-"""The task of backfills."""
+"""The tasks of backfills."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from tasks.base import PlatformTask, platform
 def run(backfill_id: int) -> None:
     """Works on a backfill for a turn of some seconds, then gives those their turn who wait for it."""
     platform().backfill.run(backfill_id)
+    start_due()
+
+
+@shared_task(name="tasks.backfill.start", base=PlatformTask)
+def start() -> None:
+    """Starts what was just asked for; the beat's sweep would, too, some seconds later."""
     start_due()
 
 

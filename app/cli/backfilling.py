@@ -1,24 +1,22 @@
-"""What `backfill` does: check the range, queue the request, follow its progress."""
+"""What `backfill` does: check the range, queue the requests, end one."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+import sqlalchemy as sa
 
 from app.cache.trade_queue import BROKER_ERRORS, make_publisher
 from app.cli.platform import attached_settings, database, exchange_now_us
 from app.config import Settings
-from app.domain.history import Backfill
-from app.domain.instruments import Exchange
+from app.domain.instruments import Exchange, Instrument
 from app.domain.timeframes import Timeframe
-from app.errors import BadInput, BadRange, SourceError, Unavailable
+from app.errors import BadInput, BadRange, Unavailable
+from app.services.pages import newest_ms
 from app.storage import backfills, catalog
 
-TASK, QUEUE = "tasks.backfill.run", "backfill"
-POLL_S = 0.5
+TASK, QUEUE = "tasks.backfill.start", "backfill"
 
 
 def parse_moment(text: str, name: str) -> int:
@@ -51,43 +49,55 @@ def parse_range(start: str, end: str, timeframe: str, *, now_ms: int) -> tuple[T
     return length, lo, hi
 
 
-def request(*, symbol: str, exchange: str, timeframe: str, start: str, end: str) -> tuple[Settings, int]:
-    """Queues the backfill; returns the settings of the platform and the backfill's id."""
+def request(
+    *, symbols: Sequence[str], exchange: str, timeframe: str, start: str, end: str
+) -> tuple[Settings, dict[int, str]]:
+    """Queues a backfill for each symbol, without any for the whole watchlist (of the exchange).
+
+    Returns the settings of the platform, and the symbol of each backfill by its id.
+    """
     settings = attached_settings()
-    length, lo, hi = parse_range(start, end, timeframe, now_ms=exchange_now_us(settings) // 1000)
-    if catalog.exchange_named(exchange) is not Exchange.BINANCE:
-        raise BadInput(f"history of {exchange} cannot be fetched yet, only of binance")
+    now_ms = exchange_now_us(settings) // 1000
+    length, lo, hi = parse_range(start, end, timeframe, now_ms=now_ms)
+    queued: dict[int, str] = {}
     with database(settings) as connection:
-        instrument = catalog.find(connection, symbol, exchange)
-        backfill_id = backfills.create(connection, instrument.id, length, lo, hi)
+        for item in _wanted(connection, symbols, exchange):
+            until = min(hi, length.floor(newest_ms(item.exchange, now_ms)))
+            if until > lo:
+                queued[backfills.create(connection, item.id, length, lo, until)] = item.symbol
+    if not queued:
+        raise BadRange(f"the range is too new: {start} is so late that the exchange may still add to its bars")
     try:
-        make_publisher(settings).send_task(TASK, args=(backfill_id,), queue=QUEUE, retry=False, ignore_result=True)
-    except BROKER_ERRORS as error:  # the row is written: the sweep will find it
-        raise Unavailable(f"backfill {backfill_id} is noted, but the broker does not answer: {error}") from error
-    return settings, backfill_id
+        make_publisher(settings).send_task(TASK, queue=QUEUE, retry=False, ignore_result=True)
+    except BROKER_ERRORS as error:  # the rows are written: the sweep will find them
+        names = ", ".join(map(str, queued))
+        raise Unavailable(f"backfill {names} is noted, but the broker does not answer: {error}") from error
+    return settings, queued
 
 
-def follow(settings: Settings, backfill_id: int) -> None:
-    """Shows a bar until the backfill is done; raises PlatformError with its reason when it fails."""
-    count = TextColumn("{task.fields[bars]:,} bars")
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), count)
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"backfill {backfill_id}", total=1.0, bars=0)
-        while True:
-            item = _read(settings, backfill_id)
-            share = (item.cursor_ms - item.lo_ms) / (item.hi_ms - item.lo_ms)
-            progress.update(task, completed=1.0 if item.state == "done" else share, bars=item.bars)
-            if item.state not in {"waiting", "running"}:
-                break
-            time.sleep(POLL_S)
-    if item.state != "done":
-        raise SourceError(f"backfill {backfill_id} {item.state}: {item.error or 'no reason given'}")
-    print(f"backfill {backfill_id} is done: {item.bars:,} bars")
-
-
-def _read(settings: Settings, backfill_id: int) -> Backfill:
+def end(backfill_id: int) -> None:
+    """Cancels the backfill."""
+    settings = attached_settings()
     with database(settings) as connection:
-        item = backfills.get(connection, backfill_id)
+        ended, item = backfills.cancel(connection, backfill_id), backfills.get(connection, backfill_id)
     if item is None:
-        raise BadInput(f"there is no backfill {backfill_id}")
-    return item
+        raise BadInput(f"there is no backfill {backfill_id}: `backfill --list` shows them")
+    if not ended:
+        raise BadInput(f"backfill {backfill_id} is {item.state}: there is nothing to cancel")
+    print(f"backfill {backfill_id} is cancelled; its {item.bars:,} bars stay")
+
+
+def _wanted(connection: sa.Connection, symbols: Sequence[str], exchange: str) -> list[Instrument]:
+    if symbols:
+        return list({item.id: item for item in (_find(connection, one, exchange) for one in symbols)}.values())
+    only = catalog.exchange_named(exchange) if exchange else None
+    found = [item for item in catalog.instruments(connection, active_only=True) if only in (None, item.exchange)]
+    if not found:
+        raise BadInput(f"the watchlist has no symbol{f' of {exchange}' if exchange else ''}")
+    return found
+
+
+def _find(connection: sa.Connection, symbol: str, exchange: str) -> Instrument:
+    """Without an exchange a pair is Binance's; of a stock's symbol there is one, or the exchange must be named."""
+    pair = "/" in symbol or ("-" in symbol and "." not in symbol)
+    return catalog.find(connection, symbol, exchange or (Exchange.BINANCE.value if pair else None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.domain.timeframes import Timeframe
@@ -54,9 +55,17 @@ class Backfill(NamedTuple):
         return 1.0 if self.state == "done" else (self.cursor_ms - self.lo_ms) / (self.hi_ms - self.lo_ms)
 
     @property
-    def took_s(self) -> float:
-        """How long it has worked, up to its last progress; its waits for the source included."""
-        return 0.0 if self.started_ms is None else max(0.0, (self.updated_ms - self.started_ms) / 1000)
+    def pace(self) -> Pace:
+        """How fast it goes."""
+        return pace([self])
+
+
+class Pace(NamedTuple):
+    """How far some backfills are together, and how fast; the waits for their sources count in."""
+
+    bars: int
+    share: float  # of all their ranges, from 0 to 1
+    took_s: float  # from the first one's start to the last progress
 
     @property
     def rate(self) -> float | None:
@@ -66,6 +75,15 @@ class Backfill(NamedTuple):
     @property
     def left_s(self) -> float | None:
         """Time left, if it goes on as it went; None where nothing tells."""
-        if self.over:
+        if self.share >= 1:
             return 0.0
         return self.took_s * (1 - self.share) / self.share if self.share and self.took_s else None
+
+
+def pace(items: Sequence[Backfill]) -> Pace:
+    """How far and how fast these (one or more) are; one that is over is all behind us."""
+    began = [item.started_ms for item in items if item.started_ms is not None]
+    ended = max(item.updated_ms for item in items)
+    share = sum(1.0 if item.over else item.share for item in items) / len(items)
+    took_s = max(0.0, (ended - min(began)) / 1000) if began else 0.0
+    return Pace(sum(item.bars for item in items), share, took_s)
