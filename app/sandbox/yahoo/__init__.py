@@ -1,0 +1,1 @@
+"""The simulated market's Yahoo door: cookie, crumb and chart JSON."""
