@@ -76,7 +76,7 @@ class Verify:
             self._mark(connection, agreed)
             self.official.done(connection, [*agreed, *self._settled(ours, unequal)])
         closed = {(bar.instrument_id, bar.time_ms) for bar in ours if bar.state is not State.OPEN}
-        replaced = self._replace(unequal, theirs, closed)
+        replaced = self._replace(unequal, closed)
         added = self._add()
         self._count(len(agreed), 0, added)
         return len(ours) + replaced + added + self._check_rollups()
@@ -105,19 +105,20 @@ class Verify:
         keys = ((bar.instrument_id, bar.time_ms) for bar in ours)
         return [key for key in keys if key not in waiting]
 
-    def _replace(
-        self, unequal: Sequence[Difference], theirs: Mapping[Key, OfficialBar], closed: Collection[Key]
-    ) -> int:
+    def _replace(self, unequal: Sequence[Difference], closed: Collection[Key]) -> int:
         """The exchange's values take our bars' place; one we had not finished ourselves is no difference to keep."""
         if not unequal:
             return 0
-        official = [theirs[item.instrument_id, item.time_ms] for item in unequal]
-        revised = {(bar.instrument_id, bar.time_ms) for bar in official if bar.revised}
         with self.engine.begin() as connection:
+            # Another pass may have been faster: only what still waits for its replacement is replaced, and noted once.
+            if not self.holes.exclusive(connection, LOCK):
+                return 0
+            waiting = self.official.get(connection, [(item.instrument_id, item.time_ms) for item in unequal])
+            unequal = [item for item in unequal if (item.instrument_id, item.time_ms) in waiting]
             kept = self._claimed(connection, [item for item in unequal if (item.instrument_id, item.time_ms) in closed])
-            self._store(connection, official)
+            self._store(connection, list(waiting.values()))
             for source, wanted in (("updated", True), ("stream", False)):
-                chosen = [item for item in kept if ((item.instrument_id, item.time_ms) in revised) is wanted]
+                chosen = [item for item in kept if waiting[item.instrument_id, item.time_ms].revised is wanted]
                 self.official.note(connection, chosen, source)
         self._count(0, len(kept), 0)
         return len(unequal)

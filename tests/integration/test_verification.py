@@ -43,6 +43,8 @@ class Shelf:
 class Wall:
     """A clock that stands."""
 
+    speed = 1.0
+
     def __init__(self, second: float) -> None:
         self.second = second
 

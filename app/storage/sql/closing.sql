@@ -39,8 +39,10 @@ WHERE b.instrument_id = u.i AND b.state = 0 AND b.open_time = 461168601842738790
 -- name: settle
 -- Up to where an instrument without flat bars is complete; only a step of a minute is written.
 INSERT INTO settled AS s (instrument_id, until)
-SELECT i, timestamptz 'epoch' + t * interval '1 millisecond'
-FROM unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, t) ORDER BY 1
+SELECT u.i, timestamptz 'epoch' + u.t * interval '1 millisecond'
+FROM unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, t)
+LEFT JOIN settled o ON o.instrument_id = u.i -- a conflict locks its row, even where nothing changes
+WHERE o.until IS NULL OR o.until < timestamptz 'epoch' + u.t * interval '1 millisecond' ORDER BY 1
 ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until < excluded.until
 
 -- name: ripe
