@@ -19,6 +19,7 @@ from app.cache.limits import Limiter
 from app.cache.publisher import RedisPublisher
 from app.config import Settings, load_settings
 from app.domain.instruments import Instrument
+from app.domain.sessions import Session
 from app.errors import ConfigError, SourceError
 from app.services.clock import Anchor, ExchangeClock
 from app.services.closing import Closing
@@ -47,7 +48,10 @@ from app.storage.engine import make_engine
 if TYPE_CHECKING:
     from app.services.audit import Audit
     from app.services.backfill import Backfill
+    from app.services.calendars import Calendars
+    from app.services.daily import Daily
     from app.services.derive import Derive
+    from app.services.polling import Polling
     from app.services.ports import History
     from app.services.repair import Repair
     from app.services.search import Search
@@ -218,6 +222,38 @@ class Platform:
         )
 
     @cached_property
+    def calendars(self) -> Calendars:
+        """The calendars' sessions are stored."""
+        from app.services.calendars import Calendars
+        from app.sources.calendars import sessions as find
+        from app.storage import settled
+
+        return Calendars(self.engine, sessions, settled, catalog.instruments, find, self.clock)
+
+    @cached_property
+    def polling(self) -> Polling:
+        """What has no stream is asked for."""
+        from app.cache import health
+        from app.cache.paces import Paces
+        from app.services.polling import Polling
+        from app.storage import settled
+
+        s = self.settings
+        return Polling(
+            self.engine, settled, candles, holes, outbox, backfills, sessions, self._active, self.history, self.clock,
+            self.publisher, Paces(self.redis, "yahoo"), lambda facts: health.beat(self.redis, "poller-yahoo", facts),
+            s.yahoo_poll_s, s.outage_s, s.start_backfill_hours,
+        )  # fmt: skip
+
+    @cached_property
+    def daily(self) -> Daily:
+        """Stocks' daily bars are asked for."""
+        from app.services.daily import Daily
+        from app.storage import settled
+
+        return Daily(self.engine, settled, self.clock, self.settings.start_daily_days)
+
+    @cached_property
     def limiter(self) -> Limiter:
         """What each source allows us, over all processes."""
         return Limiter(self.redis)
@@ -225,7 +261,17 @@ class Platform:
     @cached_property
     def sources(self) -> Sources:
         """Every exchange's REST source, behind its limits."""
-        return Sources(self.settings, self.limiter, now_us=self.clock.now_us, count=self.publisher.count)
+        return Sources(
+            self.settings,
+            self.limiter,
+            now_us=self.clock.now_us,
+            count=self.publisher.count,
+            sessions=self._sessions,
+        )
+
+    def _sessions(self, calendar: str, lo_ms: int, hi_ms: int) -> list[Session]:
+        with self.engine.begin() as connection:
+            return sessions.read(connection, calendar, lo_ms, hi_ms)
 
     @cached_property
     def watchlist(self) -> Watchlist:
