@@ -15,12 +15,15 @@ from app.errors import PlatformError
 from app.sandbox.binance.streams import StreamLimits
 from app.sandbox.faults import parse_faults
 from app.sandbox.server import SandboxConfig, serve
+from app.sandbox.stock_faults import take_stock_faults
 
 
 def parse_args(argv: Sequence[str]) -> SandboxConfig:
     """The configuration of the command line; what it leaves out comes from the settings."""
     settings = load_settings()
-    parser = argparse.ArgumentParser(prog="python -m app.sandbox", description="A market that speaks Binance.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app.sandbox", description="A market that speaks Binance, Alpaca and Yahoo."
+    )
     add = parser.add_argument
     add("--host", default=settings.sandbox_host)
     add("--port", type=int, default=settings.sandbox_port, help="0 takes a free one (default: %(default)s)")
@@ -28,6 +31,8 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
     add("--seed", type=int, default=settings.sandbox_seed)
     add("--symbols", default="", help="BTC/USDT,…; default: a catalogue of twenty, or none beside --replay")
     add("--rate", type=float, default=settings.sandbox_trades_per_second, help="trades a second (default: %(default)s)")
+    add("--stocks", help='"AAPL,THYAO.IS", or none; default: the watchlist\'s, none beside --symbols or --replay')
+    add("--stock-rate", type=float, default=2.0, help="trades a second of all stocks in session (default: %(default)s)")
     add(
         "--history-hours", type=int, default=settings.sandbox_history_hours, help="history, from a midnight; 0 for none"
     )
@@ -41,23 +46,34 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
     add("--lifetime-s", type=float, default=24 * 3600.0, help="longest life of a stream connection")
     add("--ping-s", type=float, default=20.0, help="seconds between pings")
     args = parser.parse_args(argv)
+    stock_faults, faults = take_stock_faults(args.faults)
     return SandboxConfig(
         host=args.host,
         port=args.port,
         speed=args.speed,
         seed=args.seed,
-        symbols=tuple(symbol.strip().upper() for symbol in args.symbols.split(",") if symbol.strip()),
+        symbols=_symbols(args.symbols),
         trades_per_second=args.rate,
+        stocks=None if args.stocks is None else _symbols(args.stocks),
+        stock_trades_per_second=args.stock_rate,
         history_hours=args.history_hours,
         replay=tuple(args.replay),
         start_us=args.start,
         end_us=args.end,
         paused=args.paused,
-        faults=tuple(parse_faults(args.faults)),
+        faults=tuple(parse_faults(faults)),
+        stock_faults=tuple(stock_faults),
         chaos=args.chaos,
         weight_limit=args.weight_limit,
         limits=StreamLimits(ping_s=args.ping_s, lifetime_s=args.lifetime_s),
     )
+
+
+def _symbols(text: str) -> tuple[str, ...]:
+    """The symbols of a list with commas; `none` for none."""
+    if text.strip().lower() == "none":
+        return ()
+    return tuple(symbol.strip().upper() for symbol in text.split(",") if symbol.strip())
 
 
 def _time(text: str) -> int:

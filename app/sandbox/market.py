@@ -1,4 +1,4 @@
-"""The market: a clock and every symbol's series; what streams, REST and truth read."""
+"""The market: a clock, every symbol's series and the stocks; what streams, REST and truth read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import islice
 
 from app.sandbox.clock import MarketClock
 from app.sandbox.series import HOUR_MS, Injected, Series
+from app.sandbox.stocks.market import StockMarket
 from app.sandbox.tape import Tape
 from app.sandbox.truth import MINUTE_MS, TrueBar, longer_bars
 
@@ -17,15 +18,19 @@ BREATH_HOURS = 4  # hours of bars made between two looks at other work
 class Market:
     """All symbols at the clock's time."""
 
-    def __init__(self, clock: MarketClock, tapes: Iterable[tuple[Tape, int]]) -> None:
+    def __init__(
+        self, clock: MarketClock, tapes: Iterable[tuple[Tape, int]], stocks: StockMarket | None = None
+    ) -> None:
         """`tapes` come with the start (µs) of the history that may be asked for."""
         self.clock = clock
+        self.stocks = stocks or StockMarket((), seed=0, start_us=clock.start_us, oldest_us=clock.start_us)
         self._tapes = list(tapes)
         self.series: dict[str, Series] = {}
         self.reset()
 
     def reset(self) -> None:
-        """Forget the injected trades and what was computed."""
+        """Forget the injected trades, the amendments and what was computed."""
+        self.stocks.reset(self.clock.start_us)
         self.series = {tape.spec.wire: Series(tape, oldest_us=oldest) for tape, oldest in self._tapes}
 
     def now_us(self) -> int:

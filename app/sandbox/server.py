@@ -27,6 +27,10 @@ from app.sandbox.market import Market
 from app.sandbox.recorded import RecordedTape, load_tapes
 from app.sandbox.rest_faults import rest_faults
 from app.sandbox.series import MINUTE_US
+from app.sandbox.stock_faults import StockFault
+from app.sandbox.stocks.control import StockControl
+from app.sandbox.stocks.listing import listings
+from app.sandbox.stocks.market import StockMarket
 from app.sandbox.tape import Row, Tape
 
 DAY_US = 86_400_000_000
@@ -42,12 +46,15 @@ class SandboxConfig:
     seed: int = 7
     symbols: tuple[str, ...] = ()
     trades_per_second: float = 4.0
+    stocks: tuple[str, ...] | None = None  # None: those of the platform's watchlist, where nothing else is chosen
+    stock_trades_per_second: float = 2.0
     history_hours: int = 72
     replay: tuple[Path, ...] = ()
     start_us: int | None = None
     end_us: int | None = None
     paused: bool = False
     faults: tuple[Fault, ...] = ()
+    stock_faults: tuple[StockFault, ...] = ()
     chaos: int | None = None
     weight_limit: int = 6000
     limits: StreamLimits = field(default_factory=StreamLimits)
@@ -69,7 +76,19 @@ def build_market(config: SandboxConfig) -> Market:
     if config.symbols or not recorded:
         for character, per_second in characters(config.symbols, config.trades_per_second):
             tapes.append((GeneratedTape(character, seed=config.seed, per_second=per_second), oldest_us))
-    return Market(clock, tapes)
+    return Market(clock, tapes, _build_stocks(config, start_us=start_us, oldest_us=oldest_us))
+
+
+def _build_stocks(config: SandboxConfig, *, start_us: int, oldest_us: int) -> StockMarket:
+    chosen = config.stocks
+    if chosen is None:
+        found = [] if config.symbols or config.replay else listings((), config.stock_trades_per_second)
+    else:
+        found = listings(chosen, config.stock_trades_per_second) if chosen else []
+    stocks = StockMarket(found, seed=config.seed, start_us=start_us, oldest_us=oldest_us)
+    for fault in config.stock_faults:
+        stocks.add_fault(fault, now_us=start_us)
+    return stocks
 
 
 def _default_start(recorded: list[RecordedTape]) -> int:
@@ -85,10 +104,13 @@ def build_app(config: SandboxConfig) -> web.Application:
     streamed = FaultBox[Row](faults, exchange="binance", wall_s=time.monotonic, now_us=market.now_us)
     pump = Pump(market, hub, streamed, wall_s=time.monotonic)
     app = web.Application(client_max_size=64 * 1024, middlewares=[rest_faults(faults, now_us=market.now_us)])
-    control = ControlDoor(market, pump, faults)
+    stock_control = StockControl(
+        market.stocks, now_us=market.now_us, told=lambda time_us: market.clock.push(time_us + 1)
+    )
+    control = ControlDoor(market, pump, faults, stock_control)
     if config.chaos is not None:
         control.add_chaos(config.chaos, until_us=config.end_us or market.clock.start_us + DAY_US)
-    app.add_routes(control.routes())
+    app.add_routes([*control.routes(), *stock_control.routes()])
     limit = WeightLimit(config.weight_limit, wall_s=time.time)
     app.add_routes(RestDoor(market, limit, skew_ms=streamed.skew_ms).routes())
     app.add_routes(StreamDoor(hub, pump, config.limits).routes())

@@ -23,6 +23,7 @@ class StockFault:
     """One fault that was asked for, and how far it has got."""
 
     kind: str
+    exchange: str = "alpaca"
     after: int = 0
     at_us: int = 0
     until_us: int = 0  # 0: for ever
@@ -38,6 +39,8 @@ class StockFault:
     def __post_init__(self) -> None:
         if self.kind not in STOCK_KINDS:
             raise BadInput(f"no fault {self.kind!r} of stocks; there are {', '.join(STOCK_KINDS)}")
+        if self.exchange != "alpaca":
+            raise BadInput(f"{self.kind} happens to prints of alpaca; Istanbul's by naming the symbol")
         if not 0 <= self.probability <= 1 or self.after < 0 or self.delay_s <= 0:
             raise BadInput("a fault needs probability 0 to 1, after >= 0, delay_s > 0")
         self.rng = random.Random(self.seed)
@@ -74,11 +77,12 @@ class StockFault:
 
     def describe(self) -> dict[str, Any]:
         """The fault as `GET /sandbox/faults` shows it."""
-        return {"exchange": "alpaca", **{name: getattr(self, name) for name in (*_TYPES, "seen", "fired")}}
+        return {name: getattr(self, name) for name in (*_TYPES, "seen", "fired")}
 
 
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "kind": str,
+    "exchange": str,
     "after": int,
     "at_us": int,
     "until_us": int,
@@ -99,3 +103,17 @@ def make_stock_fault(options: dict[str, Any]) -> StockFault:
         return StockFault(**{name: _TYPES[name](value) for name, value in options.items() if value is not None})
     except (TypeError, ValueError) as error:
         raise BadInput(f"fault {options}: {error}") from error
+
+
+def take_stock_faults(spec: str) -> tuple[list[StockFault], str]:
+    """The faults of stocks in `--faults`, and the others as they were written; raises BadInput."""
+    found, others = [], []
+    for part in filter(None, (piece.strip() for piece in spec.split(";"))):
+        kind, _, options = part.partition(":")
+        if kind.strip() not in STOCK_KINDS:
+            others.append(part)
+            continue
+        pairs = (option.partition("=") for option in options.split(",") if option)
+        named = {name.strip(): value.strip() for name, _, value in pairs}
+        found.append(make_stock_fault({"kind": kind.strip(), **named}))
+    return found, ";".join(others)

@@ -52,6 +52,7 @@ class Amendments:
     def __init__(self) -> None:
         self._all: list[Amendment] = []
         self._by_day: dict[int, list[Amendment]] = {}
+        self.held: set[int] = set()  # ids of the tape's prints that are told late
 
     def __len__(self) -> int:
         """How many there are."""
@@ -61,6 +62,8 @@ class Amendments:
         """Note one more; raises BadInput when there are too many."""
         if len(self._all) >= MAX_AMENDMENTS:
             raise BadInput(f"a stock has at most {MAX_AMENDMENTS} amendments; start the market anew")
+        if amendment.kind is Kind.LATE and amendment.before is not None:
+            self.held.add(amendment.before.id)
         insort(self._all, amendment)
         insort(self._by_day.setdefault(amendment.date_us, []), amendment)
 
@@ -68,11 +71,6 @@ class Amendments:
         """Those that are told in [lo, hi)."""
         lo, hi = (bisect_left(self._all, (at,)) for at in (lo_us, hi_us))
         return self._all[lo:hi]
-
-    def next_us(self, after_us: int) -> int | None:
-        """When the next one at or after a time is told."""
-        at = bisect_left(self._all, (after_us,))
-        return self._all[at].at_us if at < len(self._all) else None
 
     def version(self, date_us: int, now_us: int) -> tuple[int, int]:
         """What tells two states of a day apart: how many are known, how many of them told."""

@@ -104,6 +104,15 @@ class StockSeries:
             minutes += bars(self._cut(session, (lo_ms, hi_ms), now_us, extended=extended))
         return minutes if length_ms == MINUTE_MS else longer_bars(minutes, length_ms)
 
+    def minute(self, start_us: int, now_us: int) -> TrueBar | None:
+        """The bar of one minute that is over, in extended hours too; None where there is none."""
+        session = self.hours.at(start_us)
+        if session is None:
+            return None
+        found, time_ms = self._whole(session, now_us), start_us // 1000
+        at = int(np.searchsorted(found[:, TIME_MS], time_ms))
+        return next(iter(bars(found[at : at + 1])), None) if found[at : at + 1, TIME_MS] == time_ms else None
+
     def over_us(self, time_ms: int, length_ms: int) -> int:
         """When the bar that starts at `time_ms` is complete."""
         if length_ms != DAY_MS:
