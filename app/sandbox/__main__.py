@@ -33,6 +33,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
     add("--rate", type=float, default=settings.sandbox_trades_per_second, help="trades a second (default: %(default)s)")
     add("--stocks", help='"AAPL,THYAO.IS", or none; default: the watchlist\'s, none beside --symbols or --replay')
     add("--stock-rate", type=float, default=2.0, help="trades a second of all stocks in session (default: %(default)s)")
+    add("--yahoo-delay-s", type=float, default=900.0, help="Yahoo's bars come so late (default: %(default)s)")
     add(
         "--history-hours", type=int, default=settings.sandbox_history_hours, help="history, from a midnight; 0 for none"
     )
@@ -43,6 +44,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
     add("--faults", default="", help='e.g. "duplicate:probability=0.1,seed=3;disconnect:after=500"')
     add("--chaos", type=int, metavar="SEED", help="every fault at random, up to --end or for a day of exchange time")
     add("--weight-limit", type=int, default=6000, help="request weight a minute (default: %(default)s)")
+    add("--alpaca-limit", type=int, default=200, help="Alpaca's requests a minute and key (default: %(default)s)")
     add("--lifetime-s", type=float, default=24 * 3600.0, help="longest life of a stream connection")
     add("--ping-s", type=float, default=20.0, help="seconds between pings")
     args = parser.parse_args(argv)
@@ -56,6 +58,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
         trades_per_second=args.rate,
         stocks=None if args.stocks is None else _symbols(args.stocks),
         stock_trades_per_second=args.stock_rate,
+        yahoo_delay_s=args.yahoo_delay_s,
         history_hours=args.history_hours,
         replay=tuple(args.replay),
         start_us=args.start,
@@ -65,6 +68,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
         stock_faults=tuple(stock_faults),
         chaos=args.chaos,
         weight_limit=args.weight_limit,
+        alpaca_limit=args.alpaca_limit,
         limits=StreamLimits(ping_s=args.ping_s, lifetime_s=args.lifetime_s),
     )
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from aiohttp import web
 
 from app.errors import BadInput, ServerFailed
+from app.sandbox.alpaca.door import open_doors
+from app.sandbox.alpaca.pump import StockPump
 from app.sandbox.binance.hub import Hub
 from app.sandbox.binance.limits import WeightLimit
 from app.sandbox.binance.pump import Pump
@@ -32,6 +34,7 @@ from app.sandbox.stocks.control import StockControl
 from app.sandbox.stocks.listing import listings
 from app.sandbox.stocks.market import StockMarket
 from app.sandbox.tape import Row, Tape
+from app.sandbox.yahoo.door import YahooDoor
 
 DAY_US = 86_400_000_000
 
@@ -48,6 +51,7 @@ class SandboxConfig:
     trades_per_second: float = 4.0
     stocks: tuple[str, ...] | None = None  # None: those of the platform's watchlist, where nothing else is chosen
     stock_trades_per_second: float = 2.0
+    yahoo_delay_s: float = 900.0
     history_hours: int = 72
     replay: tuple[Path, ...] = ()
     start_us: int | None = None
@@ -57,6 +61,7 @@ class SandboxConfig:
     stock_faults: tuple[StockFault, ...] = ()
     chaos: int | None = None
     weight_limit: int = 6000
+    alpaca_limit: int = 200
     limits: StreamLimits = field(default_factory=StreamLimits)
 
 
@@ -103,31 +108,48 @@ def build_app(config: SandboxConfig) -> web.Application:
     faults = FaultList(config.faults)
     streamed = FaultBox[Row](faults, exchange="binance", wall_s=time.monotonic, now_us=market.now_us)
     pump = Pump(market, hub, streamed, wall_s=time.monotonic)
-    app = web.Application(client_max_size=64 * 1024, middlewares=[rest_faults(faults, now_us=market.now_us)])
-    stock_control = StockControl(
-        market.stocks, now_us=market.now_us, told=lambda time_us: market.clock.push(time_us + 1)
-    )
-    control = ControlDoor(market, pump, faults, stock_control)
+    alpaca = open_doors(market, faults, requests_per_minute=config.alpaca_limit)
+    stocks = StockControl(market.stocks, now_us=market.now_us, told=lambda time_us: market.clock.push(time_us + 1))
+    control = ControlDoor(market, (pump, alpaca.pump), faults, stocks)
     if config.chaos is not None:
         control.add_chaos(config.chaos, until_us=config.end_us or market.clock.start_us + DAY_US)
-    app.add_routes([*control.routes(), *stock_control.routes()])
+    app = web.Application(client_max_size=64 * 1024, middlewares=[rest_faults(faults, now_us=market.now_us)])
+    app.add_routes([*control.routes(), *stocks.routes(), *alpaca.routes, *_yahoo(config, market, faults).routes()])
     limit = WeightLimit(config.weight_limit, wall_s=time.time)
     app.add_routes(RestDoor(market, limit, skew_ms=streamed.skew_ms).routes())
     app.add_routes(StreamDoor(hub, pump, config.limits).routes())
+    app.cleanup_ctx.append(_pumping(pump))
+    app.cleanup_ctx.append(_pumping(alpaca.pump))
+
+    async def hang_up(_: web.Application) -> None:
+        hub.cut_all()
+        alpaca.hub.cut_all()
+
+    app.on_shutdown.append(hang_up)
+    return app
+
+
+def _yahoo(config: SandboxConfig, market: Market, faults: FaultList) -> YahooDoor:
+    box = FaultBox[Row](faults, exchange="yahoo", wall_s=time.monotonic, now_us=market.now_us)
+    return YahooDoor(
+        market.stocks,
+        now_us=market.now_us,
+        delay_s=config.yahoo_delay_s,
+        revise=lambda: box.hit("revise") is not None,
+    )
+
+
+def _pumping(pump: Pump | StockPump) -> Callable[[web.Application], AsyncIterator[None]]:
+    """What keeps a pump going while the application runs."""
 
     async def pumping(_: web.Application) -> AsyncIterator[None]:
-        task = asyncio.create_task(pump.run(), name="pump")
+        task = asyncio.create_task(pump.run(), name=type(pump).__name__)
         task.add_done_callback(_end_with_pump)
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
-    async def hang_up(_: web.Application) -> None:
-        hub.cut_all()
-
-    app.cleanup_ctx.append(pumping)
-    app.on_shutdown.append(hang_up)
-    return app
+    return pumping
 
 
 def _end_with_pump(task: asyncio.Task[None]) -> None:
