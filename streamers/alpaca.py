@@ -14,9 +14,9 @@ from app.config import Settings
 from app.domain.instruments import Exchange, Instrument
 from streamers.alpaca_amendments import Amendments
 from streamers.alpaca_board import Board, Store
-from streamers.alpaca_connection import Parts
 from streamers.alpaca_feed import AlpacaFeed, Limits
 from streamers.alpaca_hours import Find, Hours
+from streamers.alpaca_intake import Parts
 from streamers.binance import BEAT_S, DRAIN_S, LOG_S, Ports, Shard
 from streamers.buffer import Buffer
 from streamers.officials import Officials

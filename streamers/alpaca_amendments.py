@@ -1,4 +1,4 @@
-"""Corrections and cancels: which minute they cast doubt on."""
+"""Corrections and cancels: which minutes they cast doubt on."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from app.domain.official import Doubt
 from app.domain.timeframes import MINUTE_MS, MINUTE_US
 from app.wire.alpaca_values import Cancel, Correction, Print
 
-REMEMBERED = 200_000  # prints whose minute is known; the oldest are forgotten
+REMEMBERED = 100_000  # prints whose minute is known, some 20 MB; the oldest are forgotten
 
 
 class Amendments:
-    """Remembers where recent prints stand.
+    """Remembers in which minute recent prints stand.
 
-    Alpaca documents no more of a correction's time than that it is one: the minute it names is doubted, and the minute
-    of the print it takes back, as long as that is remembered.
+    A correction names the print it takes back by its number alone: its own time is that of the correction. Where the
+    print is not remembered (it came before this process did, or long ago) everything since the opening is doubted.
     """
 
     def __init__(self, limit: int = REMEMBERED) -> None:
@@ -21,15 +21,16 @@ class Amendments:
         self._minutes: dict[tuple[int, str, int], int] = {}
 
     def remember(self, instrument_id: int, item: Print) -> None:
-        """A print that entered a bar."""
+        """A print as it came, whatever it updates."""
         self._minutes[instrument_id, item.exchange, item.id] = item.time_us // MINUTE_US
         if len(self._minutes) > self._limit:
             del self._minutes[next(iter(self._minutes))]
 
-    def doubts(self, instrument_id: int, item: Correction | Cancel) -> list[Doubt]:
-        """The minutes to fetch again."""
+    def doubt(self, instrument_id: int, item: Correction | Cancel, opened_ms: int | None) -> Doubt:
+        """The minutes to fetch again; `opened_ms` is when the day of the message began, None where that is unknown."""
         cause = "correction" if isinstance(item, Correction) else "cancel"
-        numbers = (item.original.id, item.corrected.id) if isinstance(item, Correction) else (item.id,)
-        known = (self._minutes.get((instrument_id, item.exchange, number)) for number in numbers)
-        minutes = {item.time_us // MINUTE_US, *(minute for minute in known if minute is not None)}
-        return [Doubt(instrument_id, minute * MINUTE_MS, (minute + 1) * MINUTE_MS, cause) for minute in sorted(minutes)]
+        number = item.original.id if isinstance(item, Correction) else item.id
+        told_ms = item.time_us // MINUTE_US * MINUTE_MS
+        if (minute := self._minutes.get((instrument_id, item.exchange, number))) is not None:
+            return Doubt(instrument_id, minute * MINUTE_MS, (minute + 1) * MINUTE_MS, cause)
+        return Doubt(instrument_id, told_ms if opened_ms is None else opened_ms, told_ms + MINUTE_MS, cause)

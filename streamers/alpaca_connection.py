@@ -9,59 +9,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 
 from loguru import logger
 
-from app.domain.conditions import LAST, Verdict, judge
 from app.domain.instruments import Instrument
-from app.domain.timeframes import MINUTE_MS
-from app.domain.trades import Trade
 from app.errors import SourceError, WireError
 from app.wire.alpaca import RawMessage, parse_message
-from app.wire.alpaca_values import (
-    BarEvent,
-    Cancel,
-    Correction,
-    Message,
-    Print,
-    Quote,
-    Refusal,
-    Status,
-    Subscription,
-)
-from streamers.alpaca_amendments import Amendments
-from streamers.alpaca_board import Board
-from streamers.alpaca_hours import Hours, Place
+from app.wire.alpaca_values import Refusal, Subscription
+from streamers.alpaca_intake import Intake, Parts
 from streamers.alpaca_socket import Socket, refusal
-from streamers.buffer import Buffer, Chunk, Run
-from streamers.officials import Officials
-from streamers.pace import Pace
-from streamers.stats import Stats
+from streamers.buffer import Chunk, Run
 
 CHUNK = 400  # symbols a request
 ANSWER_S = 10.0
 EMPTY_S = 1.0  # without trades an empty batch goes out so often: the feed's clock goes on
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What connections hand their messages to, and what they ask."""
-
-    buffer: Buffer
-    officials: Officials
-    board: Board
-    hours: Hours
-    amendments: Amendments
-    stats: Stats
-    pace: Pace
-    most: int  # trades a batch
-
-
-@lru_cache(maxsize=1024)
-def _judge(conditions: tuple[str, ...], tape: str, extended: bool) -> Verdict:
-    return judge(conditions, tape, extended=extended)
 
 
 class Connection:
@@ -76,9 +37,7 @@ class Connection:
         self.error: SourceError | None = None  # what ended it
         self._socket, self._parts, self._stats = socket, parts, parts.stats
         self._since: dict[int, int] = {}
-        self._counted: dict[int, int] = {}
-        self._pending: list[Trade] = []
-        self._event_us = 0
+        self._intake = Intake(parts)
         self._put_s = 0.0
         self._seen = self._seen_before = 0
         self._answer: asyncio.Future[Subscription] | None = None
@@ -89,7 +48,7 @@ class Connection:
     @property
     def heard_us(self) -> int:
         """The exchange time up to which everything was received."""
-        return self._event_us
+        return self._intake.event_us
 
     @property
     def lost(self) -> bool:
@@ -131,12 +90,12 @@ class Connection:
         self._seen_before = self._seen
         if not self._ready or self.closed:
             return
-        if self._pending:
+        if self._intake.trades:
             self._put()
         elif time.monotonic() - self._put_s >= EMPTY_S:
             settled_us = self._parts.pace.settled_us()
             if quiet and settled_us is not None and not self.lost:
-                self._event_us = max(self._event_us, settled_us)
+                self._intake.event_us = max(self._intake.event_us, settled_us)
             self._put()
 
     async def close(self) -> None:
@@ -145,7 +104,7 @@ class Connection:
             self.closed = True
             self._listener.cancel()
             await asyncio.wait({self._listener})
-            if self._ready or self._pending:
+            if self._ready or self._intake.trades:
                 self._put(over=True)
             await self._socket.leave()
 
@@ -177,9 +136,9 @@ class Connection:
             self._answer = None
 
     def _put(self, *, over: bool = False) -> None:
-        trades, self._pending = self._pending, []
+        trades, self._intake.trades = self._intake.trades, []
         self._put_s = time.monotonic()
-        self._parts.buffer.put(Chunk(self.run, trades, self._event_us, over))
+        self._parts.buffer.put(Chunk(self.run, trades, self._intake.event_us, over))
 
     async def _listen(self) -> None:
         try:
@@ -215,59 +174,9 @@ class Connection:
             instrument = self.followed.get(getattr(message, "symbol", ""))
             if instrument is not None:
                 self.data_s, self.had_data = time.monotonic(), True
-                self._use(message, instrument)
-
-    def _use(self, message: Message, instrument: Instrument) -> None:
-        if isinstance(message, Print):
-            self._heard(message.time_us)
-            self._print(message, instrument)
-        elif isinstance(message, Quote):
-            self._heard(message.time_us)
-            self._parts.board.quote(instrument.key, message)
-        elif isinstance(message, BarEvent):
-            self._bar(message, instrument)
-        elif isinstance(message, Correction | Cancel):
-            for doubt in self._parts.amendments.doubts(instrument.id, message):
-                if self._parts.hours.place(instrument.calendar, doubt.lo_ms) is not Place.OUTSIDE:
-                    self._parts.officials.doubt(doubt)
-        elif isinstance(message, Status):
-            self._parts.board.status(instrument.key, message)
-
-    def _heard(self, time_us: int) -> None:
-        self._event_us = max(self._event_us, time_us)
-        self._stats.last_event_us = self._event_us
-
-    def _print(self, item: Print, instrument: Instrument) -> None:
-        place = self._parts.hours.place(instrument.calendar, item.time_us // 1000)
-        if place is Place.OUTSIDE:
-            self._stats.count("outside_session")
-            return
-        updates, unknown = _judge(item.conditions, item.tape, place is Place.EXTENDED)
-        if unknown:
-            self._stats.count("unknown_condition", unknown)
-        if not updates:
-            self._stats.count("not_in_bars")
-            return
-        if updates & LAST:
-            self._parts.board.traded(instrument.key, item.time_us)
-        number = self._counted[instrument.id] = self._counted.get(instrument.id, 0) + 1
-        trade = Trade(
-            instrument.id, item.time_us, number, number, item.price_e8, item.size_e8, taker_buy=False, updates=updates
-        )
-        self._parts.amendments.remember(instrument.id, item)
-        self._stats.trades += 1
-        self._pending.append(trade)
-        if len(self._pending) >= self._parts.most:
-            self._put()
-
-    def _bar(self, event: BarEvent, instrument: Instrument) -> None:
-        time_ms = event.bar.time_ms
-        if event.kind == "d" or time_ms % MINUTE_MS:
-            return
-        if self._parts.hours.place(instrument.calendar, time_ms) is Place.OUTSIDE:
-            self._stats.count("bar_outside_session")
-            return
-        self._parts.officials.put(event.bar.official(instrument.id, revised=event.kind == "u"))
+                self._intake.take(message, instrument)
+                if len(self._intake.trades) >= self._parts.most:
+                    self._put()
 
     def _refused(self, message: Refusal) -> None:
         error = refusal(message)

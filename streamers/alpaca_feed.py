@@ -20,7 +20,8 @@ from loguru import logger
 from app.domain.instruments import Exchange, Instrument
 from app.errors import PlatformError
 from app.wire.alpaca import CONNECTION_LIMIT, SYMBOL_LIMIT
-from streamers.alpaca_connection import Connection, Parts
+from streamers.alpaca_connection import Connection
+from streamers.alpaca_intake import Parts
 from streamers.alpaca_socket import Refused, Socket
 from streamers.backoff import delays
 from streamers.buffer import Run

@@ -35,6 +35,7 @@ class _Schedule:
     def __init__(self, calendar: str, sessions: Sequence[Session], lo_ms: int, hi_ms: int, *, extended: bool) -> None:
         self.edges, self.places = [lo_ms], [Place.OUTSIDE]
         wide = windows(calendar, sessions, extended=extended)
+        self.openings = [window.lo_ms for window in wide]
         for outer, inner in zip(wide, windows(calendar, sessions), strict=True):
             for edge, place in (
                 (outer.lo_ms, Place.EXTENDED), (inner.lo_ms, Place.SESSION),
@@ -66,6 +67,15 @@ class Hours:
         if schedule is None or not schedule.edges[0] <= time_ms < schedule.hi_ms:
             return Place.SESSION
         return schedule.places[bisect_right(schedule.edges, time_ms) - 1]
+
+    def opened(self, calendar: str, time_ms: int) -> int | None:
+        """When the day began that a moment lies in, or comes after by no more than a day; None where none is known."""
+        schedule = self._schedules.get(calendar)
+        if schedule is None:
+            return None
+        openings = schedule.openings
+        place = bisect_right(openings, time_ms) - 1
+        return openings[place] if place >= 0 and time_ms - openings[place] < DAY_MS else None
 
     def open(self) -> bool:
         """Whether any of the calendars is open now; with the clock away it may be."""
