@@ -94,9 +94,9 @@ class Backfill:
             item = self.backfills.begin(connection, backfill_id, lease_s=LEASE_S)
         deadline = time.monotonic() + SLICE_S
         while item is not None and not item.over:
-            if time.monotonic() > deadline:
-                return self._leave(item)
             item = self._step(item)
+            if item is not None and not item.over and time.monotonic() > deadline:
+                return self._leave(item)
         return False
 
     def _step(self, item: Request) -> Request | None:
