@@ -34,8 +34,8 @@ def plan(seed: int, *, start_us: int, end_us: int, exchanges: Iterable[str]) -> 
 
 
 def _stream(rng: random.Random, exchange: str) -> list[Options]:
-    if exchange not in STREAMED:
-        return []
+    if exchange not in STREAMED:  # its newest bars are not yet whole when they are asked for
+        return [{"kind": "revise", "door": "stream", "probability": 0.5, "count": rng.randint(1, 5)}]
     kinds: list[Options] = [
         {"kind": "disconnect", "count": rng.randint(1, 3), "after": rng.randint(50, 500), "duration_s": _few(rng, 0.5)},
         {"kind": "silence", "duration_s": _few(rng, 1.0)},

@@ -238,7 +238,9 @@ def test_chaos_has_every_kind_and_ends(seed: int) -> None:
             continue
         fault = make_fault(one)
         assert fault.concerns(one["exchange"], one["door"]) and not fault.at_once
-        if one["door"] == "rest" or fault.kind in BREAKS:
-            assert fault.count is not None and fault.count <= 5, "what waits in wall time is counted"
+        if one["door"] == "rest" or fault.kind in BREAKS or one["exchange"] == "yahoo":
+            assert fault.count is not None and fault.count <= 5, (
+                "what waits in wall time, or is asked for seldom, is counted"
+            )
         elif fault.kind != "skew":
             assert fault.probability <= 0.05
