@@ -11,6 +11,7 @@ reorder      a trade is held back behind up to `span` later ones, with `probabil
 drop         a trade is never sent (history and truth have it), with `probability`
 late         a trade is sent `duration_s` exchange seconds (90) after its time: its minute has closed by then
 revise       a trade is sent with twice its size; history, truth and the exchange's bars have the right one
+             (Yahoo: the newest minutes of an answer have half of their volume, the next answer all of it)
 malformed    a frame nobody can read is sent before a trade, with `probability`
 auth         a client's key is refused, `count` times (Alpaca)
 skew         event times and the REST clock are off by `duration_s` from the market's; trades keep their times
