@@ -10,6 +10,7 @@ from aiohttp import web
 
 from app.domain.trades import e8
 from app.errors import BadInput
+from app.sandbox.alpaca.pump import StockPump
 from app.sandbox.answers import guarded, read_body, read_integer
 from app.sandbox.binance.params import INTERVALS_MS
 from app.sandbox.binance.pump import Pump
@@ -25,8 +26,10 @@ from app.sandbox.truth import exact_json
 class ControlDoor:
     """What tests, the platform's clock and curious people ask of the market itself."""
 
-    def __init__(self, market: Market, pump: Pump, faults: FaultList, stocks: StockControl) -> None:
-        self._market, self._pump, self._faults, self._stocks = market, pump, faults, stocks
+    def __init__(self, market: Market, pumps: tuple[Pump, StockPump], faults: FaultList, stocks: StockControl) -> None:
+        """`pumps` are those of Binance's and of Alpaca's streams."""
+        self._market, self._pumps, self._faults, self._stocks = market, pumps, faults, stocks
+        self._pump = pumps[0]
         self._since = time.monotonic()
 
     def routes(self) -> list[web.RouteDef]:
@@ -54,6 +57,7 @@ class ControlDoor:
             "stocks": self._stocks.health(),
             "connections": self._pump.connections,
             "sent_trades": self._pump.sent_trades,
+            "alpaca": {"connections": self._pumps[1].connections, "sent_trades": self._pumps[1].sent_trades},
             "uptime_s": round(time.monotonic() - self._since, 3),
             **self._market.clock.describe(),
         }
@@ -88,7 +92,8 @@ class ControlDoor:
         fault = make_fault(options)
         if fault.at_once:
             fault.fired += 1
-            self._pump.strike_now(fault)
+            for pump in self._pumps:
+                pump.strike_now(fault)
         self._faults.add(fault)
         return fault.describe()
 
@@ -116,13 +121,15 @@ class ControlDoor:
             raise BadInput("start_us must be microseconds and speed a number over 0")
         self._market.clock.restart(start_us=start, speed=speed)
         self._market.reset()
-        self._pump.tick()
+        for pump in self._pumps:
+            pump.tick()
         return dict(self._market.clock.describe())
 
     async def _stop(self, request: web.Request) -> dict[str, Any]:
         self._market.clock.restart(running=False)
         self._market.reset()
-        self._pump.tick()
+        for pump in self._pumps:
+            pump.tick()
         return dict(self._market.clock.describe())
 
     async def _trade(self, request: web.Request) -> dict[str, Any]:

@@ -93,6 +93,9 @@ class GeneratedTape:
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng((*self._key, *key))
 
+    def _knot(self, octave: int, place: int) -> float:
+        return float(self._rng(2, octave, place).standard_normal())
+
     def _plan_day(self, day: int) -> Day:
         rng = self._rng(1, day)
         minute = np.arange(DAY_MINUTES)
@@ -103,7 +106,7 @@ class GeneratedTape:
         activity[rng.random(DAY_MINUTES) < self._character.quiet] = 0
         counts = rng.multinomial(self._per_day, activity / activity.sum())
         walk = np.concatenate(([0.0], np.cumsum(rng.standard_normal(DAY_MINUTES) * volatility * SIGMA)))
-        first, last = (math.log(self._character.price) + slow_noise(self._rng, at) for at in (day, day + 1))
+        first, last = (math.log(self._character.price) + slow_noise(self._knot, at) for at in (day, day + 1))
         drift = np.arange(DAY_MINUTES + 1) / DAY_MINUTES
         level = first + walk + drift * (last - first - walk[-1])
         return Day(np.concatenate(([0], np.cumsum(counts))), level, volatility)
@@ -127,12 +130,15 @@ class GeneratedTape:
         return Columns(time_ms * 1000, ids, ids, ticks * 10 ** (8 - spec.price_decimals), size, maker)
 
 
-def slow_noise(rng: Callable[..., np.random.Generator], day: int) -> float:
-    """The level of the log price at the start of `day`: smooth noise of several periods, without memory."""
+def slow_noise(knot: Callable[[int, int], float], day: int) -> float:
+    """The level of the log price at the start of `day`: smooth noise of several periods, without memory.
+
+    `knot` draws the value of an octave at a place, from a generator of its own.
+    """
     total = 0.0
     for octave, (period, amplitude) in enumerate(OCTAVES):
         place, rest = divmod(day, period)
-        here, there = (float(rng(2, octave, place + step).standard_normal()) for step in (0, 1))
+        here, there = (knot(octave, place + step) for step in (0, 1))
         weight = (1 - math.cos(math.pi * rest / period)) / 2
         total += amplitude * (here * (1 - weight) + there * weight)
     return total

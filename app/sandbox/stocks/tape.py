@@ -59,7 +59,7 @@ class StockTape:
         self._minutes = max(1, min(1440, int(BLOCK_TRADES / max(self._per_minute, 1e-9))))
         self._blocks: OrderedDict[tuple[int, int], Prints] = OrderedDict()
         self._plan = lru_cache(maxsize=8)(self._make_plan)
-        self._noise = lru_cache(maxsize=8)(lambda day: slow_noise(self._rng, day))
+        self._knot = lru_cache(maxsize=64)(self._draw_knot)
         self._held = 0
 
     def stretches(self, session: Session) -> list[tuple[int, int]]:
@@ -94,6 +94,9 @@ class StockTape:
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng((*self._key, *key))
 
+    def _draw_knot(self, octave: int, place: int) -> float:
+        return float(self._rng(2, octave, place).standard_normal())
+
     def _make_plan(self, session: Session) -> Plan:
         minutes, day = (session.close_us - session.open_us) // MINUTE_US, session.date_us // DAY_US
         rng, minute = self._rng(1, day), np.arange(minutes)
@@ -106,7 +109,7 @@ class StockTape:
         counts[[0, -1]] = np.maximum(counts[[0, -1]], 1)  # the opening and the closing print
         walk = np.concatenate(([0.0], np.cumsum(rng.standard_normal(minutes) * volatility * SIGMA)))
         base, gap = math.log(self.listing.price), 0.006 * float(rng.standard_normal())
-        first, last = (base + self._noise(at) for at in (day, day + 1))
+        first, last = (base + slow_noise(self._knot, at) for at in (day, day + 1))
         drift = np.arange(minutes + 1) / minutes
         level = first + gap + walk + drift * (last - first - gap - walk[-1])
         return Plan(np.concatenate(([0], np.cumsum(counts))), level, volatility)
