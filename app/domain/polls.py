@@ -41,6 +41,15 @@ def behind(until_ms: int, now_ms: int, expected: Sequence[Window], *, lag_ms: in
     return clipped(until_ms, (now_ms - lag_ms) // MINUTE_MS * MINUTE_MS, expected)
 
 
+def again_from(until_ms: int, expected: Sequence[Window], *, overlap_ms: int) -> int:
+    """Where to ask from so that the last `overlap_ms` of the open market before `until_ms` come once more."""
+    open_before = [window for window in expected if window.lo_ms < until_ms]
+    if not open_before:
+        return until_ms - overlap_ms
+    last = open_before[-1]
+    return max(last.lo_ms, min(last.hi_ms, until_ms) - overlap_ms)
+
+
 def length_ms(stretches: Sequence[Window]) -> int:
     """How long they are together."""
     return sum(window.hi_ms - window.lo_ms for window in stretches)

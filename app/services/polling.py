@@ -17,7 +17,7 @@ from app.domain.bars import Bar
 from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.outbox import Span
 from app.domain.pace import Pace
-from app.domain.polls import behind, length_ms, plan
+from app.domain.polls import again_from, behind, length_ms, plan
 from app.domain.sessions import Window, clipped, current, following, windows
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
@@ -26,10 +26,10 @@ from app.services.ports import Backfills, Candles, Clock, History, Holes, Outbox
 CAUSE = "not polled"
 LOCK = 7020
 RUN_S = 12.0  # a round ends then; what is left is handed on
-OVERLAP_MS = 30 * MINUTE_MS  # asked for again each time: Yahoo revises its newest bars
+OVERLAP_MS = 30 * MINUTE_MS  # of the open market, asked for again each time: Yahoo revises its newest bars
 STEP_MS = 7 * DAY_MS  # of 1m bars in one request
 REACH_MS = 29 * DAY_MS  # Yahoo has 1m bars of 30 days
-AHEAD_MS = 21 * DAY_MS  # longer than any holiday
+BACK_MS, AHEAD_MS = 14 * DAY_MS, 21 * DAY_MS  # longer than any holiday
 PIECE = 2000  # bars a transaction stores
 STEP_BARS = 20_000  # more than a step can have
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 300.0  # after a failure, doubled with each
@@ -152,7 +152,7 @@ class Polling:
         self, connection: sa.Connection, mine: Sequence[Instrument], lo_ms: int, now_ms: int
     ) -> dict[str, list[Window]]:
         names = {item.calendar for item in mine}
-        found = {name: self.sessions.read(connection, name, lo_ms, now_ms + AHEAD_MS) for name in names}
+        found = {name: self.sessions.read(connection, name, lo_ms - BACK_MS, now_ms + AHEAD_MS) for name in names}
         return {name: windows(name, sessions) for name, sessions in found.items()}
 
     def _plan(self, item: Instrument, until_ms: int, expected: list[Window], pace: Pace, now_ms: int) -> _Due | None:
@@ -226,7 +226,8 @@ class Polling:
         if one.until_ms < reach_ms:
             lost = clipped(one.until_ms, reach_ms, one.expected)
             self._not_polled([(item.id, *window) for window in lost], REACH_ERROR)
-        lo_ms, known_ms = max(one.until_ms - OVERLAP_MS, reach_ms), one.until_ms
+        lo_ms = max(again_from(one.until_ms, one.expected, overlap_ms=OVERLAP_MS), reach_ms)
+        known_ms = one.until_ms
         while lo_ms < now_ms:
             hi_ms = min(lo_ms + STEP_MS, now_ms)
             bars = source.klines(item, Timeframe.M1, lo_ms, hi_ms, STEP_BARS)

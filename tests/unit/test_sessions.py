@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.polls import Plan, behind, length_ms, plan
+from app.domain.polls import Plan, again_from, behind, length_ms, plan
 from app.domain.sessions import Session, Window, windows
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 
@@ -101,3 +101,18 @@ def test_what_is_known_never_goes_back_and_never_runs_ahead_of_the_source(now: i
 def test_a_clock_that_begins_anew_asks_at_once() -> None:
     now_ms = WEEK[0].lo_ms + DAY_MS // 24
     assert plan(now_ms, now_ms - LAG_MS, now_ms + DAY_MS, WEEK, lag_ms=LAG_MS, every_ms=EVERY_MS).ask
+
+
+def test_the_last_half_hour_of_the_open_market_is_asked_for_again() -> None:
+    half = 30 * MINUTE_MS
+    asked = {
+        text: again_from(ms(text), WEEK, overlap_ms=half)
+        for text in ("2026-10-27T10:00", "2026-10-27T06:50", "2026-10-27T06:40", "2026-10-30T06:40", "2026-10-20T06:00")
+    }
+    assert asked == {
+        "2026-10-27T10:00": ms("2026-10-27T09:30"),
+        "2026-10-27T06:50": ms("2026-10-27T06:40"),  # not the night
+        "2026-10-27T06:40": ms("2026-10-26T14:40"),  # the end of the day before
+        "2026-10-30T06:40": ms("2026-10-28T09:10"),  # of the half day before the holiday
+        "2026-10-20T06:00": ms("2026-10-20T05:30"),  # nothing is known of before
+    }
