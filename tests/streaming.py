@@ -100,7 +100,7 @@ class Streaming:
     task: asyncio.Task[None]
     beats: list[Mapping[str, Any]]
 
-    async def until(self, happened: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, happened: Callable[[], bool], seconds: float = 40.0) -> None:
         """Returns once `happened`; fails after so many seconds, or with the streamer's own error."""
         end_s = time.monotonic() + seconds
         while not happened():

@@ -85,7 +85,7 @@ def unfinished(frame: bytes) -> bool:
 
     What it does not recognise is left to parse_stream.
     """
-    return frame.find(b'"kline"', 0, 96) > 0 and b'"x":false' in frame
+    return frame.find(b'"kline"', 0, 96) > 0 and frame.find(b'"x":false', 128) > 0
 
 
 def parse_stream(frame: bytes | str, ids: Mapping[str, int]) -> Event:

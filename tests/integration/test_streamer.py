@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from decimal import Decimal
 from itertools import pairwise
@@ -12,7 +13,7 @@ import pytest
 
 from app.domain.trades import Trade
 from app.wire.binance_files import read_batches
-from streamers.connection import KLINES
+from streamers.connection import KLINES, STREAMS_OF_SYMBOL, SYMBOLS
 from tests.sandbox import start_sandbox
 from tests.streaming import Collected, instrument, streaming
 
@@ -245,6 +246,25 @@ async def test_a_shard_takes_its_instruments_only() -> None:
             await live.until(lambda: {trade.instrument_id for trade in live.queue.trades} == {1, 3})
     assert {mark.shard for mark in live.queue.marks} == {"1/2"}
     assert all(set(batch.instrument_id % 3) <= {shard} for shard, batch in live.queue.batches)
+    assert_marks(live.queue)
+
+
+async def test_more_than_1024_streams_take_several_connections() -> None:
+    """300 symbols are 1,500 streams: two connections, within the exchange's limits, every symbol followed once."""
+    names = [f"C{number:03d}/USDT" for number in range(300)]
+    with start_sandbox(symbols=",".join(names), rate=600, history_hours=1, ping_s=0.5) as market:
+        started = time.monotonic()
+        async with streaming(market, *names) as live:
+            await live.until(lambda: live.streamer.facts()["connections"] == 2)
+            subscribed_s = time.monotonic() - started
+            await live.until(lambda: len({trade.instrument_id for trade in live.queue.trades}) > 200)
+            await live.until(lambda: len(live.queue.runs()) == 2)
+            stats = live.streamer.stats
+            assert (stats.reconnects, stats.runs, stats.dropped) == (0, 2, {})
+            assert sorted(len(feed.wanted) for feed in live.streamer.feeds) == [300 - SYMBOLS, SYMBOLS]
+    sent = {mark.run: mark.subscribed for mark in live.queue.marks if mark.subscribed}
+    assert sorted(one for subscribed in sent.values() for one, _ in subscribed) == list(range(1, 301))
+    assert SYMBOLS * STREAMS_OF_SYMBOL <= 1024 and subscribed_s < 15
     assert_marks(live.queue)
 
 

@@ -18,7 +18,7 @@ from app.wire.binance import STREAM_TIMEFRAMES, WireKline, build_kline_event, bu
 
 TICK_S = 0.008
 BROKEN = b'{"e":"trade","E":'  # what a `malformed` fault sends
-INTERIM_S = 1.0  # wall time between two looks at unfinished klines, at any speed
+INTERIM_S = 1.0  # wall time between two looks at an unfinished kline, at any speed
 
 
 class Cursor:
@@ -63,6 +63,8 @@ class Pump:
         self._sent_us = market.now_us()
         self._epoch = market.clock.epoch
         self._interim_at = 0.0
+        self._interim: list[tuple[str, str, Timeframe]] = []  # the klines of this round
+        self._interim_sent = 0
         self._speaks_at = 0.0
         self._ends: list[tuple[float, set[Connection]]] = []  # announced
         self.refuse_until = 0.0
@@ -98,9 +100,7 @@ class Pump:
         self._advance(now_us)
         for row_symbol, row in self._overdue():
             self._send_trade(row_symbol, row)
-        if wall >= self._interim_at:
-            self._interim_at = wall + INTERIM_S
-            self._send_interim(now_us)
+        self._send_interim(now_us, wall)
         self._hub.flush()
 
     def inject(self, wire: str, price: int, size: int, *, maker: bool) -> Row:
@@ -189,9 +189,15 @@ class Pump:
             if edge_us % (timeframe.ms * 1000) == 0:
                 self._send_kline(stream, wire, timeframe, edge_us - 1, closed=True)
 
-    def _send_interim(self, now_us: int) -> None:
-        for stream, wire, timeframe in self._kline_streams():
+    def _send_interim(self, now_us: int, wall: float) -> None:
+        """Each unfinished kline once in INTERIM_S, some with each tick: a thousand at once would hold up the trades."""
+        passed = min(1.0, (wall - self._interim_at) / INTERIM_S)
+        due = int(len(self._interim) * passed)
+        for stream, wire, timeframe in self._interim[self._interim_sent : due]:
             self._send_kline(stream, wire, timeframe, now_us, closed=False)
+        self._interim_sent = due
+        if passed == 1.0:
+            self._interim, self._interim_sent, self._interim_at = self._kline_streams(), 0, wall
 
     def _send_kline(self, stream: str, wire: str, timeframe: Timeframe, time_us: int, *, closed: bool) -> None:
         end_us = time_us + 1 if closed else time_us
