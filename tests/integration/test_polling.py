@@ -13,6 +13,7 @@ import redis
 import sqlalchemy as sa
 from aiohttp import web
 
+from app.bootstrap import platform
 from app.cache import health
 from app.cache.paces import Paces
 from app.cache.publisher import RedisPublisher
@@ -20,12 +21,14 @@ from app.config import Settings
 from app.domain.bars import Bar, State
 from app.domain.instruments import Exchange, Instrument
 from app.domain.timeframes import Timeframe
+from app.local.runfile import sandbox_urls
 from app.services.calendars import Calendars
 from app.services.daily import Daily
 from app.services.polling import Polling
 from app.sources.calendars import sessions as find_sessions
 from app.sources.yahoo import YahooHistory
 from app.storage import backfills, candles, catalog, holes, outbox, sessions, settled
+from tests.sandbox import start_sandbox
 from tests.yahoo_door import MINUTE_MS, Door, at, open_door
 
 SYMBOLS = ("THYAO.IS", "SISE.IS", "GARAN.IS")
@@ -349,3 +352,16 @@ def test_a_day_that_becomes_a_holiday_goes(rig: Rig) -> None:
         )
         assert gone == 1
         connection.rollback()
+
+
+def test_the_platform_polls_the_simulated_market(settings: Settings, engine: sa.Engine, rig: Rig) -> None:
+    with start_sandbox(start="2026-10-27T08:00:30", symbols="BTC/USDT", stocks="THYAO.IS,GARAN.IS,SISE.IS") as sandbox:
+        own = settings.model_copy(update={**sandbox_urls(sandbox.url), "market": "sandbox"})
+        own_platform = platform(own, process="tests")
+        own_platform.calendars.run()
+        assert own_platform.polling.run() is False
+        assert own_platform.daily.run() == 3
+        own_platform.engine.dispose()
+    bars = rig.stored("THYAO.IS", "2026-10-27T07:00", "2026-10-27T08:00")
+    assert 30 <= len(bars) <= 45  # Yahoo is a quarter of an hour late
+    assert rig.health()["feed"] == "connected"
