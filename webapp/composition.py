@@ -15,11 +15,12 @@ from app.bootstrap import Platform
 from app.cache.charts import ChartCache
 from app.cache.pubsub import quotes
 from app.config import Settings
-from app.domain.instruments import RULES, Exchange, Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.errors import SourceError, UnknownInstrument
 from app.services.charts import ChartRequest, Charts, Newest
 from app.services.clock import wall_us
+from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
@@ -98,11 +99,6 @@ def compose(platform: Platform) -> Web:
     )
     web = Web(settings, engine, redis, charts, Overview(engine.connect, candles, now_ms=now_ms), watch, hub)
     return web
-
-
-def missing_keys(settings: Settings) -> dict[str, str]:
-    """Exchange → what has to be set before anything of it can be collected."""
-    return {} if settings.alpaca_keys else {Exchange.ALPACA.value: "ALPACA_API_KEY and ALPACA_SECRET_KEY"}
 
 
 def hours_reader(engine: sa.Engine, markets: Markets) -> Callable[[], MarketStates]:

@@ -16,20 +16,16 @@ A market that is closed is told beside it (`markets`), never by a feed that look
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from redis import Redis, RedisError
 
 from app.cache import health
 from app.domain.instruments import RULES, Exchange
+from app.services.feed_states import POLLER_STALE_S, States, feed_states
 
-STALE_S = 10.0  # a streamer that has not beaten for so long is gone
-POLLER_STALE_S = 960.0  # three polls of five minutes, and a minute
-_SEVERITY = ("idle", "closed", "connected", "reconnecting", "down", "refused")
 _TOLD = ("feed", "error", "missing", "markets")  # what makes a state another one; `at` moves all the time
-NONE: dict[str, Any] = {"feed": "none", "since": None, "at": None, "error": None, "age_s": 0.0}
-States = dict[str, dict[str, Any]]
 MarketStates = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Exchange → calendar → what app.services.markets says of it."""
 
@@ -97,45 +93,7 @@ class Feeds:
         return min(age_s, time.monotonic() - since) > POLLER_STALE_S
 
 
-def feed_states(processes: Mapping[str, Mapping[str, Any]], exchanges: Iterable[str]) -> States:
-    """{"feed", "since", "at", "error", "age_s"} of each exchange; of several shards the worst one speaks."""
-    states: States = {}
-    for exchange in map(str, exchanges):
-        shards = [_state(name, facts) for name, facts in processes.items() if _serves(name, facts, exchange)]
-        states[exchange] = max(shards, key=lambda state: _SEVERITY.index(state["feed"])) if shards else dict(NONE)
-    return states
-
-
 def _lost(state: dict[str, Any], feed: str, now_ms: int) -> dict[str, Any]:
     """The state of a feed nothing is heard of any more; one that was not connected stays what it was."""
     lasting = {"none", "down", "refused", "closed", "idle", feed}
     return {**state, "feed": feed, "since": now_ms} if state["feed"] not in lasting else state
-
-
-def _serves(name: str, facts: Mapping[str, Any], exchange: str) -> bool:
-    kind, _, rest = name.partition("-")
-    return kind in {"streamer", "poller"} and facts.get("exchange", rest.split("-")[0]) == exchange
-
-
-def _state(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    feed = facts.get("feed")
-    state = {
-        "feed": feed if feed in _SEVERITY else "down",
-        "since": facts.get("since"),
-        "at": facts.get("at"),
-        "error": facts.get("error") or None,
-        "age_s": facts["age_s"],
-    }
-    if facts["age_s"] > patience_s(name, state["feed"]):
-        state.update(feed="down", since=facts.get("beat_ms"))
-    return state
-
-
-def patience_s(name: str, feed: str | None) -> float:
-    """How old the last word of a process may be before it is taken for gone.
-
-    A poller speaks when it polls, so after "closed" it is silent until the market opens; a streamer always speaks.
-    """
-    if not name.startswith("poller"):
-        return STALE_S
-    return float("inf") if feed == "closed" else POLLER_STALE_S

@@ -7,6 +7,8 @@ import { setZone, currentZone } from "./format.js";
 import { DEFAULT_STUDIES, knownStudies, namesOf, studyById } from "./indicators.js";
 import { bindKeys } from "./keys.js";
 import { Legend } from "./legend.js";
+import { marketWords } from "./hours.js";
+import { MarketLine } from "./market-line.js";
 import { indicatorsMenu, placePopovers } from "./menus.js";
 import { Notice } from "./notice.js";
 import { Painter } from "./painter.js";
@@ -26,12 +28,14 @@ const notice = new Notice(element("notice"));
 const older = new Notice(element("older"));
 const table = new DataTable(element("data-table"), instrument);
 const quote = new Quote(instrument);
+const marketLine = new MarketLine(element("market"), instrument);
 
 let timeframe = [asked.get("timeframe"), remembered("timeframe", "1m")].find((one) => one in STEPS) ?? "1m";
 let studies = knownStudies(asked.get("indicators")?.split(",") ?? remembered("studies", DEFAULT_STUDIES));
 let feed = null;
 let chart = null;
 let panes = null;
+let market = {}; // what is known of its hours and its feed
 let pointed = null; // the time under the crosshair
 let pending = { changed: new Set(), reshaped: false };
 
@@ -72,10 +76,17 @@ const hooks = {
     painter.request();
   },
   onTick: (bar) => quote.tick(bar),
+  onMarket: (told) => {
+    market = told;
+    marketLine.status(told);
+  },
   onStatus: (status) => {
+    if (status.market !== undefined) hooks.onMarket(status);
     connection.feed(status);
     quote.clock(status.at);
+    if (root.dataset.chartState === "empty") settle();
   },
+  onQuote: (told) => marketLine.quote(told),
   onLink: (link) => connection.link(link),
   onOlder: (how) => {
     if (how === "loading") older.show({ text: "Loading older bars" });
@@ -100,6 +111,7 @@ function settle() {
   legend.show(series, pointed);
   root.dataset.bars = String(series.bars.length);
   root.dataset.timeframe = timeframe;
+  root.dataset.gaps = String(chart.shaded);
   root.dataset.panes = String(chart.api.panes().length);
   root.dataset.liveTime = String(series.last?.time ?? "");
   root.dataset.liveClose = String(series.last?.close ?? "");
@@ -109,10 +121,15 @@ function settle() {
     return;
   }
   state("empty");
-  notice.show({
-    title: "No data yet",
-    text: `Nothing has been collected for ${instrument.symbol} so far. Bars appear here by themselves as soon as its feed runs.`,
-  });
+  notice.show({ title: "No data yet", text: `Nothing has been collected for ${instrument.symbol} so far. ${outlook()}` });
+}
+
+/** When bars can be expected, or what has to be done first. */
+function outlook() {
+  if (market.feed === "no_key") return `Its exchange asks for a key: set ${market.missing}, then start again.`;
+  if (market.feed === "refused") return `Its exchange refuses us${market.error ? `: ${market.error}` : ""}.`;
+  if (market.market?.state === "closed") return `${marketWords(market.market)}.`;
+  return "Bars appear here by themselves as soon as its feed runs.";
 }
 
 function remembering() {
@@ -170,6 +187,7 @@ function draw() {
 }
 
 function restyle() {
+  marketLine.again();
   chart.restyle();
   drawStudies();
   settle();

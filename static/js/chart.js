@@ -8,6 +8,7 @@ import {
   createChartEx,
 } from "../vendor/lightweight-charts.js";
 import * as format from "./format.js";
+import { GapShade } from "./gaps.js";
 import { studyById } from "./indicators.js";
 import { candle, histogramPoint, linePoint, volumeColumn } from "./series.js";
 import { palette, reducedMotion } from "./theme.js";
@@ -25,6 +26,7 @@ export class Chart {
   #candles;
   #volume = null;
   #studies = []; // {study, plots: [{plot, api}]}
+  #shade = new GapShade();
   #drawnTo = -Infinity;
   #scroll = 0;
 
@@ -33,9 +35,11 @@ export class Chart {
     this.decimals = decimals;
     this.hooks = hooks;
     this.timeframe = "1m";
+    this.shaded = 0; // gaps that are drawn
     this.api = createChartEx(element, new ZonedScale(), { autoSize: true, ...this.#behaviour() });
     this.api.applyOptions(this.#look());
     this.#candles = this.api.addSeries(CandlestickSeries, this.#candleLook(), 0);
+    this.#candles.attachPrimitive(this.#shade);
     this.api.subscribeCrosshairMove(({ time, point }) => {
       hooks.onCrosshair(time === undefined || point === undefined ? null : time * 1000);
     });
@@ -86,6 +90,7 @@ export class Chart {
       }
     }
     this.#drawnTo = slots.at(-1)?.[0] ?? -Infinity;
+    this.shaded = this.#shade.show(this.#series.gaps, { slots, step: this.#series.step, color: this.#color("gap") });
   }
 
   /** Draws only the bars of these times (ms, ascending), which all have a place already or follow the last one. */
@@ -95,8 +100,7 @@ export class Chart {
     for (const time of known) {
       const bar = this.#series.at(time);
       const old = time < this.#drawnTo;
-      const next = this.#series.at(time + this.#series.step);
-      const broken = old && next === null && this.#series.continuous;
+      const broken = old && this.#series.endsBefore(time);
       this.#candles.update(candle(time, bar, this.#color), old);
       this.#volume?.update(volumeColumn(time, bar, this.#color), old);
       for (const { plots } of this.#studies) {

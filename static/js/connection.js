@@ -1,5 +1,5 @@
 // The dot with words: our own connection first, then the state of the exchange's feed.
-import { clock, zoneName } from "./format.js";
+import { feedWords } from "./hours.js";
 
 export class Connection {
   #link = { phase: "connecting" };
@@ -27,7 +27,7 @@ export class Connection {
     const [state, words] = this.#reading();
     this.element.dataset.state = state;
     if (this.words.textContent !== words) this.words.textContent = words;
-    this.element.title = words;
+    this.element.title = this.#link.phase === "connected" && this.#feed !== null ? feedWords(this.#feed)[1] : words;
     if (this.#link.phase === "reconnecting") this.#timer = setTimeout(() => this.#show(), 250);
   }
 
@@ -39,12 +39,8 @@ export class Connection {
     }
     if (phase === "off") return ["none", "not connected"];
     if (phase === "connecting" || this.#feed === null) return [phase, phase];
-    const { feed, since, at } = this.#feed;
-    if (feed === "down" && !since && !at) return ["none", "no feed yet"]; // it never ran: nothing broke
-    const from = Number.isFinite(since) ? ` since ${clock(since, false)} ${zoneName(since)}` : "";
-    if (feed === "down") return ["down", `feed down${from}`];
-    if (feed === "reconnecting") return ["reconnecting", `feed reconnecting${from}`];
-    if (feed === "connected") return ["connected", "connected"];
-    return ["none", "no feed yet"];
+    const { feed } = this.#feed;
+    if (feed === "connected") return [feed, "connected"]; // by how much it is behind stands beside the hours
+    return feedWords(this.#feed, { short: feed === "refused" || feed === "no_key" });
   }
 }

@@ -15,8 +15,8 @@ export class ChartFeed {
   #loaded = new Set();
 
   /**
-   * hooks: onLoading(), onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onStatus(status),
-   * onLink(state), onOlder("loading" | "done" | "failed").
+   * hooks: onLoading(), onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onMarket({market, feed,
+   * delay_s}), onStatus(status), onQuote({book, halt}), onLink(state), onOlder("loading" | "done" | "failed").
    */
   constructor(instrument, timeframe, { names, hooks }) {
     this.instrument = instrument;
@@ -32,7 +32,10 @@ export class ChartFeed {
       const chart = await this.#get({ limit: PAGE });
       this.#complete = chart.bars.length < PAGE;
       this.series.merge(chart.bars, chart.indicators);
+      this.series.setGaps(chart.holes ?? []);
       this.#loaded = new Set(this.names);
+      const { market, feed, delay_s } = chart;
+      if (market !== undefined) this.hooks.onMarket({ market, feed, delay_s });
       this.hooks.onLoaded();
       this.#connect();
     } catch (error) {
@@ -69,6 +72,8 @@ export class ChartFeed {
       const chart = await this.#get({ end: this.series.first.time, limit: PAGE });
       this.#complete = chart.bars.length < PAGE;
       const merged = this.series.merge(chart.bars, chart.indicators);
+      const first = this.series.gaps[0]?.start ?? Infinity;
+      this.series.setGaps([...(chart.holes ?? []).filter(({ start }) => start < first), ...this.series.gaps]);
       this.#loaded = new Set(names.filter((name) => this.names.includes(name)));
       this.hooks.onChange(merged);
       this.hooks.onOlder("done");
@@ -115,11 +120,43 @@ export class ChartFeed {
   }
 
   #said({ type, data }) {
-    if (type === "initial") this.#take(data.bars, data.indicators);
+    if (type === "initial") this.#takeChart(data);
     else if (type === "update") this.#take([data.bar], data.indicators);
     else if (type === "status") this.hooks.onStatus(data);
+    else if (type === "quote") this.hooks.onQuote(data);
+    else if (type === "holes") this.#takeGaps(data);
     else if (type === "reload") this.#reload();
     else if (type === "error" && this.series.last === null) this.hooks.onFailed(new ApiError(data.message, { code: data.code }));
+  }
+
+  #takeChart({ bars, indicators, holes = [] }) {
+    const changed = this.#gapsChanged(holes, bars[0]?.time ?? Infinity);
+    this.#take(bars, indicators);
+    if (changed) this.hooks.onChange({ changed: [], reshaped: true });
+  }
+
+  /** Every gap there is now: where one is no more, its bars are asked for. */
+  async #takeGaps(gaps) {
+    const before = this.series.gaps;
+    if (!this.#gapsChanged(gaps)) return;
+    this.hooks.onChange({ changed: [], reshaped: true });
+    const oldest = this.series.first?.time ?? Infinity;
+    const gone = before.filter(({ end }) => end > oldest && !this.series.gaps.some((one) => one.end === end));
+    for (const { start, end } of gone) {
+      try {
+        const from = Math.max(oldest, start - (start % this.series.step));
+        const chart = await this.#get({ start: from, end: end + this.series.step, limit: LARGEST });
+        this.hooks.onChange({ ...this.series.merge(chart.bars, chart.indicators), reshaped: true });
+      } catch {
+        return; // closed meanwhile, or the server is away: the next fresh chart brings them
+      }
+    }
+  }
+
+  #gapsChanged(gaps, from = -Infinity) {
+    const before = JSON.stringify(this.series.gaps);
+    this.series.setGaps(gaps, from);
+    return JSON.stringify(this.series.gaps) !== before;
   }
 
   /** `indicators` may be a list of rows, one row, or nothing. */
@@ -134,8 +171,7 @@ export class ChartFeed {
   /** More changed than is worth sending piece by piece: the newest page is asked for again. */
   async #reload() {
     try {
-      const chart = await this.#get({ limit: PAGE });
-      this.#take(chart.bars, chart.indicators);
+      this.#takeChart(await this.#get({ limit: PAGE }));
     } catch (error) {
       if (!this.#abort.signal.aborted) this.hooks.onStatus({ feed: "reconnecting", since: null, reason: error.message });
     }

@@ -32,6 +32,9 @@ export function volume(value) {
   return Math.abs(value) < 1000 ? fixed(value !== 0 && Math.abs(value) < 1 ? 4 : 2).format(value) : compact.format(value);
 }
 
+/** How many are bid for or asked: as many digits as it has, thousands separated. */
+export const size = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 8 });
+
 export const direction = (value) => (value > 0 ? "up" : value < 0 ? "down" : "");
 
 // Times: one zone for the whole page, local or UTC, always named.
@@ -79,6 +82,14 @@ export function date(ms) {
 
 export const shortDay = (ms) => `${fields(ms).day} ${MONTHS[fields(ms).month]}`;
 export const month = (ms) => MONTHS[fields(ms).month];
+
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/** "Mon 23 Nov 14:30 UTC": a moment some days ahead. */
+export function weekday(ms) {
+  const { year, month: index, day } = fields(ms);
+  return `${DAYS[new Date(Date.UTC(year, index, day)).getUTCDay()]} ${day} ${MONTHS[index]} ${clock(ms, false)} ${zoneName(ms)}`;
+}
 
 export const moment = (ms) => `${date(ms)} ${clock(ms, false)} ${zoneName(ms)}`;
 

@@ -1,5 +1,6 @@
 // The legends at the top left of each pane: values under the crosshair, the last ones otherwise.
 import * as format from "./format.js";
+import { gapWords } from "./gaps.js";
 import { studyById } from "./indicators.js";
 import { palette } from "./theme.js";
 
@@ -52,6 +53,7 @@ export class Legend {
   show(series, time) {
     const bar = time === null ? series.last : series.at(time);
     this.#showBar(bar, bar && series.before(bar.time));
+    this.#showGaps(series, time);
     for (const { study, plot, element } of this.#values) {
       const value = time === null ? newest(series, plot.name) : series.value(time, plot.name);
       const text = study.place === "volume" ? format.volume(value ?? NaN) : format.price(value ?? NaN, study.decimals ?? this.decimals);
@@ -81,8 +83,19 @@ export class Legend {
       part.append(make("b", className === "wide" ? "" : className, text));
       return part;
     });
-    const badge = make("span", "badge", [STATES[bar.state] ?? bar.state, ORIGINS[bar.origin]].filter(Boolean).join(", "));
+    const badge = make("span", "badge", [STATES[bar.state] ?? bar.state, ORIGINS[bar.origin], bar.delayed && "delayed"].filter(Boolean).join(", "));
     this.#bar.replaceChildren(...parts, badge);
+  }
+
+  /** The gap under the crosshair in words, or how many there are. */
+  #showGaps(series, time) {
+    const gap = time === null ? null : series.gapAt(time);
+    const { length } = series.gaps;
+    if (gap === null && length === 0) return;
+    const words = gap === null ? `${length} ${length === 1 ? "gap" : "gaps"}` : gapWords(gap);
+    const badge = make("span", "badge gap", words);
+    if (gap === null) badge.title = series.gaps.slice(-10).map(gapWords).join("\n");
+    this.#bar.append(badge);
   }
 
   #pane(key) {

@@ -1,12 +1,9 @@
 // One instrument of the overview: its cells, and how a tick changes them.
 import { chartPage } from "./api.js";
 import * as format from "./format.js";
+import { delayWords, feedWords, inTrouble, marketWords } from "./hours.js";
+import { bookWords } from "./market-line.js";
 import { Sparkline } from "./sparkline.js";
-
-const TITLES = { binance: "Binance", alpaca: "Alpaca", yahoo: "Borsa Istanbul" };
-const FEEDS = { connected: "connected", reconnecting: "reconnecting", down: "feed down" };
-
-export const titleOf = ({ exchange }) => TITLES[exchange] ?? exchange;
 
 function cell(className) {
   const element = document.createElement("td");
@@ -54,9 +51,17 @@ export class OverviewRow {
     this.#show();
   }
 
-  /** The feed's state alone. */
-  feed(state) {
-    this.data.feed = state;
+  /** The state of its exchange's feed, with the hours of its markets. */
+  feed({ feed, markets }) {
+    this.data.feed = feed;
+    this.data.market = markets?.[this.data.calendar] ?? this.data.market;
+    this.#show();
+  }
+
+  /** Best bid and ask, and a halt. */
+  quote({ book, halt }) {
+    this.data.book = book;
+    this.data.halt = halt;
     this.#show();
   }
 
@@ -81,9 +86,23 @@ export class OverviewRow {
     this.cells.volume.textContent = format.volume(traded);
     this.cells.updated.textContent = format.recent(time, OverviewRow.newest);
     this.cells.updated.title = Number.isFinite(time) ? format.moment(time) : "";
-    const quiet = this.data.active === false || (!known && this.data.feed !== "connected");
-    this.state.dataset.state = quiet || !(this.data.feed in FEEDS) ? "none" : this.data.feed;
-    this.state.textContent = this.data.active === false ? "not collected" : quiet ? "no data yet" : (FEEDS[this.data.feed] ?? "no feed");
+    this.cells.last.title = bookWords(this.data.book, decimals);
+    const [dot, words] = this.#reading(known);
+    this.state.dataset.state = dot;
+    this.state.textContent = words;
+    this.state.title = this.data.halt ? `${words}: ${this.data.halt.reason ?? ""} ${this.data.halt.code ?? ""}`.trim() : marketWords(this.data.market);
+  }
+
+  /** What matters most of feed and market, shortly; the head of the group says it at length. */
+  #reading(known) {
+    const { active, feed, halt, market, delay_s: delay } = this.data;
+    if (active === false) return ["none", "not collected"];
+    if (!known && (feed === "none" || feed === "down")) return ["none", "no data yet"];
+    if (inTrouble(feed) || feed === "no_key") return feedWords({ feed, since: 1 }, { short: true });
+    if (halt) return ["halted", "halted"];
+    if (market?.state === "closed") return ["closed", "market closed"];
+    if (feed === "connected") return ["connected", delayWords(delay) || "connected"];
+    return known ? feedWords({ feed }) : ["none", "no data yet"];
   }
 
   #blink(tone) {

@@ -4,7 +4,8 @@ import { Connection } from "./connection.js";
 import { zoneName } from "./format.js";
 import { Live } from "./live.js";
 import { Notice } from "./notice.js";
-import { OverviewRow, titleOf } from "./overview-row.js";
+import { OverviewGroup, titleOf } from "./overview-group.js";
+import { OverviewRow } from "./overview-row.js";
 import { bindThemeButton } from "./theme.js";
 
 const REFRESH_MS = 60_000;
@@ -16,6 +17,8 @@ const notice = new Notice(element("notice"));
 const connection = new Connection(element("connection"));
 const asked = new URLSearchParams(location.search);
 const rows = new Map();
+const groups = new Map(); // exchange → its head
+let states = {}; // of the feeds, by exchange
 const VALUES = {
   symbol: ({ symbol }) => symbol,
   price: ({ price }) => price,
@@ -39,7 +42,7 @@ async function load() {
   }
 }
 
-function show({ instruments }) {
+function show({ instruments, feeds: told }) {
   OverviewRow.newest = Math.max(OverviewRow.newest, ...instruments.map(({ time }) => time ?? 0));
   const keys = new Set();
   for (const instrument of instruments) {
@@ -49,6 +52,7 @@ function show({ instruments }) {
     else rows.set(key, new OverviewRow(instrument));
   }
   for (const key of [...rows.keys()].filter((one) => !keys.has(one))) rows.delete(key);
+  if (told) feeds(told);
   table.querySelector("[data-skeleton]")?.remove();
   table.setAttribute("aria-busy", "false");
   element("zone").textContent = `(${zoneName(OverviewRow.newest || 0)})`;
@@ -59,9 +63,9 @@ function show({ instruments }) {
 function arrange() {
   const focused = document.activeElement;
   for (const body of table.querySelectorAll("tbody")) body.remove();
-  const groups = Map.groupBy(visible(), (row) => row.data.exchange);
-  for (const group of groups.values()) table.append(body(group));
-  const shown = [...groups.values()].flat();
+  const found = Map.groupBy(visible(), (row) => row.data.exchange);
+  for (const group of found.values()) table.append(body(group));
+  const shown = [...found.values()].flat();
   element("count").textContent = rows.size === 0 ? "" : shown.length === rows.size ? `${rows.size} instruments` : `${shown.length} of ${rows.size} instruments`;
   for (const [index, row] of shown.entries()) row.link.tabIndex = index === 0 ? 0 : -1;
   if (focused?.closest?.(".instrument") && table.contains(focused)) focused.focus();
@@ -91,20 +95,10 @@ function body(group) {
   const made = document.createElement("tbody");
   const { exchange } = group[0].data;
   made.dataset.exchange = exchange;
-  const head = document.createElement("tr");
-  head.className = "group";
-  const cell = document.createElement("th");
-  cell.colSpan = 7;
-  cell.scope = "rowgroup";
-  cell.textContent = titleOf(group[0].data);
-  if (group.every(({ data }) => !Number.isFinite(data.price))) {
-    const note = document.createElement("span");
-    note.className = "group-note";
-    note.textContent = "no data yet";
-    cell.append(note);
-  }
-  head.append(cell);
-  made.append(head, ...group.map((row) => row.element));
+  if (!groups.has(exchange)) groups.set(exchange, new OverviewGroup(exchange));
+  const head = groups.get(exchange);
+  if (states[exchange]) head.show(states[exchange]);
+  made.append(head.element, ...group.map((row) => row.element));
   return made;
 }
 
@@ -157,11 +151,14 @@ function said(message) {
   if (type === "initial") show(data);
   else if (type === "update") for (const quote of data) tick(quote);
   else if (type === "status") feeds(data);
+  else if (type === "quotes") for (const quote of data) rows.get(`${quote.exchange}:${quote.symbol}`)?.quote(quote);
 }
 
-/** The feeds' states, by exchange. */
-function feeds(states) {
-  for (const row of rows.values()) row.feed(states[row.data.exchange]?.feed ?? null);
+/** The feeds' states with the hours of their markets, by exchange. */
+function feeds(told) {
+  states = told;
+  for (const [exchange, state] of Object.entries(states)) groups.get(exchange)?.show(state);
+  for (const row of rows.values()) if (states[row.data.exchange]) row.feed(states[row.data.exchange]);
 }
 
 function tick(quote) {

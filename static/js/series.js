@@ -7,6 +7,7 @@ export class BarSeries {
     this.step = step;
     this.continuous = continuous;
     this.bars = [];
+    this.gaps = []; // {start, end, reason, …} of stretches that wait for repair, oldest first
     this.rows = new Map();
     this.#index = new Map();
   }
@@ -44,7 +45,7 @@ export class BarSeries {
         if (bar.revision >= this.bars[index].revision || !this.bars[index].completed) this.bars[index] = bar;
       } else {
         const next = last === null || (bar.time > last.time && (!this.continuous || bar.time === last.time + this.step));
-        reshaped ||= !next;
+        reshaped ||= !next || this.gapAt(bar.time) !== null;
         unsorted ||= last !== null && bar.time < last.time;
         this.#index.set(bar.time, this.bars.push(bar) - 1);
       }
@@ -69,19 +70,45 @@ export class BarSeries {
     return (found ?? this.last)?.time ?? null;
   }
 
-  /** Every time slot from first to last, holes included: [time, bar or null]. */
+  /** Takes the gaps from `from` (ms) on anew. */
+  setGaps(gaps, from = -Infinity) {
+    const kept = this.gaps.filter(({ start, end }) => end <= from && !gaps.some((one) => one.start === start));
+    this.gaps = [...kept, ...gaps].sort((a, b) => a.start - b.start);
+  }
+
+  /** The gap that the slot at `time` lies in. */
+  gapAt(time) {
+    return this.gaps.find(({ start, end }) => time + this.step > start && time < end) ?? null;
+  }
+
+  /** Whether the slot after `time` is an empty one. */
+  endsBefore(time) {
+    return this.at(time + this.step) === null && (this.continuous || this.gapAt(time + this.step) !== null);
+  }
+
+  /** Every time slot from first to last, the empty ones of holes included: [time, bar or null]. */
   slots() {
     const slots = [];
     let previous = null;
     for (const bar of this.bars) {
-      if (previous !== null && this.continuous) {
-        const missing = Math.min((bar.time - previous) / this.step - 1, LONGEST_HOLE);
-        for (let n = 1; n <= missing; n += 1) slots.push([previous + n * this.step, null]);
-      }
+      if (previous !== null) this.#addEmpty(slots, previous, bar.time);
       slots.push([bar.time, bar]);
       previous = bar.time;
     }
+    const end = this.gaps.at(-1)?.end ?? 0;
+    if (previous !== null && end > previous + this.step) this.#addEmpty(slots, previous, Math.ceil(end / this.step) * this.step);
     return slots;
+  }
+
+  /** The empty slots between two times: all where the market never closes, else those of gaps. */
+  #addEmpty(slots, after, before) {
+    const whole = this.continuous && this.at(before) !== null ? [{ start: after, end: before }] : this.gaps;
+    let next = after + this.step; // two gaps may lie in one slot
+    for (const { start, end } of whole) {
+      const from = Math.max(next, start - (start % this.step));
+      const until = Math.min(before, end, from + LONGEST_HOLE * this.step);
+      for (next = from; next < until; next += this.step) slots.push([next, null]);
+    }
   }
 
   value(time, name) {

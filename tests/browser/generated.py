@@ -39,6 +39,18 @@ def minutes(
     ]
 
 
+def traded(rows: list[Row]) -> list[Row]:
+    """What a delayed stock market has of them: its hours in Istanbul, up to a quarter of an hour ago, some quiet."""
+    hours = (6 * 60 + 40, 15 * 60 + 10)
+    found = []
+    for row in rows:
+        minute, day = row["time"] // MINUTE % 1440, row["time"] // MINUTE // 1440
+        quiet = row["time"] // MINUTE * 7919 % 11 == 0
+        if hours[0] <= minute < hours[1] and (day + 3) % 7 < 5 and row["time"] < NOW - 15 * MINUTE and not quiet:
+            found.append({**row, "delayed": True, "origin": "exchange"})
+    return found
+
+
 def bar(time: int, prices: list[float], *, volume: float, state: str = "open") -> Row:
     """One bar as the API shows it."""
     return {

@@ -8,7 +8,8 @@ import queue
 import threading
 from typing import Any
 
-from tests.browser.generated import MINUTE, NOW, STEPS, Row, bar, indicators, minutes, rolled_up
+from tests.browser.generated import MINUTE, STEPS, Row, bar, indicators, minutes, rolled_up, traded
+from tests.browser.states import CALENDARS, TITLES, States
 
 CRYPTO = {
     "BTC/USDT": (64_210.0, 2),
@@ -19,19 +20,20 @@ CRYPTO = {
 }
 US = ("AAPL", "TSLA", "NVDA", "MSFT", "GOOGL", "AMZN", "META")
 BIST = ("THYAO.IS", "GARAN.IS", "ISCTR.IS", "AKBNK.IS", "SISE.IS")
+DELAYED = {"THYAO.IS": 276.25}  # the one of them that has bars
 Series = tuple[list[Row], dict[int, Row]]  # bars, and indicator rows by time
-CONNECTED = {"feed": "connected", "since": None, "at": NOW}
-NEVER = {"feed": "down", "since": None, "at": None}
 
 
 def instrument(exchange: str, symbol: str) -> Row:
     """An instrument as the pages and the API speak of it."""
     crypto = exchange == "binance"
-    calendar = {"binance": "24/7", "alpaca": "XNYS", "yahoo": "XIST"}[exchange]
     currency = "USDT" if crypto else "USD" if exchange == "alpaca" else "TRY"
-    facts = {"exchange": exchange, "symbol": symbol, "title": symbol, "currency": currency, "calendar": calendar}
     return {
-        **facts,
+        "exchange": exchange,
+        "symbol": symbol,
+        "title": TITLES[exchange],
+        "currency": currency,
+        "calendar": CALENDARS[exchange],
         "price_decimals": CRYPTO[symbol][1] if crypto else 2,
         "active": True,
         "asset_class": "crypto" if crypto else "stock",
@@ -41,9 +43,11 @@ def instrument(exchange: str, symbol: str) -> Row:
 @functools.cache
 def pristine(symbol: str, timeframe: str) -> Series:
     """A series as it is at the beginning: the same in each process and after each reset."""
-    if symbol not in CRYPTO:
+    if symbol not in CRYPTO and symbol not in DELAYED:
         return [], {}
-    if timeframe == "1m":
+    if timeframe == "1m" and symbol in DELAYED:
+        rows = traded(minutes(5, DELAYED[symbol], decimals=2))
+    elif timeframe == "1m":
         price, decimals = CRYPTO[symbol]
         rows = minutes(len(symbol) * 7 + ord(symbol[0]), price, decimals=decimals, holes=((210, 9),))
     else:
@@ -68,7 +72,9 @@ class Market:
         self.changed: dict[tuple[str, str], Series] = {}
         self.sockets: list[tuple[str, str, queue.Queue[str | None]]] = []
         self.asked: list[str] = []  # addresses of chart requests, newest last
-        self.status: Row = dict(CONNECTED)
+        self.states = States()
+        self.holes: dict[str, list[Row]] = {}  # open ones, by symbol
+        self.quotes: dict[str, Row] = {}  # book and halt, by symbol
         self.slow_s = 0.0  # how long each API answer waits
         self.failing: int | None = None  # the status that each API answer has instead
         self.refusing = False  # sockets are refused
@@ -98,17 +104,27 @@ class Market:
         found = [values[row["time"]] for row in chosen if row["time"] in values]
         if names is not None:
             found = [{"time": row["time"], **{name: row[name] for name in names}} for row in found]
-        return {"symbol": symbol, "exchange": "binance", "timeframe": timeframe, "bars": chosen, "indicators": found}
+        exchange = self.exchange(symbol)
+        head = {"symbol": symbol, "exchange": exchange, "timeframe": timeframe, **self.states.facts(exchange)}
+        lo, hi = chosen[0]["time"] if chosen else start or 0, end or 2**53
+        holes = [hole for hole in self.holes.get(symbol, []) if hole["end"] > lo and hole["start"] < hi]
+        return {**head, "holes": holes, "bars": chosen, "indicators": found}
+
+    def exchange(self, symbol: str) -> str:
+        """Where a symbol is traded."""
+        return next(str(one["exchange"]) for one in self.instruments if one["symbol"] == symbol)
 
     def overview(self) -> Row:
         """The answer of /api/overview."""
-        return {"instruments": [] if self.empty else [self._row(one) for one in self.instruments]}
+        rows = [] if self.empty else [self._row(one) for one in self.instruments]
+        return {"instruments": rows, "feeds": self.states.all()}
 
     def _row(self, one: Row) -> Row:
+        one = {**one, **self.states.facts(one["exchange"]), "book": None, "halt": None, **self.quote(one["symbol"])}
         day = self.minutes(one["symbol"])[-1440:]
         if not day:
             nothing = {"price": None, "change_24h": None, "volume_24h": None, "sparkline": [], "time": None}
-            return {**one, **nothing, "feed": "down"}
+            return {**one, **nothing}
         first, last = day[0]["open"], day[-1]["close"]
         return {
             **one,
@@ -117,8 +133,11 @@ class Market:
             "volume_24h": round(sum(row["volume"] for row in day), 8),
             "sparkline": [row["close"] for row in day[::-30][::-1]],
             "time": day[-1]["time"] + 17_000,
-            "feed": self.status["feed"],
         }
+
+    def quote(self, symbol: str) -> Row:
+        """Best bid and ask of a symbol, and whether it is halted."""
+        return self.quotes.get(symbol, {"book": None, "halt": None})
 
     def trade(self, symbol: str, price: float, size: float = 0.5) -> None:
         """A trade in the newest minute: every open chart of the symbol and the overview hear of it."""
@@ -129,7 +148,7 @@ class Market:
                 last.update(volume=round(last["volume"] + size, 8), trade_count=last["trade_count"] + 1)
                 self._publish(symbol, timeframe)
             quote = {
-                "exchange": "binance",
+                "exchange": self.exchange(symbol),
                 "symbol": symbol,
                 "price": price,
                 "time": self.minutes(symbol)[-1]["time"] + 30_000,
@@ -149,17 +168,47 @@ class Market:
 
     def _publish(self, symbol: str, timeframe: str) -> None:
         rows, values = self.series(symbol, timeframe)
-        facts = {"symbol": symbol, "exchange": "binance", "timeframe": timeframe}
+        facts = {"symbol": symbol, "exchange": self.exchange(symbol), "timeframe": timeframe}
         data = {**facts, "bar": rows[-1], "indicators": values.get(rows[-1]["time"])}
         self._tell(symbol, timeframe, {"type": "update", "data": data})
 
-    def tell_status(self, status: Row) -> None:
-        """The exchange's feed has another state."""
-        self.status = status
-        for symbol in CRYPTO:
-            for timeframe in STEPS:
-                self._tell(symbol, timeframe, {"type": "status", "data": status})
-        self._tell("overview", "", {"type": "status", "data": {"binance": status, "alpaca": NEVER, "yahoo": NEVER}})
+    def tell_status(self, exchange: str, feed: Row | None = None, *, hours: Row | None = None) -> None:
+        """The exchange's feed, or the hours of its market, are others now."""
+        self.states.feeds[exchange] = feed or self.states.feeds[exchange]
+        self.states.hours[CALENDARS[exchange]] = hours or self.states.hours[CALENDARS[exchange]]
+        for one in self.instruments:
+            if one["exchange"] == exchange:
+                self._tell_all(one["symbol"], {"type": "status", "data": self.states.status(exchange)})
+        self._tell("overview", "", {"type": "status", "data": self.states.all()})
+
+    def tell_quote(self, symbol: str, *, book: Row | None = None, halt: Row | None = None) -> None:
+        """Best bid and ask, or a halt, are others now."""
+        self.quotes[symbol] = {"book": book, "halt": halt}
+        self._tell_all(symbol, {"type": "quote", "data": self.quotes[symbol]})
+        name = {"exchange": self.exchange(symbol), "symbol": symbol}
+        self._tell("overview", "", {"type": "quotes", "data": [{**name, **self.quotes[symbol]}]})
+
+    def tell_holes(self, symbol: str, holes: list[Row]) -> None:
+        """These are the open holes now."""
+        self.holes[symbol] = holes
+        self._tell_all(symbol, {"type": "holes", "data": holes})
+
+    def lose(self, symbol: str, first: int, count: int) -> tuple[int, int]:
+        """Takes `count` minutes out, from the one `first` before the newest on; returns from and to when (ms)."""
+        with self.lock:
+            rows, _ = self._own(symbol, "1m")
+            lost = rows[-1 - first : -1 - first + count]
+            rows[:] = [row for row in rows if row not in lost]
+        return lost[0]["time"], lost[-1]["time"] + MINUTE
+
+    def restore(self, symbol: str) -> None:
+        """Brings every lost minute back, as a repair does."""
+        with self.lock:
+            del self.changed[symbol, "1m"]
+
+    def _tell_all(self, symbol: str, message: Row) -> None:
+        for timeframe in STEPS:
+            self._tell(symbol, timeframe, message)
 
     def drop(self) -> None:
         """Cuts every socket."""

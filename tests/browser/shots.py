@@ -10,7 +10,9 @@ from pathlib import Path
 from playwright.async_api import Browser, async_playwright
 
 from tests.browser.browser import ARGUMENTS, chromium
-from tests.browser.market import CONNECTED, Market
+from tests.browser.generated import MINUTE, NOW
+from tests.browser.market import Market
+from tests.browser.states import ASLEEP, CONNECTED, NO_KEY, POLLED, REFUSED, XIST_CLOSED, XNYS_OPEN
 from tests.browser.stub import Stub
 
 CHART = "/charts/binance/BTC-USDT"
@@ -34,7 +36,41 @@ def _empty(market: Market) -> None:
 
 
 def _down(market: Market) -> None:
-    market.status = {"feed": "down", "since": CONNECTED["at"] - 700_000, "at": CONNECTED["at"]}
+    market.states.feeds["binance"] = {"feed": "down", "since": NOW - 700_000, "at": NOW}
+
+
+def _three(market: Market) -> None:
+    """All three markets at work: one around the clock, one open, one delayed."""
+    market.states.feeds |= {"alpaca": CONNECTED, "yahoo": POLLED}
+    market.states.hours["XNYS"] = XNYS_OPEN
+    book = {"bid": 276.0, "bid_size": 1200, "ask": 276.25, "ask_size": 310, "time": NOW}
+    market.quotes["THYAO.IS"] = {"book": book, "halt": None}
+
+
+def _closed(market: Market) -> None:
+    _three(market)
+    market.states.feeds["yahoo"] = ASLEEP
+    market.states.hours["XIST"] = XIST_CLOSED
+
+
+def _halted(market: Market) -> None:
+    _three(market)
+    market.quotes["THYAO.IS"] = {"book": None, "halt": {"code": "T1", "reason": "News pending", "time": NOW}}
+
+
+def _no_key(market: Market) -> None:
+    market.states.feeds["alpaca"] = NO_KEY
+
+
+def _refused(market: Market) -> None:
+    market.states.feeds["alpaca"] = REFUSED
+
+
+def _holes(market: Market) -> None:
+    start, end = market.lose("BTC/USDT", 40, 14)
+    gap = {"cause": "outage", "reason": "the feed was down", "found": end}
+    recent = {"start": NOW - NOW % MINUTE - 8 * MINUTE, "end": NOW - NOW % MINUTE - 6 * MINUTE, **gap}
+    market.holes["BTC/USDT"] = [{"start": start, "end": end, **gap}, recent]
 
 
 SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
@@ -48,6 +84,17 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("chart-empty", "/charts/alpaca/AAPL", _usual),
     ("chart-broken", CHART, _broken),
     ("chart-down", f"{CHART}?timeframe=1h", _down),
+    ("overview-three", "/", _three),
+    ("overview-closed", "/", _closed),
+    ("overview-halted", "/", _halted),
+    ("overview-no-key", "/", _no_key),
+    ("overview-refused", "/", _refused),
+    ("chart-delayed", "/charts/yahoo/THYAO.IS?timeframe=1m", _three),
+    ("chart-closed", "/charts/yahoo/THYAO.IS?timeframe=1m", _closed),
+    ("chart-halted", "/charts/yahoo/THYAO.IS?timeframe=5m", _halted),
+    ("chart-no-key", "/charts/alpaca/AAPL", _no_key),
+    ("chart-refused", "/charts/alpaca/AAPL", _refused),
+    ("chart-holes", f"{CHART}?timeframe=1m", _holes),
     ("error", "/nowhere", _usual),
 ]
 

@@ -24,7 +24,8 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.config import ROOT
 from tests.browser.generated import Row
-from tests.browser.market import CRYPTO, NEVER, Market
+from tests.browser.market import CRYPTO, Market
+from tests.browser.states import TITLES
 
 
 def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
@@ -74,7 +75,6 @@ def _api(app: Flask, market: Market) -> None:
 
     @app.get("/api/symbols")
     def symbols() -> Row:
-        titles = {"binance": "Binance", "alpaca": "Alpaca", "yahoo": "Borsa Istanbul"}
         return {
             "exchanges": [
                 {
@@ -82,7 +82,7 @@ def _api(app: Flask, market: Market) -> None:
                     "title": title,
                     "symbols": [one for one in market.instruments if one["exchange"] == name],
                 }
-                for name, title in titles.items()
+                for name, title in TITLES.items()
             ]
         }
 
@@ -120,7 +120,9 @@ def _serve(ws: Any, market: Market, *, key: tuple[str, str], first: Row) -> None
     market.sockets.append(listener)
     ws.send(json.dumps({"type": "initial", "data": first}))
     if key[0] != "overview":
-        ws.send(json.dumps({"type": "status", "data": market.status if key[0] in CRYPTO else NEVER}))
+        ws.send(json.dumps({"type": "status", "data": market.states.status(market.exchange(key[0]))}))
+        ws.send(json.dumps({"type": "quote", "data": market.quote(key[0])}))
+        ws.send(json.dumps({"type": "holes", "data": market.holes.get(key[0], [])}))
     try:
         while ws.connected and (text := waiting.get()) is not None:
             ws.send(text)

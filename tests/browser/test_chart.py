@@ -8,8 +8,9 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.generated import MINUTE, NOW
-from tests.browser.market import CONNECTED, Market
+from tests.browser.market import Market
 from tests.browser.pages import ChartPage, Errors
+from tests.browser.states import CONNECTED
 from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -180,9 +181,9 @@ async def test_a_lost_connection_says_so_comes_back_and_refills(
 async def test_a_feed_that_is_down_says_since_when(chart: ChartPage, market: Market) -> None:
     await chart.open(*BTC)
     await chart.wait_for_connection("connected")
-    market.tell_status({"feed": "down", "since": NOW - 600_000, "at": NOW})
+    market.tell_status("binance", {"feed": "down", "since": NOW - 600_000, "at": NOW})
     assert "feed down since 17:00 UTC+3" in await chart.wait_for_connection("down", within_s=2)
-    market.tell_status(CONNECTED)
+    market.tell_status("binance", CONNECTED)
     await chart.wait_for_connection("connected", within_s=2)
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from app.domain.gaps import Gap, disjoint
 from app.domain.sessions import Session, Window, windows
+from app.services.feed_states import POLLER_STALE_S, feed_states
 from app.services.markets import state_at
-from webapp.feeds import POLLER_STALE_S, Feeds, feed_states
+from webapp.feeds import Feeds
 
 DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, 3_600_000, 60_000
 

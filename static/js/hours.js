@@ -1,0 +1,39 @@
+// Market hours and feeds in words. They are told beside each other: a closed market is no broken feed, nor the reverse.
+import { clock, weekday, zoneName } from "./format.js";
+
+const TROUBLE = ["refused", "down", "reconnecting"];
+
+export const inTrouble = (feed) => TROUBLE.includes(feed);
+
+/** "Market open until 21:00 UTC", "Market closed, opens Mon 23 Nov 14:30 UTC"; empty where nobody knows. */
+export function marketWords(market) {
+  if (!market || market.state === "unknown") return "";
+  if (market.state === "closed") return `Market closed, opens ${weekday(market.opens)}`;
+  return market.until === null ? "Open around the clock" : `Market open until ${clock(market.until, false)} ${zoneName(market.until)}`;
+}
+
+export const delayWords = (seconds) => (seconds > 0 ? `delayed ${Math.round(seconds / 60)} min` : "");
+
+/** [state of the dot, words] of a feed; `short` leaves out since when and what the exchange said. */
+export function feedWords({ feed, since, at, error, missing, delay_s: delay }, { short = false } = {}) {
+  const from = !short && Number.isFinite(since) ? ` since ${clock(since, false)} ${zoneName(since)}` : "";
+  const why = !short && error ? `: ${error}` : "";
+  switch (feed) {
+    case "connected":
+      return ["connected", delayWords(delay) || "connected"];
+    case "reconnecting":
+      return ["reconnecting", `feed reconnecting${from}`];
+    case "down":
+      return !since && !at && !error ? ["none", "no feed yet"] : ["down", `feed down${from}${why}`]; // it never ran: nothing broke
+    case "refused":
+      return ["refused", `feed refused${why}`];
+    case "no_key":
+      return ["none", short || !missing ? "no key" : `no key: set ${missing}`];
+    case "closed":
+      return ["closed", "waiting for the market"];
+    case "idle":
+      return ["none", "nothing to collect"];
+    default:
+      return ["none", "no feed yet"];
+  }
+}
