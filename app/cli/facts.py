@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.config import Settings
+from app.services.feed_states import patience_s
 
 if TYPE_CHECKING:
     import redis
@@ -19,14 +20,23 @@ Level = Literal["ok", "degraded"]
 
 @dataclass(slots=True)
 class Facts:
-    """The state of the platform, as far as it could be seen; `troubles` is empty when all is well."""
+    """The state of the platform, as far as it could be seen; `troubles` is empty when all is well.
+
+    A closed market or a key that nobody set is no trouble, but worth one of the `notes`.
+    """
 
     processes: list[dict[str, Any]] = field(default_factory=list)
     feeds: list[dict[str, Any]] = field(default_factory=list)
     queues: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     last_trades: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar
     open_holes: int = 0
+    holes: list[dict[str, Any]] = field(default_factory=list)  # the newest open ones
+    verification: list[dict[str, Any]] = field(default_factory=list)  # of the last 24 hours, by exchange
+    backfills: list[dict[str, Any]] = field(default_factory=list)  # those not over
+    notes: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
     @property
@@ -44,6 +54,7 @@ def queue_names(settings: Settings) -> list[str]:
 def ask_redis(facts: Facts, client: redis.Redis, settings: Settings) -> None:
     """Fills in processes, feeds, queues and counters."""
     from app.cache import health, keys
+    from app.cli.sources import ask_feeds
 
     beats = health.read(client)
     supervisor = beats.pop("up", None)
@@ -53,12 +64,11 @@ def ask_redis(facts: Facts, client: redis.Redis, settings: Settings) -> None:
             if child["state"] != "ready":
                 facts.troubles.append(f"{name} is {child['state']}")
     for name, beat in beats.items():
-        stale = beat["age_s"] > STALE_S
+        stale = beat["age_s"] > max(STALE_S, patience_s(name, beat.get("feed")))
         facts.feeds.append({"name": name, "stale": stale, **beat})
         if stale:
             facts.troubles.append(f"{name} has not been heard of for {beat['age_s']:.0f} s")
-        elif beat.get("feed") not in {None, "connected"}:
-            facts.troubles.append(f"{name} is {beat['feed']}")
+    ask_feeds(facts, beats, settings)
     for name in queue_names(settings):
         facts.queues[name] = int(client.llen(name))
         if facts.queues[name] > BACKLOG:
@@ -70,9 +80,12 @@ def ask_redis(facts: Facts, client: redis.Redis, settings: Settings) -> None:
     facts.counters = health.counters(client)
 
 
-def ask_database(facts: Facts, connection: sa.Connection) -> None:
-    """Fills in the newest trade of each active instrument and the open holes."""
+def ask_database(facts: Facts, connection: sa.Connection, settings: Settings) -> None:
+    """Fills in the newest trade of each active instrument, hours, open holes, verification and backfills."""
     import sqlalchemy as sa
+
+    from app.cli.platform import exchange_now_us
+    from app.cli.sources import ask_hours, ask_quality
 
     newest = sa.text(
         """
@@ -91,5 +104,8 @@ def ask_database(facts: Facts, connection: sa.Connection) -> None:
         " FROM holes WHERE repaired IS NULL"
     )
     facts.open_holes, late = connection.execute(holes, {"late": HOLE_S}).one()
+    now_ms = exchange_now_us(settings) // 1000
+    ask_hours(facts, connection, settings, now_ms)
+    ask_quality(facts, connection, now_ms)
     if late:
         facts.troubles.append(f"{late:,} holes have waited over {HOLE_S // 60} minutes for repair")

@@ -1,4 +1,4 @@
-"""`status`: every process, queue, feed and the last trade of each symbol."""
+"""`status`: sources, processes, queues, the last trade of each symbol, what is missing and how much is verified."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
 ) -> None:
-    """Show how the platform is: every process, queue lengths, lag, the last trade of each symbol.
+    """Show how the platform is: sources, processes, queues, last trades, open holes, verification, backfills.
 
     Exit code 0 when all is well, 1 when something is degraded, 2 when nothing runs.
     """
@@ -57,7 +57,7 @@ def _gather(settings: Settings) -> Facts:
         facts.troubles.append(str(error))
     try:
         with database(settings) as connection:
-            ask_database(facts, connection)
+            ask_database(facts, connection, settings)
     except Unavailable as error:
         facts.troubles.append(str(error))
     return facts
@@ -74,6 +74,7 @@ def _show(console: Console, facts: Facts, run: Run | None) -> None:
     if run is not None and run.alive:
         where = f"[bold]{run.web_url}[/]  market {run.market}, pid {run.pid}, logs {run.log_dir}"
         console.print(where, highlight=False)
+    _show_sources(console, facts)
     _table(console, "Processes", ("process", "state", "pid", "restarts"), [
         (item["name"], _coloured(str(item["state"])), item["pid"] or "–", item["restarts"]) for item in facts.processes
     ])  # fmt: skip
@@ -88,11 +89,59 @@ def _show(console: Console, facts: Facts, run: Run | None) -> None:
     if silent := [item["symbol"] for item in facts.last_trades if not item["time_ms"]]:
         console.print(f"No trade yet: {', '.join(silent)}", "", highlight=False, sep="\n")
     _table(console, "Counted", ("reason", "times"), [(key, f"{value:,}") for key, value in facts.counters.items()])
-    if facts.open_holes:
-        console.print(f"{facts.open_holes:,} holes wait for repair")
+    _show_quality(console, facts, now_ms)
+    for note in facts.notes:
+        console.print(f"[dim]–[/] {note}", highlight=False)
     for trouble in facts.troubles:
         console.print(f"[yellow]![/] {trouble}", highlight=False)
     console.print("[green]ok[/]" if facts.level == "ok" else "[yellow]degraded[/]")
+
+
+def _show_sources(console: Console, facts: Facts) -> None:
+    from app.cli.sources import feed_note
+
+    _table(console, "Sources", ("source", "market", "feed", ""), [
+        (row["title"], _hours(row["markets"]), _coloured(row["feed"].replace("_", " ")), feed_note(row))
+        for row in facts.sources
+    ])  # fmt: skip
+
+
+def _hours(markets: dict[str, str]) -> str:
+    if len(markets) == 1:
+        return next(iter(markets.values()))
+    return "\n".join(f"{calendar}: {words}" for calendar, words in markets.items())
+
+
+def _show_quality(console: Console, facts: Facts, now_ms: int) -> None:
+    title = f"Holes that wait for repair: {facts.open_holes:,}"
+    if facts.open_holes > len(facts.holes):
+        title += f", the newest {len(facts.holes)}"
+    columns = ("exchange", "symbol", "from (UTC)", "to", "cause", "age", "attempts", "last error")
+    _table(console, title, columns, [
+        (row["exchange"], row["symbol"], _when(row["start"]), _when(row["end"]), row["cause"],
+         _age(now_ms - row["found"]), row["attempts"], (row["error"] or "–")[:60])
+        for row in facts.holes
+    ])  # fmt: skip
+    columns = ("exchange", "closed bars", "verified", "share", "differences")
+    _table(console, "Verification, 1m bars of the last 24 hours", columns, [
+        (row["exchange"], f"{row['closed']:,}", f"{row['verified']:,}", _share(row["share"]), f"{row['differences']:,}")
+        for row in facts.verification
+    ])  # fmt: skip
+    _table(console, "Backfills", ("exchange", "symbol", "timeframe", "from (UTC)", "to", "state", "done", "bars"), [
+        (row["exchange"], row["symbol"], row["timeframe"], _when(row["start"]), _when(row["end"]), row["state"],
+         _share(row["done"]), f"{row['bars']:,}")
+        for row in facts.backfills
+    ])  # fmt: skip
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _when(time_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -107,7 +156,8 @@ def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tu
 
 
 def _coloured(state: str) -> str:
-    colour = {"ready": "green", "given up": "red"}.get(state, "yellow")
+    calm = {"closed": "dim", "idle": "dim", "none": "dim", "no key": "dim"}
+    colour = {"ready": "green", "connected": "green", "given up": "red", "refused": "red", **calm}.get(state, "yellow")
     return f"[{colour}]{state}[/]"
 
 
