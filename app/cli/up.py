@@ -12,7 +12,7 @@ def up(
 ) -> None:
     """Start the whole platform and look after it until Ctrl-C.
 
-    It runs PostgreSQL, Redis, the simulated market, workers, beat, streamer, web and Flower.
+    It runs PostgreSQL, Redis, the simulated market, workers, beat, streamers, web and Flower.
 
     With [bold]DATABASE_URL[/] and [bold]REDIS_URL[/] set nothing is embedded. Data is in [bold]DATA_DIR[/] (.data).
     """

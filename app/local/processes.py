@@ -61,12 +61,22 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     table.append(_web(run))
     table.append(_worker("worker-bars", "bars,indicators", 2, run_dir))
     if streamers:
-        argv = (sys.executable, "-m", "streamers", "binance")
-        table.append(ChildSpec("streamer-binance", argv, 2.0, needs=market, stage=FEEDS, stop_s=2.5))
+        table.append(_streamer("binance", needs=market))
+        if settings.alpaca_keys is not None:
+            table.append(_streamer("alpaca", needs=market))
     table.append(_beat(settings, run_dir, needs=market))
-    table.append(_worker("worker-history", "polling,backfill,upkeep", 1, run_dir, needs=market))
+    # Two workers: however long a backfill is, it holds back neither a repair nor a poll.
+    table.append(_worker("worker-history", "polling,upkeep", 1, run_dir, needs=market))
+    table.append(_worker("worker-backfill", "backfill", 1, run_dir, needs=market))
     table.append(_flower(settings, run))
     return table
+
+
+def missing(settings: Settings) -> list[str]:
+    """What is not started for want of a setting, and how to set it; Binance and Yahoo need no key."""
+    if settings.alpaca_keys is not None:
+        return []
+    return ["US stocks are not collected: set ALPACA_API_KEY and ALPACA_SECRET_KEY (free at alpaca.markets)"]
 
 
 def _suffix(settings: Settings, shard: int) -> str:
@@ -86,6 +96,11 @@ def _worker(name: str, queues: str, concurrency: int, run_dir: Path, *, needs: t
         name, argv, _file(run_dir, name), env={"PROCESS_NAME": name}, needs=needs, stage=WORK, stop_s=WARM_S,
         cold_signal=signal.SIGQUIT, cold_s=COLD_S,
     )  # fmt: skip
+
+
+def _streamer(exchange: str, *, needs: tuple[str, ...]) -> ChildSpec:
+    argv = (sys.executable, "-m", "streamers", exchange)
+    return ChildSpec(f"streamer-{exchange}", argv, 2.0, needs=needs, stage=FEEDS, stop_s=2.5)
 
 
 def _beat(settings: Settings, run_dir: Path, *, needs: tuple[str, ...]) -> ChildSpec:

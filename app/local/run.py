@@ -24,7 +24,7 @@ from app.local.child import ChildSpec, State
 from app.local.embedded import Embedded
 from app.local.orphans import end_orphans, record_children
 from app.local.ports import claim_ports
-from app.local.processes import child_environment, process_table
+from app.local.processes import child_environment, missing, process_table
 from app.local.report import address_table
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.supervisor import TICK_S, Supervisor
@@ -101,6 +101,8 @@ class Platform:
             say=self._say,
             changed=self._record,
         )
+        for line in missing(settings):
+            self._say(f"[dim]–[/] {line}")
         self._redis = redis.Redis.from_url(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
         write_run(settings.data_dir, run)
         while not self._supervisor.settled and time.monotonic() - began < START_S:

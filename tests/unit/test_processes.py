@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Settings, load_settings
-from app.local.processes import child_environment, process_table
+from app.local.processes import child_environment, missing, process_table
 from app.local.report import address_table, without_password
 from app.local.runfile import Run
 
@@ -29,8 +29,8 @@ def test_the_whole_platform_in_order_of_stopping(tmp_path: Path) -> None:
     settings = make(tmp_path)
     table = process_table(settings, run_of(settings), run_dir=tmp_path)
     assert {spec.name: spec.stage for spec in table} == {
-        "sandbox": 2, "worker-trades": 1, "web": 1, "worker-bars": 1, "streamer-binance": 0, "beat": 1,
-        "worker-history": 1, "flower": 1,
+        "sandbox": 2, "worker-trades": 1, "web": 1, "worker-bars": 1, "streamer-binance": 0, "streamer-alpaca": 0,
+        "beat": 1, "worker-history": 1, "worker-backfill": 1, "flower": 1,
     }  # fmt: skip
     times = [(spec.stage, spec.stop_s + (spec.cold_s if spec.cold_signal else 0)) for spec in table]
     worst = [max(seconds for at, seconds in times if at == stage) for stage in range(3)]
@@ -42,6 +42,27 @@ def test_live_markets_need_no_sandbox_and_feeds_can_be_left_out(tmp_path: Path) 
     names = [spec.name for spec in process_table(settings, run_of(settings, ""), run_dir=tmp_path, streamers=False)]
     assert not {"sandbox", "streamer-binance"} & set(names)
     assert "BINANCE_API_URL" not in {**child_environment(settings, run_of(settings, ""))}
+
+
+def test_without_its_key_a_market_is_left_out_and_one_line_says_what_to_set(tmp_path: Path) -> None:
+    live = make(tmp_path, market="live")
+    names = {spec.name for spec in process_table(live, run_of(live, ""), run_dir=tmp_path)}
+    assert "streamer-binance" in names
+    assert "streamer-alpaca" not in names
+    (line,) = missing(live)
+    assert "ALPACA_API_KEY and ALPACA_SECRET_KEY" in line
+    keyed = make(tmp_path, market="live", alpaca_api_key="key", alpaca_secret_key="secret")
+    assert "streamer-alpaca" in {spec.name for spec in process_table(keyed, run_of(keyed, ""), run_dir=tmp_path)}
+    assert missing(keyed) == missing(make(tmp_path)) == []
+
+
+def test_a_backfill_shares_no_worker_with_repair_and_polling(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    table = process_table(settings, run_of(settings), run_dir=tmp_path)
+    queues = [set(spec.argv[spec.argv.index("-Q") + 1].split(",")) for spec in table if "-Q" in spec.argv]
+    assert {"backfill"} in queues
+    assert set().union(*queues) == {"trades.0", "bars", "indicators", "polling", "upkeep", "backfill"}
+    assert sum(len(each) for each in queues) == 6
 
 
 def test_each_shard_of_trades_has_a_worker_of_its_own(tmp_path: Path) -> None:
