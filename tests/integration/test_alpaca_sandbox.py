@@ -95,9 +95,10 @@ async def test_minutes_are_the_markets_own(market: RunningSandbox) -> None:
         await live.until(lambda: {"alpaca:AAPL", "alpaca:MSFT"} <= live.store.books.keys())
 
 
-async def test_amendments_doubt_the_minute_of_their_print(market: RunningSandbox) -> None:
+@pytest.mark.parametrize("feed", ["iex", "sip"])
+async def test_amendments_doubt_the_minute_of_their_print(market: RunningSandbox, feed: str) -> None:
     market.start(exchange_us=START_MS * 1000)
-    async with streaming(market.url, "AAPL", sessions=DAYS, alpaca_feed="sip") as live:
+    async with streaming(market.url, "AAPL", sessions=DAYS, alpaca_feed=feed) as live:
         await live.until(lambda: live.streamer.stats.trades > 20)
         now_ms = live.streamer.stats.last_event_us // 1000
         path = f"/sandbox/trades?exchange=alpaca&symbol=AAPL&start={now_ms - 5000}&end={now_ms}"

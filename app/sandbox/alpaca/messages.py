@@ -54,16 +54,19 @@ def print_row(listing: Listing, row: Print, *, feed: str) -> Message:
     return {**message, "u": UPDATES[row.mark]} if row.mark in UPDATES else message
 
 
-def amendment_message(listing: Listing, item: Amendment) -> Message | None:
-    """The `c` or `x` message of an amendment, under the time it is told; None where it is a print of its own."""
+def amendment_message(listing: Listing, item: Amendment, *, feed: str = "sip") -> Message | None:
+    """The `c` or `x` message of an amendment, under the time it is told; None where it is a print of its own.
+
+    It names the exchange as the feed's print did.
+    """
     if item.before is None or item.kind not in (Kind.CANCEL, Kind.CORRECT):
         return None
-    old = wire_print(listing, item.before)
+    old = wire_print(listing, item.before, feed=feed)
     if item.after is None:
         return wire.build_cancel(
             Cancel(old.symbol, item.at_us, old.id, old.exchange, old.price_e8, old.size_e8, "C", old.tape)
         )
-    new = wire_print(listing, item.after)
+    new = wire_print(listing, item.after, feed=feed)
     wrong, right = (Side(one.id, one.price_e8, one.size_e8, one.conditions) for one in (old, new))
     return wire.build_correction(Correction(old.symbol, item.at_us, old.exchange, wrong, right, old.tape))
 

@@ -147,9 +147,14 @@ class StockPump:
             if event.row is not None:
                 self._send_through_faults(event.symbol, event.row)
             elif event.item is not None:
-                message = amendment_message(self._market.stocks.series[event.symbol].listing, event.item)
-                if message is not None:
-                    self._hub.send("trades", event.symbol, message)
+                self._send_amendment(event.symbol, event.item)
+
+    def _send_amendment(self, symbol: str, item: Amendment) -> None:
+        listing = self._market.stocks.series[symbol].listing
+        for client in self._hub.listeners("trades", symbol):
+            message = amendment_message(listing, item, feed=client.feed)
+            if message is not None:
+                client.queue(message)
 
     def _prints(self, symbol: str, upto_us: int) -> list[Event]:
         series, cursor = self._market.stocks.series[symbol], self._cursors.get(symbol)
