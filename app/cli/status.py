@@ -122,8 +122,8 @@ def _show_quality(console: Console, facts: Facts, now_ms: int) -> None:
          _age(now_ms - row["found"]), row["attempts"], (row["error"] or "–")[:60])
         for row in facts.holes
     ])  # fmt: skip
-    columns = ("exchange", "closed bars", "verified", "share", "differences")
-    _table(console, "Verification, 1m bars of the last 24 hours", columns, [
+    counted = ("exchange", "closed bars", "verified", "share", "differences")
+    _table(console, "Verification, 1m bars of the last 24 hours", counted, [
         (row["exchange"], f"{row['closed']:,}", f"{row['verified']:,}", _share(row["share"]), f"{row['differences']:,}")
         for row in facts.verification
     ])  # fmt: skip
