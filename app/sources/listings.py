@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from app.domain.instruments import Exchange
 from app.domain.listing import Listing, unasked
-from app.errors import Forbidden, SourceError, UnknownInstrument
+from app.errors import Forbidden, UnknownInstrument
 from app.sources.by_exchange import Sources
 from app.sources.limited import Absent, Limited, Source
 
@@ -51,7 +51,7 @@ class Listings:
                 return self._binance(known)
             case Exchange.ALPACA:
                 asset = cast(Limited[Assets], self._source(exchange)).ask(lambda source: source.asset(symbol))
-                return replace(known, status="" if asset.tradable and asset.status == "active" else asset.status)
+                return replace(known, status=_refusal(asset))
             case Exchange.YAHOO:
                 said = cast(Limited[Described], self._source(exchange)).ask(lambda source: source.describe(symbol))
                 return replace(known, currency=said.currency or known.currency, price_decimals=said.price_decimals)
@@ -73,6 +73,10 @@ class Listings:
         source = self.sources.history(exchange)
         if isinstance(source, Absent):
             raise Forbidden(source.reason)
-        if source is None:
-            raise SourceError(f"{exchange.value} cannot be asked for its symbols")
         return source
+
+
+def _refusal(asset: Asset) -> str:
+    if asset.status != "active":
+        return asset.status
+    return "" if asset.tradable else "active, but not tradable"

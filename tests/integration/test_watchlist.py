@@ -11,13 +11,15 @@ import sqlalchemy as sa
 from loguru import logger
 
 from app.cache import health
-from app.config import Settings
+from app.config import Settings, load_settings
 from app.domain.instruments import Exchange
 from app.domain.listing import Listing, unasked
 from app.errors import BadInput, Forbidden, SourceAway, UnknownInstrument
 from app.local.redis import RedisServer
 from app.local.servers import free_port
 from app.services.watchlist import Watchlist, feed_of, shaped
+from app.sources.by_exchange import Sources
+from app.sources.listings import Listings
 from app.storage import catalog
 from tests.processes import Processes, processes, until
 from tests.sandbox import start_sandbox
@@ -205,6 +207,69 @@ def test_an_exchange_that_is_away_is_named_and_force_does_without(run: Processes
         assert (item.active, item.price_decimals, item.currency) == (True, 8, "BTC")
         catalog.add(connection, "binance", "ETH/BTC", price_decimals=5)
         assert catalog.find(connection, "ETH/BTC").price_decimals == 5
+
+
+class Limitless:
+    """Limits that let everything pass."""
+
+    def spend(self, source: str, weight: int, *, per_minute: int) -> None: ...
+    def used(self, source: str, weight: int) -> None: ...
+    def rest(self, source: str, seconds: float) -> None: ...
+    def failed(self, source: str) -> None: ...
+    def answered(self, source: str) -> None: ...
+
+
+def listings(**options: str) -> Listings:
+    """The exchanges of a market, with these settings."""
+    settings = load_settings(_env_file=None, **options)
+    return Listings(
+        Sources(settings, Limitless(), now_us=lambda: 0, count=lambda reason: None, sessions=lambda *asked: [])
+    )
+
+
+@pytest.fixture(scope="module")
+def listed_by_sandbox() -> Iterator[Listings]:
+    """All three exchanges of a simulated market."""
+    with start_sandbox(symbols="BTC/USDT", stocks="AAPL,THYAO.IS", history_hours=1) as market:
+        names = ("binance_api_url", "alpaca_api_url", "alpaca_trading_url", "yahoo_api_url")
+        yield listings(**dict.fromkeys(names, market.url))
+
+
+@pytest.mark.parametrize(
+    ("exchange", "symbol", "said"),
+    [
+        (Exchange.BINANCE, "BTC/USDT", ("USDT", "24/7", 2)),
+        (Exchange.ALPACA, "AAPL", ("USD", "XNYS", 2)),
+        (Exchange.YAHOO, "AAPL", ("USD", "XNYS", 2)),
+        (Exchange.YAHOO, "THYAO.IS", ("TRY", "XIST", 2)),
+    ],
+)
+def test_each_exchange_lists_its_symbols(
+    exchange: Exchange, symbol: str, said: tuple[str, str, int], listed_by_sandbox: Listings
+) -> None:
+    """Asked through the vendors' own clients."""
+    found = listed_by_sandbox.look(exchange, symbol)
+    assert (found.currency, found.calendar, found.price_decimals, found.status) == (*said, "")
+
+
+@pytest.mark.parametrize(
+    ("exchange", "symbol", "word"),
+    [
+        (Exchange.BINANCE, "NO/SUCH", r"binance lists no NO/SUCH \(.*Invalid symbol"),
+        (Exchange.ALPACA, "NOSUCH", "asset not found for NOSUCH"),
+        (Exchange.YAHOO, "NOSUCH.IS", "No data found, symbol may be delisted"),
+    ],
+)
+def test_an_unknown_symbol_is_refused_in_the_exchange_s_word(
+    exchange: Exchange, symbol: str, word: str, listed_by_sandbox: Listings
+) -> None:
+    with pytest.raises(UnknownInstrument, match=word):
+        listed_by_sandbox.look(exchange, symbol)
+
+
+def test_without_a_key_alpaca_is_not_asked() -> None:
+    with pytest.raises(Forbidden, match="ALPACA_API_KEY"):
+        listings(market="live").look(Exchange.ALPACA, "AAPL")
 
 
 class Hints:
