@@ -202,6 +202,15 @@ def test_the_running_minute_and_day_stand_as_far_as_they_are() -> None:
     assert len(market.closed("AAPL", DAY_MS, **{**span, "now_us": over})) == 1
 
 
+def test_one_minute_is_the_bar_of_its_hour() -> None:
+    """Asked one by one the minutes are those of bars(), None where there is none, also before and after the hours."""
+    market, lo = _market("IBM", rate=0.05), _us("2026-11-19T00:00")
+    span = {"start_ms": lo // 1000, "end_ms": lo // 1000 + DAY_MS, "now_us": NOW_US}
+    bars = market.bars("IBM", MINUTE_MS, **span, extended=True)
+    single = [market.series["IBM"].minute(at, NOW_US) for at in range(lo, lo + DAY_US, MINUTE_US)]
+    assert [bar for bar in single if bar is not None] == bars and single[0] is single[-1] is None
+
+
 def test_amendments_hold_from_their_time_on() -> None:
     """Before it the market knows nothing of it; from it on the minute and the day are as if it had never been."""
     market, now = _market("AAPL"), NOW_US

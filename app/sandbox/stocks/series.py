@@ -111,7 +111,8 @@ class StockSeries:
             return None
         found, time_ms = self._whole(session, now_us), start_us // 1000
         at = int(np.searchsorted(found[:, TIME_MS], time_ms))
-        return next(iter(bars(found[at : at + 1])), None) if found[at : at + 1, TIME_MS] == time_ms else None
+        there = found[at : at + 1]
+        return next(iter(bars(there[there[:, TIME_MS] == time_ms])), None)
 
     def over_us(self, time_ms: int, length_ms: int) -> int:
         """When the bar that starts at `time_ms` is complete."""
