@@ -70,7 +70,8 @@ def show() -> None:
         span = (_moment(item.lo_ms), _moment(item.hi_ms))
         name = f"{symbols.get(item.instrument_id, '?')} {item.timeframe.value}"
         numbers = (f"{item.share:.0%}", f"{item.bars:,}", _rate(item.pace), "" if item.over else _left(item.pace))
-        table.add_row(str(item.id), name, *span, item.state, *numbers, _note(item))
+        note = _note(item)
+        table.add_row(str(item.id), name, *span, item.state, *numbers, "" if note == item.state else note)
     console = Console()
     console.width = max(console.width, 160) if not console.is_terminal else console.width
     console.print(table)
