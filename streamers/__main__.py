@@ -24,8 +24,6 @@ from app.errors import PlatformError, Unavailable
 from app.local.runfile import attach
 from app.logs import setup_logging
 from app.storage import catalog, sessions
-from streamers.alpaca import AlpacaStreamer, StockPorts
-from streamers.alpaca_board import RedisStore
 from streamers.binance import BinanceStreamer, Ports, Shard
 from streamers.watchlist import RedisHint
 
@@ -101,16 +99,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _streamer(exchange: Exchange, settings: Settings, parts: Platform, ports: Ports, shard: Shard) -> Streamer:
     if exchange is Exchange.BINANCE:
         return BinanceStreamer(settings, ports, shard)
+    # alpaca-py brings pandas with it: a second and 100 MB that Binance's streamer has no use for.
+    from streamers.alpaca import AlpacaStreamer, StockPorts
+    from streamers.alpaca_board import RedisStore
+
     stock_ports = StockPorts(lambda *asked: _sessions(parts, *asked), RedisStore(parts.redis))
     return AlpacaStreamer(settings, ports, shard, stock_ports)
 
 
 async def _run(make: Callable[[], Streamer]) -> None:
-    streamer, stop = make(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await streamer.run(stop)
+    await make().run(stop)
 
 
 def _instruments(parts: Platform) -> list[Instrument]:
