@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from app.services.ports import History
     from app.services.repair import Repair
     from app.services.search import Search
+    from app.services.sweep import Sweep
     from app.services.verify import Verify
     from app.services.watchlist import Watchlist
 
@@ -161,10 +162,20 @@ class Platform:
         """Bars are compared with the exchange's own."""
         from app.services.verify import Verify
 
-        s = self.settings
         return Verify(
-            self.engine, official, candles, feeds, holes, ledger, outbox, self.catalogue, self.history, self.clock,
-            self.publisher, s.grace_s, s.verify_after_s,
+            self.engine, official, candles, feeds, holes, ledger, outbox, self.catalogue, self.publisher,
+            self.settings.grace_s,
+        )  # fmt: skip
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """History is asked about what the stream left open."""
+        from app.services.sweep import Sweep
+
+        s = self.settings
+        return Sweep(
+            self.engine, official, self.verify, self.catalogue, self.expected, self.history, self.clock, s.grace_s,
+            s.verify_after_s, s.quiet_check_s,
         )  # fmt: skip
 
     @cached_property

@@ -87,6 +87,7 @@ class Settings(BaseSettings):
     start_backfill_hours: int = Field(72, ge=0, description="history fetched for an instrument without any")
     start_daily_days: int = Field(400, ge=0, description="daily bars fetched for a stock without any")
     verify_after_s: float = Field(20.0, ge=0, description="a closed bar without the exchange's word is asked for")
+    quiet_check_s: float = Field(900.0, ge=60, description="quiet minutes of US stocks are checked so often")
     outage_s: float = Field(15.0, gt=0, description="wall time a feed may stand still before its minutes are a hole")
 
     # Database and cache.

@@ -28,8 +28,8 @@ def find_gaps() -> None:
 
 @shared_task(name="tasks.upkeep.verify", base=PlatformTask)
 def verify() -> None:
-    """Checks against history the closed bars that the stream said nothing of."""
-    platform().verify.sweep()
+    """Checks against history the closed bars that the stream said nothing of, and minutes it called quiet."""
+    platform().sweep.run()
 
 
 @shared_task(name="tasks.upkeep.find_outages", base=PlatformTask)

@@ -43,7 +43,8 @@ CREATE INDEX differences_instrument ON differences (instrument_id, time);
 
 CREATE TABLE settled (
     instrument_id integer PRIMARY KEY,
-    until timestamptz NOT NULL
+    until timestamptz NOT NULL,
+    checked timestamptz
 ) WITH (fillfactor = 50);
 
 CREATE TABLE sessions (

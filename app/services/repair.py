@@ -24,6 +24,7 @@ REPAIR_LOCK, GAPS_LOCK = 7005, 7006
 UNCLAIMED_S = 600.0
 RUN_S = 15.0  # so that a task ends within 30 s, one slow answer included
 GAPS = 100  # looked at in one transaction
+NUMBERED = [exchange.value for exchange, rules in RULES.items() if rules.contiguous_ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Repair:
         with self.engine.begin() as connection:
             if not self.holes.exclusive(connection, REPAIR_LOCK):
                 return 0
+            self.holes.bridge(connection, NUMBERED)
             due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
         known = self.catalogue({hole.instrument_id for hole in due})
         closed, spent, end = 0, 0, monotonic() + RUN_S

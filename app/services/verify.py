@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from time import monotonic
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
-from loguru import logger
 
 from app.domain.bars import Bar, State
 from app.domain.history import UNEQUAL
 from app.domain.instruments import RULES, Instrument
 from app.domain.official import OfficialBar, OfficialBatch
 from app.domain.outbox import Span, joined
-from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
+from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.verification import Difference, difference
-from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.edges import edges_of
-from app.services.ports import Candles, Catalogue, Clock, Feeds, History, Holes, Ledger, Official, Outbox, Publisher
+from app.services.ports import Candles, Catalogue, Feeds, Holes, Ledger, Official, Outbox, Publisher
 
 LOCK = 7007
 LIMIT = 4000  # bars a transaction compares
-CHUNK = 1000  # minutes a request
 CHECKED = (Timeframe.M5, Timeframe.M15, Timeframe.H1)  # whose roll-ups the exchange's own bars check
 PATIENCE_S = 120.0  # wall time an official bar waits for ours to close before it stands alone
-QUIET_S = 5.0  # wall time a closed bar is given for the stream's word to come
-RUN_S = 15.0
-REST_S, REST_MOST_S = 30.0, 3600.0  # an instrument whose history fails is left alone for so long
-HOUR_MS = 60 * MINUTE_MS
 
 Key = tuple[int, int]
 
@@ -46,13 +38,8 @@ class Verify:
     ledger: Ledger
     outbox: Outbox
     catalogue: Catalogue
-    history: Callable[[Instrument], History | None]
-    clock: Clock
     publisher: Publisher
     grace_s: float
-    after_s: float
-    budget: int = 8  # requests one sweep may spend
-    resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # instrument → (until, next pause)
 
     def receive(self, batch: OfficialBatch) -> None:
         """Keeps what the exchange said until our bars are closed; what it took back is fetched again at once."""
@@ -184,46 +171,6 @@ class Verify:
             if unequal:
                 self.publisher.count("rollups_unequal", len(unequal))
         return checked
-
-    def sweep(self) -> int:
-        """Checks against history the closed bars of the last day that the stream said nothing of; returns how many."""
-        now_ms = self.clock.now_us() // 1000
-        hi_ms = int(now_ms - (self.after_s + self.grace_s) * 1000) // MINUTE_MS * MINUTE_MS
-        tired = [i for i, (until, _) in self.resting.items() if until > monotonic()]
-        with self.engine.begin() as connection:
-            keys = self.official.unverified(
-                connection, lo_ms=now_ms - 2 * DAY_MS, hi_ms=hi_ms, quiet_s=QUIET_S, resting=tired, limit=LIMIT
-            )
-        known = self.catalogue({key[0] for key in keys})
-        spans = joined([Span(i, t, t) for i, t in keys if i in known], within_ms=30 * MINUTE_MS)
-        checked, end = 0, monotonic() + RUN_S
-        for span in spans[: self.budget]:
-            if monotonic() > end:
-                break
-            end_ms = min(span.hi_ms + MINUTE_MS, span.lo_ms + CHUNK * MINUTE_MS)
-            try:
-                checked += self._ask(known[span.instrument_id], span.lo_ms, end_ms, now_ms)
-                self.resting.pop(span.instrument_id, None)
-            except RateLimited as error:
-                logger.warning("verification waits: {}", error)
-                break
-            except (SourceError, UnknownInstrument) as error:
-                self._rest(known[span.instrument_id], error)
-        return checked
-
-    def _ask(self, instrument: Instrument, lo_ms: int, end_ms: int, now_ms: int) -> int:
-        source = self.history(instrument)
-        if source is None:
-            raise SourceError(f"{instrument.exchange.value} has no history source")
-        bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
-        with self.engine.begin() as connection:
-            self.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
-        return (end_ms - lo_ms) // MINUTE_MS
-
-    def _rest(self, instrument: Instrument, error: Exception) -> None:
-        _, pause_s = self.resting.get(instrument.id, (0.0, REST_S))
-        self.resting[instrument.id] = (monotonic() + pause_s, min(REST_MOST_S, pause_s * 2))
-        logger.warning("{} cannot be verified, next attempt in {:.0f} s: {}", instrument.key, pause_s, error)
 
     def take(
         self,

@@ -109,6 +109,14 @@ def shrink(connection: sa.Connection, ids: Sequence[int], lo_ms: int) -> None:
     connection.execute(sql("holes", "shrink"), {"ids": list(ids), "lo": lo_ms})
 
 
+def bridge(connection: sa.Connection, exchanges: Sequence[str]) -> int:
+    """Closes holes of connections that took over from one still receiving; returns how many.
+
+    `exchanges` are those whose trade ids have no gaps.
+    """
+    return connection.execute(sql("holes", "bridge"), {"exchanges": list(exchanges)}).rowcount
+
+
 def failed(connection: sa.Connection, ids: Sequence[int], error: str) -> None:
     """Notes a failed attempt and its reason."""
     connection.execute(sql("holes", "failed"), {"ids": list(ids), "error": error})

@@ -111,6 +111,19 @@ def unverified(
     return [(row[0], row[1]) for row in connection.execute(sql("official", "unverified"), values)]
 
 
+def unchecked(
+    connection: sa.Connection, exchanges: Iterable[str], *, every_s: float, resting: Iterable[int], limit: int
+) -> list[tuple[int, int, int]]:
+    """(instrument, from, until ms) whose quiet minutes history was not asked about for `every_s` of exchange time."""
+    values = {"exchanges": list(exchanges), "every": every_s, "resting": list(resting), "limit": limit}
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql("official", "unchecked"), values)]
+
+
+def checked(connection: sa.Connection, instrument_id: int, until_ms: int) -> None:
+    """History has confirmed an instrument's quiet minutes up to `until_ms`."""
+    connection.execute(sql("official", "checked"), {"instrument_id": instrument_id, "checked": until_ms})
+
+
 def forget(connection: sa.Connection) -> None:
     """Deletes what nobody asked for in a day, and differences older than 90 days."""
     for block in ("forget", "forget_rollups", "forget_differences"):

@@ -186,6 +186,7 @@ settled = sa.Table(
     metadata,
     sa.Column("instrument_id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("until", Time, nullable=False),
+    sa.Column("checked", Time),  # up to where history agreed that quiet minutes were quiet
 )
 
 # Trading sessions by calendar, as exchange_calendars knows them: what expected minutes are.

@@ -133,3 +133,30 @@ def test_the_scan_asks_for_sessions_without_any_bar(alpaca: Core) -> None:
     alpaca.repair()
     assert open_holes(alpaca) == []
     assert alpaca.platform.search.scan() == 0
+
+
+def test_a_connection_that_took_over_from_a_living_one_leaves_no_doubt(binance: Core) -> None:
+    from app.domain.trades import Mark, TradeBatch
+
+    def say(run: int, n: int, upto_s: float, *, since_s: float, over: bool = False) -> None:
+        since_us = T0 * 1000 + int(since_s * 1_000_000)
+        subscribed = ((binance.instrument, since_us),) if n == 1 else None
+        upto_us = T0 * 1000 + int(upto_s * 1_000_000)
+        mark = Mark(run, n, upto_us, "binance", since_us=since_us, subscribed=subscribed, over=over)
+        binance.platform.ingest.apply(TradeBatch.of([binance.trade(upto_s - 1, int(upto_s))], mark=mark))
+
+    say(1, 1, 20, since_s=0)
+    binance.shelf.bars = [official(binance, m, 1.0, 1).bar() for m in range(9)]
+    binance.repair()
+    say(1, 2, 200, since_s=0)
+    say(2, 1, 203, since_s=201)
+    assert open_holes(binance) == [(0, 4, "connected")]
+    say(1, 3, 202, since_s=0, over=True)
+    binance.platform.closing.run()
+    binance.shelf.asked.clear()
+    binance.platform.repair.run()
+    assert (open_holes(binance), binance.shelf.asked) == ([], []), "nothing had to be asked"
+    say(3, 1, 330, since_s=310)
+    binance.platform.closing.run()
+    binance.platform.repair.run()
+    assert binance.shelf.asked != [], "run 2 had heard nothing up to then"

@@ -201,12 +201,12 @@ class TestHistorysWord:
         binance.shelf.bars = [official(binance, m, 1.0, 1).bar() for m in range(2)]
         binance.shelf.bars.append(official(binance, 2, 4.0, 1).bar())
         binance.shelf.asked.clear()
-        binance.platform.verify.sweep()
+        binance.platform.sweep.run()
         assert binance.shelf.asked == [(T0, T0 + 3 * MINUTE_MS)]
         states = {minute: (bar.state, bar.close) for minute, bar in binance.stored().items()}
         assert states == {0: (State.VERIFIED, 1.0), 1: (State.VERIFIED, 1.0), 2: (State.VERIFIED, 4.0)}
         assert [(minute, source) for minute, source, _ in binance.differences()] == [(2, "history")]
-        binance.platform.verify.sweep()
+        binance.platform.sweep.run()
         assert len(binance.shelf.asked) == 1
 
     def test_a_history_that_fails_rests_one_instrument_only(self, binance: Core) -> None:
@@ -220,10 +220,29 @@ class TestHistorysWord:
             raise SourceAway("nobody there")
 
         binance.shelf.klines = away  # type: ignore[method-assign,assignment]
-        binance.platform.verify.sweep()
-        binance.platform.verify.sweep()
+        binance.platform.sweep.run()
+        binance.platform.sweep.run()
         assert len(binance.shelf.asked) == 1, "it rests before it is asked again"
         assert binance.stored()[0].state is State.CLOSED
+
+
+class TestQuietMinutesOfStocks:
+    def test_a_minute_lost_inside_a_connection_comes_back(self, alpaca: Core) -> None:
+        """A message that gets lost while the socket stays open leaves no gap in ids: only history knows of it."""
+        alpaca.feed(alpaca.trade(65, 1), upto_s=1003, n=1, exchange="alpaca")
+        alpaca.shelf.bars = [official(alpaca, 1, 1.0, 1).bar()]
+        alpaca.repair()
+        alpaca.follow()
+        alpaca.shelf.bars.append(official(alpaca, 9, 4.0, 2).bar())
+        alpaca.clock.second = 1100
+        alpaca.shelf.asked.clear()
+        alpaca.platform.sweep.run()
+        settle(alpaca.platform)
+        assert alpaca.stored()[9].state is State.VERIFIED
+        assert alpaca.stored("5m")[5].close == 4.0
+        asked = len(alpaca.shelf.asked)
+        alpaca.platform.sweep.run()
+        assert len(alpaca.shelf.asked) == asked, "not again before a quarter of an hour has passed"
 
 
 class TestStocks:

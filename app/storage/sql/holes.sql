@@ -166,3 +166,18 @@ DELETE FROM holes WHERE repaired < clock_timestamp() - interval '30 days'
 SELECT u.i, u.t FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 WHERE EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = u.i AND h.repaired IS NULL AND h.cause <> ALL(CAST(:rechecks AS text[]))
     AND h.lo <= timestamptz 'epoch' + u.t * interval '1 millisecond' AND h.hi > timestamptz 'epoch' + u.t * interval '1 millisecond')
+
+-- name: bridge
+-- A connection that began while another one of its exchange still received the same: with ids that have no gaps nothing
+-- can have been missed in between, so the minute it began in is in no doubt.
+UPDATE holes h SET repaired = clock_timestamp(), error = NULL
+FROM feeds n, feeds p
+WHERE h.repaired IS NULL AND h.cause = 'connected' AND n.exchange = ANY(CAST(:exchanges AS text[]))
+    AND n.kind = 'live' AND p.kind = 'live' AND p.exchange = n.exchange AND p.run <> n.run
+    AND n.subscribed ? h.instrument_id::text AND p.subscribed ? h.instrument_id::text
+    AND timestamptz 'epoch' + (n.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond' >= h.lo
+    AND timestamptz 'epoch' + (n.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond' < h.hi
+    AND timestamptz 'epoch' + (p.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond' <= h.lo
+    AND p.clock >= timestamptz 'epoch' + (n.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond'
+    AND NOT EXISTS (SELECT 1 FROM holes o WHERE o.instrument_id = h.instrument_id AND o.id <> h.id AND o.repaired IS NULL
+        AND o.lo < h.hi AND o.hi > h.lo)

@@ -95,6 +95,21 @@ WHERE state = 1
     AND instrument_id <> ALL(CAST(:resting AS int[]))
 ORDER BY time, instrument_id LIMIT :limit
 
+-- name: unchecked
+-- Streams whose trade ids have gaps: that a minute was quiet is known only when history has no bar for it either.
+SELECT s.instrument_id, (extract(epoch FROM coalesce(s.checked, (
+    SELECT max(lower(x)) FROM coverage v, unnest(v.stretches) x
+    WHERE v.instrument_id = s.instrument_id AND v.timeframe = '1m' AND upper_inf(x)), s.until)) * 1000)::bigint,
+    (extract(epoch FROM s.until) * 1000)::bigint
+FROM settled s JOIN instruments i ON i.id = s.instrument_id
+WHERE i.active AND i.exchange = ANY(CAST(:exchanges AS text[])) AND s.instrument_id <> ALL(CAST(:resting AS int[]))
+    AND (s.checked IS NULL OR s.until >= s.checked + CAST(:every AS float8) * interval '1 second')
+ORDER BY 2, 1 LIMIT :limit
+
+-- name: checked
+UPDATE settled SET checked = greatest(checked, timestamptz 'epoch' + CAST(:checked AS bigint) * interval '1 millisecond')
+WHERE instrument_id = :instrument_id
+
 -- name: forget
 DELETE FROM official_1m WHERE received < clock_timestamp() - interval '1 day'
 

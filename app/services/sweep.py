@@ -1,0 +1,124 @@
+"""The sweep: history is asked about closed bars the stream said nothing of, and about minutes it called quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+
+import sqlalchemy as sa
+from loguru import logger
+
+from app.domain.instruments import RULES, Instrument
+from app.domain.outbox import Span, joined
+from app.domain.sessions import Window
+from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
+from app.errors import RateLimited, SourceError, UnknownInstrument
+from app.services.expected import Expected
+from app.services.ports import Catalogue, Clock, History, Official
+from app.services.verify import Verify
+
+CHUNK = 1000  # minutes a request
+LIMIT = 4000  # bars a turn looks at
+QUIET_S = 5.0  # wall time a closed bar is given for the stream's word to come
+RUN_S = 15.0
+REST_S, REST_MOST_S = 30.0, 3600.0  # an instrument whose history fails is left alone for so long
+NEAR_MS = 30 * MINUTE_MS  # bars so close to each other are one request
+NUMBERLESS = [exchange.value for exchange, rules in RULES.items() if rules.streamed and not rules.contiguous_ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Asks history within a budget of requests; `official` is app.storage.official."""
+
+    engine: sa.Engine
+    official: Official
+    verify: Verify
+    catalogue: Catalogue
+    expected: Expected
+    history: Callable[[Instrument], History | None]
+    clock: Clock
+    grace_s: float
+    after_s: float
+    every_s: float
+    budget: int = 8  # requests one turn may spend
+    resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # instrument → (until, next pause)
+
+    def run(self) -> int:
+        """One turn; returns how many minutes it had checked."""
+        now_ms = self.clock.now_us() // 1000
+        checked, spent = self._unverified(now_ms)
+        return checked + self._quiet(now_ms, self.budget - spent)
+
+    def _unverified(self, now_ms: int) -> tuple[int, int]:
+        """Closed bars of the last two days without the exchange's word; returns minutes and requests."""
+        hi_ms = int(now_ms - (self.after_s + self.grace_s) * 1000) // MINUTE_MS * MINUTE_MS
+        with self.engine.begin() as connection:
+            keys = self.official.unverified(
+                connection, lo_ms=now_ms - 2 * DAY_MS, hi_ms=hi_ms, quiet_s=QUIET_S, resting=self._tired(), limit=LIMIT
+            )
+        known = self.catalogue({key[0] for key in keys})
+        spans = joined([Span(i, t, t) for i, t in keys if i in known], within_ms=NEAR_MS)
+        stretches = [
+            (known[s.instrument_id], s.lo_ms, min(s.hi_ms + MINUTE_MS, s.lo_ms + CHUNK * MINUTE_MS)) for s in spans
+        ]
+        return self._ask_all(stretches[: self.budget], now_ms), min(len(stretches), self.budget)
+
+    def _quiet(self, now_ms: int, budget: int) -> int:
+        """Where ids have gaps, a message lost inside a connection leaves no trace but in the exchange's own bars."""
+        with self.engine.begin() as connection:
+            found = self.official.unchecked(
+                connection, NUMBERLESS, every_s=self.every_s, resting=self._tired(), limit=LIMIT
+            )
+            known = self.catalogue({i for i, _, _ in found})
+            stretches: list[tuple[Instrument, int, int]] = []
+            for instrument_id, lo_ms, until_ms in found:
+                if instrument_id in known and len(stretches) < budget:
+                    stretches += self._next(connection, known[instrument_id], lo_ms, until_ms, now_ms)
+        return self._ask_all(stretches, now_ms, quiet=True)
+
+    def _next(
+        self, connection: sa.Connection, instrument: Instrument, lo_ms: int, until_ms: int, now_ms: int
+    ) -> list[tuple[Instrument, int, int]]:
+        """The stretch to ask for next; where no bar is expected there is nothing to ask."""
+        hi_ms = min(until_ms, (now_ms - RULES[instrument.exchange].history_lag_s * 1000) // MINUTE_MS * MINUTE_MS)
+        windows = self.expected.windows(connection, instrument, lo_ms, hi_ms) if lo_ms < hi_ms else []
+        if not windows:
+            self.official.checked(connection, instrument.id, max(lo_ms, hi_ms))
+            return []
+        first: Window = windows[0]
+        return [(instrument, first.lo_ms, min(first.hi_ms, first.lo_ms + CHUNK * MINUTE_MS))]
+
+    def _ask_all(self, stretches: Sequence[tuple[Instrument, int, int]], now_ms: int, *, quiet: bool = False) -> int:
+        checked, end = 0, monotonic() + RUN_S
+        for instrument, lo_ms, end_ms in stretches:
+            if monotonic() > end:
+                break
+            try:
+                checked += self._ask(instrument, lo_ms, end_ms, now_ms, quiet=quiet)
+                self.resting.pop(instrument.id, None)
+            except RateLimited as error:
+                logger.warning("verification waits: {}", error)
+                break
+            except (SourceError, UnknownInstrument) as error:
+                self._rest(instrument, error)
+        return checked
+
+    def _ask(self, instrument: Instrument, lo_ms: int, end_ms: int, now_ms: int, *, quiet: bool) -> int:
+        source = self.history(instrument)
+        if source is None:
+            raise SourceError(f"{instrument.exchange.value} has no history source")
+        bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
+        with self.engine.begin() as connection:
+            self.verify.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
+            if quiet:
+                self.official.checked(connection, instrument.id, end_ms)
+        return (end_ms - lo_ms) // MINUTE_MS
+
+    def _tired(self) -> Iterable[int]:
+        return [i for i, (until, _) in self.resting.items() if until > monotonic()]
+
+    def _rest(self, instrument: Instrument, error: Exception) -> None:
+        _, pause_s = self.resting.get(instrument.id, (0.0, REST_S))
+        self.resting[instrument.id] = (monotonic() + pause_s, min(REST_MOST_S, pause_s * 2))
+        logger.warning("{} cannot be verified, next attempt in {:.0f} s: {}", instrument.key, pause_s, error)
