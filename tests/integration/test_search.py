@@ -148,10 +148,11 @@ def test_a_connection_that_took_over_from_a_living_one_leaves_no_doubt(binance: 
     say(1, 1, 20, since_s=0)
     binance.shelf.bars = [official(binance, m, 1.0, 1).bar() for m in range(9)]
     binance.repair()
-    say(1, 2, 200, since_s=0)
+    say(1, 2, 150, since_s=0)
+    say(1, 3, 200, since_s=0)
     say(2, 1, 203, since_s=201)
-    assert open_holes(binance) == [(0, 4, "connected")]
-    say(1, 3, 202, since_s=0, over=True)
+    assert open_holes(binance) == [(2, 4, "connected")]
+    say(1, 4, 202, since_s=0, over=True)
     binance.platform.closing.run()
     binance.shelf.asked.clear()
     binance.platform.repair.run()

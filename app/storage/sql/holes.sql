@@ -168,16 +168,19 @@ WHERE EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = u.i AND h.repaired I
     AND h.lo <= timestamptz 'epoch' + u.t * interval '1 millisecond' AND h.hi > timestamptz 'epoch' + u.t * interval '1 millisecond')
 
 -- name: bridge
--- A connection that began while another one of its exchange still received the same: with ids that have no gaps nothing
--- can have been missed in between, so the minute it began in is in no doubt.
-UPDATE holes h SET repaired = clock_timestamp(), error = NULL
-FROM feeds n, feeds p
-WHERE h.repaired IS NULL AND h.cause = 'connected' AND n.exchange = ANY(CAST(:exchanges AS text[]))
-    AND n.kind = 'live' AND p.kind = 'live' AND p.exchange = n.exchange AND p.run <> n.run
-    AND n.subscribed ? h.instrument_id::text AND p.subscribed ? h.instrument_id::text
-    AND timestamptz 'epoch' + (n.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond' >= h.lo
-    AND timestamptz 'epoch' + (n.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond' < h.hi
-    AND timestamptz 'epoch' + (p.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond' <= h.lo
-    AND p.clock >= timestamptz 'epoch' + (n.subscribed ->> h.instrument_id::text)::bigint * interval '1 microsecond'
-    AND NOT EXISTS (SELECT 1 FROM holes o WHERE o.instrument_id = h.instrument_id AND o.id <> h.id AND o.repaired IS NULL
-        AND o.lo < h.hi AND o.hi > h.lo)
+-- Connections that began while another one of their exchange still received the same: with ids that have no gaps nothing
+-- can have been missed in between, so the minutes they began in are in no doubt.
+WITH heard AS (
+    SELECT f.run, f.exchange, s.key::int AS id, f.clock, timestamptz 'epoch' + s.value::bigint * interval '1 microsecond' AS since
+    FROM feeds f, jsonb_each_text(f.subscribed) s
+    WHERE f.kind = 'live' AND f.exchange = ANY(CAST(:exchanges AS text[]))
+        AND s.key::int IN (SELECT instrument_id FROM holes WHERE repaired IS NULL AND cause = 'connected')
+), began AS (
+    SELECT h.id, bool_and(EXISTS (SELECT 1 FROM heard p WHERE p.id = n.id AND p.exchange = n.exchange AND p.run <> n.run
+        AND p.since <= h.lo AND p.clock >= n.since)) AS bridged
+    FROM holes h JOIN heard n ON n.id = h.instrument_id AND n.since >= h.lo AND n.since < h.hi
+    WHERE h.repaired IS NULL AND h.cause = 'connected' GROUP BY h.id
+)
+UPDATE holes h SET repaired = clock_timestamp(), error = NULL FROM began b
+WHERE h.id = b.id AND b.bridged AND NOT EXISTS (SELECT 1 FROM holes o WHERE o.instrument_id = h.instrument_id AND o.id <> h.id
+    AND o.repaired IS NULL AND o.lo < h.hi AND o.hi > h.lo)
