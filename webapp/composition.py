@@ -177,11 +177,10 @@ def overview_json(web: Web) -> dict[str, Any]:
 
 def quotes_json(web: Web, instruments: Sequence[Instrument]) -> list[dict[str, Any]]:
     """Last price with its exchange time (ms), best bid and ask, and halt of each instrument; None where unknown."""
-    prices, books = last_prices(web), web.watch.quotes()
-    rows = []
-    for item in instruments:
-        price, time_ms = prices.get(item.key, (None, None))
-        name = {"exchange": item.exchange.value, "symbol": item.symbol, "currency": item.currency}
-        facts = {"price": price, "time": time_ms, "delayed": RULES[item.exchange].delay_s > 0}
-        rows.append({**name, **facts, **books.get(item.key, NO_BOOK)})
-    return rows
+    books = web.watch.quotes()
+    told = ("exchange", "symbol", "currency", "price", "time")
+    return [
+        {name: row[name] for name in told}
+        | {"delayed": RULES[item.exchange].delay_s > 0, **books.get(item.key, NO_BOOK)}
+        for row, item in zip(web.overview.rows(instruments, last_prices(web)), instruments, strict=True)
+    ]

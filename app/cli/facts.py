@@ -89,11 +89,11 @@ def ask_database(facts: Facts, connection: sa.Connection, settings: Settings) ->
 
     newest = sa.text(
         """
-        SELECT i.exchange, i.symbol, c.close AS price, c.close_time / 1000 AS time_ms
+        SELECT i.exchange, i.symbol, c.close AS price, c.time_ms
         FROM instruments i
         LEFT JOIN LATERAL (
-            SELECT close, close_time FROM candles_1m
-            WHERE instrument_id = i.id AND trade_count > 0 ORDER BY time DESC LIMIT 1
+            SELECT close, greatest(close_time / 1000, (extract(epoch FROM time) * 1000)::bigint) AS time_ms
+            FROM candles_1m WHERE instrument_id = i.id AND volume > 0 ORDER BY time DESC LIMIT 1
         ) c ON true
         WHERE i.active ORDER BY i.id
         """

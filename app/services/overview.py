@@ -81,9 +81,9 @@ def _unrolled(quarters: Mapping[int, list[Bar]], minutes: Mapping[int, list[Bar]
 def _row(instrument: Instrument, bars: Sequence[Bar], *, quote: Quote | None, start_ms: int) -> dict[str, Any]:
     day = [bar for bar in bars if bar.time_ms >= start_ms]
     before = [bar for bar in bars if bar.time_ms < start_ms]
-    traded = [bar for bar in bars if bar.trade_count]
+    traded = [bar for bar in bars if bar.volume]  # a polled source counts no trades
     price = bars[-1].close if bars else None
-    time_ms = traded[-1].close_time // 1000 if traded else None
+    time_ms = max(traded[-1].close_time // 1000, traded[-1].time_ms) if traded else None
     if quote is not None and quote[1] > (time_ms or 0):
         price, time_ms = quote
     reference = before[-1].close if before else day[0].open if day else None

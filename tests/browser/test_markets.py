@@ -205,3 +205,12 @@ async def test_nothing_sticks_out(overview: OverviewPage, market: Market, width:
     await expect(chart.page.locator("#market .more")).not_to_be_empty()
     assert await chart.page.evaluate("document.documentElement.scrollWidth") <= width
     assert await chart.page.evaluate("document.documentElement.scrollHeight") <= height
+    boxes = [await chart.page.locator(selector).bounding_box() for selector in ("#quote", ".timeframes", "#market")]
+    quote, timeframes, line = [box for box in boxes if box is not None]
+    beside = quote["x"] + quote["width"] <= timeframes["x"]
+    assert beside or quote["y"] + quote["height"] <= timeframes["y"]
+    assert line["y"] >= quote["y"] + quote["height"]
+    cut = "(() => { const one = document.querySelector('#market'); return one.scrollWidth - one.clientWidth; })()"
+    market.tell_status("yahoo", ASLEEP, hours=XIST_CLOSED)
+    await expect(chart.page.locator("#market .hours")).to_contain_text("closed")
+    assert await chart.page.evaluate(cut) <= 0, "the hours and the delay are to be read in full"
