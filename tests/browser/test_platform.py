@@ -236,6 +236,58 @@ async def test_the_overview_ticks(page: Page, platform: Running) -> None:
     await platform.shoot(page, "overview")
 
 
+async def test_a_gap_is_shown_and_closes_once_it_is_repaired(
+    chart: ChartPage, platform: Running, engine: sa.Engine
+) -> None:
+    """The hole is not over yet, so repair leaves it alone; then it is, and nobody lends a hand."""
+    page = await watched_chart(chart)
+    assert await chart.data("gaps") == "0"
+    now_ms = platform.now_ms()
+    minute = now_ms - now_ms % MINUTE_MS
+    with engine.begin() as connection:
+        made = sa.text(
+            "INSERT INTO holes (instrument_id, lo, hi, cause) SELECT id, to_timestamp(:lo), to_timestamp(:hi), 'outage'"
+            " FROM instruments WHERE symbol = 'BTC/USDT' RETURNING id"
+        )
+        values = {"lo": minute / 1000 - 1800, "hi": minute / 1000 + 3600}
+        hole = connection.execute(made, values).scalar_one()
+    await chart.wait_for_data("gaps", 1, within_s=6)
+    await expect(page.locator(".legend .gap")).to_have_text("1 gap")
+    await platform.shoot(page, "gap")
+    with engine.begin() as connection:
+        over = sa.text("UPDATE holes SET hi = to_timestamp(:hi) WHERE id = :id")
+        connection.execute(over, {"hi": minute / 1000 - 1200, "id": hole})
+    await chart.wait_for_data("gaps", 0, within_s=30)
+    await expect(page.locator(".legend .gap")).to_have_count(0)
+
+
+async def test_a_closed_market_says_when_it_opens(page: Page, platform: Running, engine: sa.Engine) -> None:
+    opens_ms = platform.now_ms() // 86_400_000 * 86_400_000 + 2 * 86_400_000 + 14 * 3_600_000 + 30 * MINUTE_MS
+    day = sa.text(
+        "INSERT INTO sessions (calendar, date, open, close)"
+        " VALUES ('XNYS', CAST(to_timestamp(:open) AS date), to_timestamp(:open), to_timestamp(:open + 23400))"
+    )
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE instruments SET active = true WHERE symbol = 'AAPL'"))
+        connection.execute(sa.text("DELETE FROM sessions WHERE calendar = 'XNYS'"))
+        connection.execute(day, {"open": opens_ms / 1000})
+    try:
+        overview = OverviewPage(page, platform.url)
+        await overview.open()
+        words = time.strftime("Market closed, opens %a %d %b 17:30 UTC+3", time.gmtime(opens_ms / 1000)).replace(
+            " 0", " "
+        )
+        await expect(page.locator('tbody[data-exchange="alpaca"] .group-hours')).to_have_text(words, timeout=70_000)
+        head = page.locator('tbody[data-exchange="binance"] .group-line')
+        await expect(head).to_have_text("BinanceOpen around the clockconnected")
+        await overview.page.goto(f"{platform.url}/charts/alpaca/AAPL")
+        await expect(page.locator("#market")).to_have_text(words)
+        await expect(page.locator("#notice")).to_contain_text(words)
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE instruments SET active = false WHERE symbol = 'AAPL'"))
+
+
 async def test_a_killed_web_process_comes_back_without_a_hole(
     chart: ChartPage, platform: Running, errors: Errors
 ) -> None:
