@@ -10,6 +10,7 @@ import pytest
 
 from app.errors import BadInput
 from app.sandbox.stock_faults import StockFault, make_stock_fault
+from app.sandbox.stocks.amendments import Kind
 from app.sandbox.stocks.conditions import HIGH_LOW, OPEN_CLOSE, VOLUME, effect, known, pack, unpack
 from app.sandbox.stocks.hours import DAY_US, MINUTE_US
 from app.sandbox.stocks.listing import SEEDED, listings
@@ -247,6 +248,18 @@ def test_amendments_hold_from_their_time_on() -> None:
     assert bar[3] == 10_000 and bar[2] < highest.price * 2
     market.reset(now)
     assert minute(now + 30) == before
+
+
+def test_what_is_taken_back_stays_taken_back() -> None:
+    """A correction that comes after the cancel of the same print changes nothing."""
+    market, lo = _market("AAPL"), _us("2026-11-20T17:30")
+    row = list(market.prints("AAPL", lo, lo + MINUTE_US, now_us=NOW_US).rows())[3]
+    market.cancel("AAPL", row.id, now_us=NOW_US + 1)
+    before = list(market.prints("AAPL", lo, lo + MINUTE_US, now_us=NOW_US + 1).rows())
+    market.series["AAPL"].add(NOW_US + 2, Kind.CORRECT, row, row._replace(price=10_000))
+    after = list(market.prints("AAPL", lo, lo + MINUTE_US, now_us=NOW_US + 2).rows())
+    assert [one for one in after if one.mark == VALID] == [one for one in before if one.mark == VALID]
+    assert len(after) == len(before) and CORRECTED not in {one.mark for one in after}
 
 
 def test_nothing_is_reported_outside_the_hours() -> None:

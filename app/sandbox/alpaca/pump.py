@@ -120,12 +120,12 @@ class StockPump:
         return message
 
     def _advance(self, now_us: int) -> None:
+        self._market.stocks.catch_up(now_us)
         if not self._hub.clients:
             self._sent_us = max(self._sent_us, now_us)
             self._cursors.clear()
             self._changed.clear()
             return
-        self._market.stocks.catch_up(now_us)
         while self._sent_us < now_us:
             edge = (self._sent_us // HALF_US + 1) * HALF_US
             upto = min(now_us, edge)

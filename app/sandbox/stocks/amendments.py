@@ -16,6 +16,7 @@ import numpy as np
 
 from app.errors import BadInput
 from app.sandbox.stocks.prints import CANCELED, CORRECTED, INCORRECT, VALID, Print, Prints, join, prints_of
+from app.sandbox.tape import Ints
 
 MAX_AMENDMENTS = 200_000  # of one stock; more are refused
 
@@ -90,25 +91,29 @@ def _apply(prints: Prints, day: Iterable[Amendment], now_us: int) -> Prints:
     mark, keep = prints.mark.copy(), np.ones(len(prints), np.bool_)
     added: dict[int, Print] = {}
     for item in day:
-        before, told = item.before, item.at_us <= now_us
-        if item.kind is Kind.LATE and not told and before is not None:
-            keep[_place(prints, before.id)] = False
-        if not told or item.kind is Kind.LATE:
-            continue
-        if before is not None:
-            wrong = INCORRECT if item.kind is Kind.CORRECT else CANCELED
-            if before.id in added:
-                added[before.id] = added[before.id]._replace(mark=wrong)
-            else:
-                mark[_place(prints, before.id)] = wrong
-        if item.after is not None:
-            added[item.after.id] = item.after._replace(mark=CORRECTED if before else VALID)
+        told = item.at_us <= now_us
+        if item.kind is Kind.LATE and item.before is not None:
+            keep[_place(prints, item.before.id)] = told
+        elif told and (item.before is None or _take_back(item.before.id, item.kind, prints, mark, added)):
+            if item.after is not None:
+                added[item.after.id] = item.after._replace(mark=CORRECTED if item.before else VALID)
     kept = Prints(*(column[keep] for column in replace(prints, mark=mark).columns()))
     if not added:
         return kept
     both = join([kept, prints_of(list(added.values()))])
     order = np.argsort(both.time_us, kind="stable")
     return Prints(*(column[order] for column in both.columns()))
+
+
+def _take_back(number: int, kind: Kind, prints: Prints, mark: Ints, added: dict[int, Print]) -> bool:
+    """Mark a print wrong; False where it was taken back before."""
+    wrong = INCORRECT if kind is Kind.CORRECT else CANCELED
+    if number in added:
+        known, added[number] = added[number].mark, added[number]._replace(mark=wrong)
+    else:
+        place = _place(prints, number)
+        known, mark[place] = int(mark[place]), wrong
+    return known in (VALID, CORRECTED)
 
 
 def _place(prints: Prints, number: int) -> int:
