@@ -1,4 +1,4 @@
-"""`import`: Binance's public bulk files enter the way live trades do."""
+"""`import`: Binance's public bulk files; trades enter the way live ones do, klines as the exchange's own bars."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYMBOL = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{2,20}")
 
 
 def import_command(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="aggTrades or trades; csv or zip.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="aggTrades, trades or klines; csv or zip.")],
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="What the files hold: XRP/ETH (or XRP-ETH).")],
     exchange: Annotated[str, typer.Option("--exchange", "-e", help="Whose files they are: binance.")] = "binance",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good rows and list the others.")] = False,
@@ -31,15 +31,23 @@ def import_command(
 
     The command ends when all bars of the files are closed, rolled up and indicated.
 
+    Klines are known by their name: XRPETH-1m-2019-10.zip. They are stored as the exchange's own, verified bars.
+
     Example: [bold]python -m app import --symbol XRP/ETH XRPETH-aggTrades-2019-10-*.zip[/]
     """
+    from app.cli import importing_klines
     from app.cli.platform import attached_settings
 
     name = _binance_symbol(exchange, symbol)
-    checked = _check(files, skip_bad=skip_bad)
+    klines = importing_klines.check(files, name, skip_bad=skip_bad)
+    rest = [path for path in files if path not in {file.path for file in klines}]
+    checked = _check(rest, skip_bad=skip_bad) if rest else None
     settings = attached_settings()
-    instrument, counts = _send(settings, checked, name)
-    _report(checked, instrument, counts)
+    if checked is not None:
+        instrument, counts = _send(settings, checked, name)
+        _report(checked, instrument, counts)
+    if klines:
+        importing_klines.store(settings, klines, name)
 
 
 def _binance_symbol(exchange: str, symbol: str) -> str:

@@ -1,5 +1,7 @@
 """Binance's public bulk files, read in constant memory: trades and aggTrades, csv or zip, header or none, ms or µs.
 
+Klines are read by app.wire.binance_kline_files, by the same lines.
+
 Layouts as https://github.com/binance/binance-public-data describes them (spot):
 aggTrades `agg id, price, quantity, first id, last id, time, buyer is maker, best match`,
 trades `id, price, quantity, quote quantity, time, buyer is maker, best match`.
@@ -61,7 +63,7 @@ _FIXED = re.compile(r"(?:[0-9]+\.[0-9]{8},)+")  # the exchange's own way to writ
 
 
 @dataclass(frozen=True, slots=True)
-class _Lines:
+class Lines:
     """Some lines of a file; `start` is the number of the first."""
 
     start: int
@@ -74,11 +76,11 @@ def read_batches(path: Path, instrument_id: int, *, most: int, on_bad: OnBad | N
     Raises BadFile at the first bad row; with `on_bad` a bad row is handed to it and left out. A file that cannot be
     read, is damaged, empty or of another kind raises BadFile in any case.
     """
-    for name, lines in _members(path):
+    for name, lines in members(path):
         yield from _read_lines(name, lines, instrument_id, most=most, on_bad=on_bad)
 
 
-def _members(path: Path) -> Iterator[tuple[str, Iterator[_Lines]]]:
+def members(path: Path) -> Iterator[tuple[str, Iterator[Lines]]]:
     """(name to show, blocks of lines) of the file, or of each csv in the zip."""
     with _readable(str(path)):
         if not stat.S_ISREG(path.stat().st_mode):
@@ -92,7 +94,7 @@ def _members(path: Path) -> Iterator[tuple[str, Iterator[_Lines]]]:
                 yield str(path), _blocks(str(path), file)
 
 
-def _zip_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, Iterator[_Lines]]]:
+def _zip_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, Iterator[Lines]]]:
     with zipfile.ZipFile(file) as archive:
         csvs = (name for name in archive.namelist() if name.lower().endswith(".csv"))
         names = [name for name in csvs if not name.startswith("__MACOSX/")]
@@ -117,7 +119,7 @@ def _readable(path: str) -> Iterator[None]:
         raise BadFile(path, error.strerror or str(error)) from error
 
 
-def _blocks(path: str, file: IO[bytes]) -> Iterator[_Lines]:
+def _blocks(path: str, file: IO[bytes]) -> Iterator[Lines]:
     """Whole lines, numbered from 1, a block at a time."""
     number, rest = 1, b""
     while True:
@@ -129,7 +131,7 @@ def _blocks(path: str, file: IO[bytes]) -> Iterator[_Lines]:
         rest = tail
         if body or newline:
             texts = _decoded(path, body, number).replace("\r\n", "\n").removesuffix("\r").split("\n")
-            yield _Lines(number, texts)
+            yield Lines(number, texts)
             number += len(texts)
         if not chunk:
             return
@@ -144,7 +146,7 @@ def _decoded(path: str, body: bytes, number: int) -> str:
 
 
 def _read_lines(
-    path: str, blocks: Iterator[_Lines], instrument_id: int, *, most: int, on_bad: OnBad | None
+    path: str, blocks: Iterator[Lines], instrument_id: int, *, most: int, on_bad: OnBad | None
 ) -> Iterator[TradeBatch]:
     layout: Layout | None = None
     for lines in blocks:
@@ -157,7 +159,7 @@ def _read_lines(
             texts, number = texts[1:], number + 1
         for start in range(0, len(texts), most):
             assert layout is not None
-            yield from _parse(path, layout, _Lines(number + start, texts[start : start + most]), instrument_id, on_bad)
+            yield from _parse(path, layout, Lines(number + start, texts[start : start + most]), instrument_id, on_bad)
     if layout is None:
         raise BadFile(path, "the file is empty")
 
@@ -166,7 +168,8 @@ def _recognise(path: str, number: int, text: str) -> tuple[Layout, bool]:
     """(layout, whether this first line is a header)."""
     fields = [field.strip().lower() for field in text.split(",")]
     if fields[0] == "open_time" or len(fields) == 12:
-        raise BadFile(path, "a klines file; import reads aggTrades and trades", line=number)
+        reason = "a klines file must say its symbol and timeframe in its name, as BTCUSDT-1m-2024-01.zip does"
+        raise BadFile(path, reason, line=number)
     if fields[0] in _HEADERS and "price" in fields:
         return _HEADERS[fields[0]], True
     for layout in (AGG_TRADES, TRADES):
@@ -180,7 +183,7 @@ def _recognise(path: str, number: int, text: str) -> tuple[Layout, bool]:
     )
 
 
-def _parse(path: str, layout: Layout, lines: _Lines, instrument_id: int, on_bad: OnBad | None) -> Iterator[TradeBatch]:
+def _parse(path: str, layout: Layout, lines: Lines, instrument_id: int, on_bad: OnBad | None) -> Iterator[TradeBatch]:
     batch = _by_columns(layout, lines.texts, instrument_id)
     if batch is not None:
         yield _sorted(batch)

@@ -40,7 +40,11 @@ FILES_REFUSED: Sequence[tuple[tuple[str, ...], str]] = [
     ((*IMPORT, "secret.csv"), "secret.csv: Permission denied" + HINT),
     ((*IMPORT, "empty.csv"), "empty.csv: the file is empty" + HINT),
     ((*IMPORT, "truncated.zip"), "truncated.zip: truncated or damaged zip"),
-    ((*IMPORT, "kline.csv"), "kline.csv, line 1: a klines file; import reads aggTrades and trades" + HINT),
+    (
+        (*IMPORT, "kline.csv"),
+        "kline.csv, line 1: a klines file must say its symbol and timeframe in its name, as BTCUSDT-1m-2024-01.zip does"
+        + HINT,
+    ),
     ((*IMPORT, "text.csv"), "text.csv, line 1: not a Binance spot bulk file: 1 columns"),
     ((*IMPORT, "image.png"), "image.png, line 1: not a Binance bulk file (not text)" + HINT),
     ((*IMPORT, "no-csv.zip"), "no-csv.zip: the zip holds no csv file" + HINT),
