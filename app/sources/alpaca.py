@@ -179,7 +179,7 @@ def _refusal(error: APIError, what: str) -> SourceError | UnknownInstrument:
     word, status = _word(error), error.status_code or 0
     if status in (401, 403):
         return Forbidden(f"Alpaca refuses our key or subscription: {word}")
-    if status == 429:
+    if status in (418, 429):
         return RateLimited(f"Alpaca: {word}", retry_after_s=_wait_s(error))
     if status >= 500:
         return SourceAway(f"Alpaca failed with status {status}: {word}")

@@ -47,7 +47,7 @@ class _Judge(Session[Response]):
             self.chart = None
         options["timeout"] = TIMEOUT_S if asked else COOKIE_TIMEOUT_S
         answer = super().request(method, url, **options)
-        if answer.status_code == 429:
+        if answer.status_code in (418, 429):
             wait = str(answer.headers.get("Retry-After") or "")
             seconds = float(wait) if wait.isdigit() else DEFAULT_WAIT_S
             raise RateLimited("Yahoo: too many requests", retry_after_s=seconds)
