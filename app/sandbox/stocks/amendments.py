@@ -94,9 +94,11 @@ def _apply(prints: Prints, day: Iterable[Amendment], now_us: int) -> Prints:
         told = item.at_us <= now_us
         if item.kind is Kind.LATE and item.before is not None:
             keep[_place(prints, item.before.id)] = told
-        elif told and (item.before is None or _take_back(item.before.id, item.kind, prints, mark, added)):
-            if item.after is not None:
-                added[item.after.id] = item.after._replace(mark=CORRECTED if item.before else VALID)
+            continue
+        if not told or (item.before and not _take_back(item.before.id, item.kind, prints, mark, added)):
+            continue
+        if item.after is not None:
+            added[item.after.id] = item.after._replace(mark=CORRECTED if item.before else VALID)
     kept = Prints(*(column[keep] for column in replace(prints, mark=mark).columns()))
     if not added:
         return kept
