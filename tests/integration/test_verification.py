@@ -335,3 +335,56 @@ class TestStocks:
         alpaca.repair()
         alpaca.follow()
         assert alpaca.stored("1d")[0].close == 9.0
+
+
+def test_after_corrections_all_is_as_if_the_wrong_prints_had_never_been(alpaca: Core) -> None:
+    """One stock heard two wrong prints that were taken back, its twin only the right ones."""
+    platform = alpaca.platform
+    with platform.engine.begin() as connection:
+        twin = catalog.add(connection, "alpaca", "YYZ").id
+    clean = replace(alpaca, instrument=twin)
+    prices = [100 + (7 * m * m) % 23 for m in range(60)]
+    right = [official(alpaca, m, price, 1) for m, price in enumerate(prices)]
+    wrong = {20: 500.0, 41: 1.0}
+    for core, run in ((alpaca, 51), (clean, 52)):
+        prints = [core.trade(60 * m + 5, m + 1, price)._replace(taker_buy=False) for m, price in enumerate(prices)]
+        if core is alpaca:
+            prints += [core.trade(60 * m + 6, 1000 + m, price)._replace(taker_buy=False) for m, price in wrong.items()]
+        core.feed(*prints, upto_s=3660, n=1, exchange="alpaca", run=run)
+    alpaca.follow()
+    first = [bar for m, bar in enumerate(right) if m not in wrong]
+    spoilt = [
+        official(alpaca, m, prices[m], 2, high=max(prices[m], p), low=min(prices[m], p), close=p)
+        for m, p in wrong.items()
+    ]
+    alpaca.say(*first, *spoilt, exchange="alpaca")
+    alpaca.say(*(bar._replace(instrument_id=twin) for bar in right), exchange="alpaca")
+    alpaca.follow()
+    while platform.derive.run(0).marks:
+        continue
+    assert alpaca.stored("5m")[20].high == 500.0
+    # The first is taken back by a cancel, which history knows of; the second by an updatedBar.
+    both = [bar.bar() for bar in right]
+    alpaca.shelf.bars = [bar if bar.time_ms != T0 + 41 * MINUTE_MS else spoilt[1].bar() for bar in both]
+    alpaca.shelf.bars += [bar._replace(instrument_id=twin).bar() for bar in right]
+    alpaca.clock.second = 3700
+    minute = T0 + 20 * MINUTE_MS
+    alpaca.say(doubts=[Doubt(alpaca.instrument, minute, minute + MINUTE_MS, CANCELLED)], exchange="alpaca")
+    alpaca.repair()
+    alpaca.say(right[41]._replace(revised=True), exchange="alpaca")
+    alpaca.follow()
+    while platform.derive.run(0).marks:
+        continue
+    for tf in Timeframe:
+        assert _told(alpaca, tf) == _told(clean, tf), tf
+    assert alpaca.stored()[20].revision == 1 and alpaca.stored()[41].revision == 1
+
+
+def _told(core: Core, tf: Timeframe) -> list[tuple[object, ...]]:
+    """Bars and indicators, without what tells one instrument or revision from another."""
+    where = f"WHERE instrument_id = {core.instrument} ORDER BY time"
+    stored = core.sql(
+        f'SELECT time, open, high, low, close, volume, trade_count, state FROM "candles_{tf.value}" {where}'
+    )
+    values = core.sql(f"SELECT to_jsonb(i) - 'instrument_id' FROM \"indicators_{tf.value}\" i {where}")
+    return [*stored, *values]
