@@ -46,9 +46,7 @@ def request(todo: Sequence[Stretch], span_ms: int, *, long: bool) -> Stretch:
     return lo_ms, max(min(hi, lo_ms + span_ms) for lo, hi in todo if lo < lo_ms + span_ms)
 
 
-def answered(
-    times: Sequence[int], asked: Stretch, step_ms: int, *, full: bool, solid_ms: int, flats: bool
-) -> int:  # fmt: skip
+def answered(times: Sequence[int], asked: Stretch, step_ms: int, *, full: bool, solid_ms: int, flats: bool) -> int:
     """Up to when an answer settles what was asked for; `times` are its bars', rising.
 
     A full page ends with its last bar. What is younger than `solid_ms` the source may bring yet: on an exchange with

@@ -33,7 +33,7 @@ from app.services.ports import (
 SLICE_S = 5.0  # a turn: so long one works, then the others have theirs
 LEASE_S = 40.0  # a worker that has shown no progress for so long is taken for dead; longer than a request takes
 NAP_S = 1.5  # a source that asks for no more is waited for in the task
-YOUNG_S = 5.0  # a bar the source has not listed yet is asked for again after so long
+YOUNG_S, YOUNG_LONG_S = 5.0, 60.0  # a bar the source has not listed yet is asked for again after so long; longer ones
 MOST = 3  # at work at once: more would only wait in the queue
 STALE_S, RETRY_S = 90.0, 10.0  # one in the queue for so long is started anew; a source that was away is asked again
 LOOK = 10_000  # bars looked at in one question to the database
@@ -123,7 +123,8 @@ class Backfill:
             self._fail(item, str(error))
             return None
         if part.hi_ms <= part.lo_ms:
-            self._leave(item, error="the exchange has not listed the newest bars yet", wait_s=YOUNG_S)
+            wait_s = YOUNG_S if item.timeframe is Timeframe.M1 else YOUNG_LONG_S
+            self._leave(item, error="the exchange has not listed the newest bars yet", wait_s=wait_s)
             return None
         return self._store(item, instrument, part)
 
@@ -132,7 +133,7 @@ class Backfill:
         tf, pages, newest_bar_ms = item.timeframe, PAGES[instrument.exchange], item.hi_ms
         if pages.back_days and item.cursor_ms < (oldest_ms := min(pages.oldest_ms(tf, self._now_ms()), item.hi_ms)):
             return self._move(item, oldest_ms, empty=True)
-        if not RULES[instrument.exchange].flat_bars:
+        if not (RULES[instrument.exchange].flat_bars or _own_day(item, instrument)):
             newest_bar_ms = min(newest_bar_ms, tf.floor(settled_ms(instrument.exchange, self._now_ms())))
         if newest_bar_ms <= item.cursor_ms:
             self._leave(item, error="the exchange may still add to the newest bars", wait_s=YOUNG_S)
@@ -153,7 +154,7 @@ class Backfill:
         rules, tf, lo_ms = RULES[instrument.exchange], item.timeframe, item.cursor_ms
         with self.engine.begin() as connection:
             held = self.holes.covered(connection, instrument.id, tf=tf)
-            if tf is not Timeframe.M1 and not (rules.native_daily and tf is Timeframe.D1):
+            if tf is not Timeframe.M1 and not _own_day(item, instrument):
                 held += whole(self.holes.covered(connection, instrument.id), tf.ms)  # roll-ups of verified minutes
             bare = missing(lo_ms, hi_ms, held)
             if missing(lo_ms, look_ms, bare):
@@ -165,6 +166,8 @@ class Backfill:
         lo_ms, flats = ask[0], RULES[instrument.exchange].flat_bars
         solid_ms = settled_ms(instrument.exchange, self._now_ms())
         full = len(bars) >= PAGES[instrument.exchange].bars
+        if _own_day(item, instrument) and len(bars):  # the day goes on, but its session is over: the bar is there
+            solid_ms = max(solid_ms, bars.time_ms[-1] + item.timeframe.ms)
         hi_ms = answered(bars.time_ms, ask, item.timeframe.ms, full=full, solid_ms=solid_ms, flats=flats)
         bars = bars.between(lo_ms, hi_ms)
         first_ms = bars.time_ms[0] if len(bars) else hi_ms
@@ -238,6 +241,11 @@ class Backfill:
         with self.engine.begin() as connection:
             self.backfills.leave(connection, item, state="failed", error=reason)
         logger.error("backfill {} failed: {}", item.id, reason)
+
+
+def _own_day(item: Request, instrument: Instrument) -> bool:
+    """Whether it is about days that are the source's own: they end with their session, and no minutes prove them."""
+    return item.timeframe is Timeframe.D1 and RULES[instrument.exchange].native_daily
 
 
 def _page(source: History, instrument: Instrument, tf: Timeframe, ask: Stretch, limit: int) -> BarColumns:

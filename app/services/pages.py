@@ -9,7 +9,6 @@ from app.domain.instruments import RULES, Exchange
 from app.domain.timeframes import DAY_MS, Timeframe
 
 M1, M5, M15, H1, H4, D1 = Timeframe
-AT_MOST_DAYS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +36,13 @@ class Pages:
 
 PAGES: dict[Exchange, Pages] = {
     Exchange.BINANCE: Pages(1000),
-    # A page carries 10,000 bars. Two weeks hold ten sessions, of 960 minutes with the extended hours.
-    Exchange.ALPACA: Pages(10_000, {tf: min(14 * tf.minutes, AT_MOST_DAYS) for tf in Timeframe}),
-    # Yahoo's own limits, a day of margin kept: 8 days of 1m a request, 30 days back; 60 days of 5m and 15m; 730 of 1h.
+    # A page carries 10,000 bars. Two weeks hold ten sessions, of 960 minutes with the extended hours. 1h and 4h are
+    # made of 15m.
+    Exchange.ALPACA: Pages(10_000, {M1: 14, M5: 70, M15: 210, H1: 210, H4: 210, D1: 2000}),
+    # Yahoo allows 8 days of 1m a request, 30 days back, and 60 days of 5m and 15m, of which 1h and 4h are made: a day
+    # of margin kept, and the source's own windows.
     Exchange.YAHOO: Pages(
-        10_000,
-        {M1: 8, M5: 59, M15: 59, H1: 729, H4: 729, D1: AT_MOST_DAYS},
-        {M1: 29, M5: 59, M15: 59, H1: 729, H4: 729},
+        10_000, {M1: 7, M5: 50, M15: 50, H1: 50, H4: 50, D1: 3650}, {M1: 29, M5: 59, M15: 59, H1: 59, H4: 59}
     ),
 }
 

@@ -353,6 +353,26 @@ def test_daily_bars_of_stocks_are_the_sources_own(work: Backfill, parts: Platfor
     assert sorted(marks) == ["indicators", "rollup"]
 
 
+def test_the_day_of_a_session_that_is_over_is_there_before_midnight(
+    work: Backfill, parts: Platform, source: Source, clock: Clock
+) -> None:
+    """And where the source has not made it yet, the day is not claimed but asked for again."""
+    apple = named(parts, "AAPL")
+    clock.now_ms = T0 + 4 * DAY_MS + 21 * 3_600_000
+    source.absent = [range(4 * 1440, 5 * 1440)]
+    with work.engine.begin() as connection:
+        asked = backfills.create(connection, apple.id, D1, T0, T0 + 5 * DAY_MS, asked_by="daily")
+    work.run(asked)
+    waits = get(work, asked)
+    assert (waits.state, waits.bars, waits.error) == ("waiting", 4, "the exchange has not listed the newest bars yet")
+    assert covered(work, apple, D1) == [(0, 4 * 1440)]
+    free(work)
+    source.absent = []
+    work.run(asked)
+    assert (get(work, asked).state, get(work, asked).bars) == ("done", 5)
+    assert covered(work, apple, D1) == [(0, 5 * 1440)] and source.asked[-1] == (4 * 1440, 5 * 1440)
+
+
 def test_yahoo_reaches_back_so_far(work: Backfill, parts: Platform, source: Source, clock: Clock) -> None:
     turkish = named(parts, "THYAO.IS")
     clock.now_ms = T0 + 60 * DAY_MS
@@ -360,7 +380,7 @@ def test_yahoo_reaches_back_so_far(work: Backfill, parts: Platform, source: Sour
     oldest = 31 * 1440 + 1
     done = fetch(work, turkish, 0, 40 * 1440)
     assert (done.state, done.empty_to_ms) == ("done", at(oldest))
-    assert source.asked == [(oldest, oldest + 8 * 1440), (oldest + 8 * 1440, 40 * 1440)]
+    assert source.asked == [(oldest, oldest + 7 * 1440), (oldest + 7 * 1440, 40 * 1440)]
     assert covered(work, turkish) == [(oldest, 40 * 1440)]
     waits = work.request(turkish, M1, at(0), None)
     assert get(work, waits).hi_ms == clock.now_ms - 960_000  # delayed by 15 minutes, and one to settle

@@ -83,7 +83,7 @@ def test_pages_of_each_exchange_hold_what_they_ask_for() -> None:
     for tf in Timeframe:
         a_day = max(1, -(-960 // tf.minutes) + (tf.minutes > 60))
         assert alpaca.span_ms(tf) / 86_400_000 * 5 / 7 * a_day <= alpaca.bars
-    assert yahoo.span_ms(Timeframe.M1) == 8 * 86_400_000 and not yahoo.long
+    assert yahoo.span_ms(Timeframe.M1) == 7 * 86_400_000 and not yahoo.long
     assert yahoo.oldest_ms(Timeframe.M1, 40 * 86_400_000) == 11 * 86_400_000 + MINUTE_MS
     assert yahoo.oldest_ms(Timeframe.D1, 40 * 86_400_000) == alpaca.oldest_ms(Timeframe.M1, 40 * 86_400_000) == 0
     now_ms = 1_700_000_000_000
