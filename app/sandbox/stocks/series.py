@@ -131,8 +131,12 @@ class StockSeries:
         key = session.date_us, self.amendments.version(session.date_us, now_us)
         if session.over_us <= now_us and key in self._days:
             return self._days[key]
-        spans = session.regular_us[0] // 1000, session.regular_us[1] // 1000
-        bar = whole_bar(self._cut(session, spans, now_us, extended=False), session.date_us // 1000)
+        if session.over_us <= now_us and key not in self._cells:
+            found = self._count(session, session.regular_us, now_us)  # without what lies around: it may be of long ago
+        else:
+            spans = session.regular_us[0] // 1000, session.regular_us[1] // 1000
+            found = self._cut(session, spans, now_us, extended=False)
+        bar = whole_bar(found, session.date_us // 1000)
         if session.over_us <= now_us:
             self._days[key] = bar
             while len(self._days) > CACHED_DAYS:
@@ -156,17 +160,17 @@ class StockSeries:
         key = session.date_us, self.amendments.version(session.date_us, now_us)
         found = self._cells.get(key)
         if found is None:
-            found = self._cells[key] = self._count(session, now_us)
+            found = self._cells[key] = self._count(session, (session.lo_us, session.hi_us), now_us)
             while len(self._cells) > CACHED_SESSIONS:
                 self._cells.popitem(last=False)
         else:
             self._cells.move_to_end(key)
         return found
 
-    def _count(self, session: Session, now_us: int) -> Ints:
+    def _count(self, session: Session, span_us: tuple[int, int], now_us: int) -> Ints:
         parts = []
-        for lo_us, hi_us in self._tape.stretches(session):
-            told = self._told(self._tape.window(session, lo_us, hi_us), session, (lo_us, hi_us), now_us)
+        for span in self._tape.stretches(*span_us):
+            told = self._told(self._tape.window(session, *span), session, span, now_us)
             parts.append(cells(told, session, self.listing.tape))
         return np.concatenate(parts)
 

@@ -62,10 +62,10 @@ class StockTape:
         self._knot = lru_cache(maxsize=64)(self._draw_knot)
         self._held = 0
 
-    def stretches(self, session: Session) -> list[tuple[int, int]]:
-        """The session in pieces of bounded size, cut at minutes."""
+    def stretches(self, lo_us: int, hi_us: int) -> list[tuple[int, int]]:
+        """A part of a session in pieces of bounded size, cut at minutes."""
         step = self._minutes * MINUTE_US
-        return [(at, min(at + step, session.hi_us)) for at in range(session.lo_us, session.hi_us, step)]
+        return [(at, min(at + step, hi_us)) for at in range(lo_us, hi_us, step)]
 
     def window(self, session: Session, lo_us: int, hi_us: int) -> Prints:
         """The prints of [lo, hi) in a session."""
