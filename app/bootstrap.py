@@ -219,8 +219,8 @@ class Platform:
         from app.services.repair import Repair
 
         return Repair(
-            self.engine, holes, self.verify, outbox, ledger, self.catalogue, self.history, self.clock, self.publisher,
-            self.settings.grace_s,
+            self.engine, holes, self.verify, outbox, ledger, self.catalogue, self.expected, self.history, self.clock,
+            self.publisher, self.settings.grace_s,
         )  # fmt: skip
 
     @cached_property

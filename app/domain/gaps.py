@@ -7,17 +7,15 @@ from typing import Any, NamedTuple
 
 from app.domain.sessions import Window, clipped
 
-RECHECKS = ("late trade", "correction", "cancel")  # the bars stand; they are only looked at again
-
 # What a hole's cause means to a reader; a cause that is not here speaks for itself.
 CAUSES = {
     "connected": "the feed was just connecting",
     "left": "the feed was disconnected",
-    "outage": "the feed was down",
+    "feed down": "the feed was down",
+    "not polled": "the source could not be asked",
     "batch lost": "trades were lost on their way",
-    "dropped": "trades were dropped while the queue was away",
     "missing trades": "trades are missing",
-    "scan": "bars are missing",
+    "missing bars": "bars are missing",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import batched
 from time import monotonic
@@ -14,8 +14,10 @@ from app.domain.bars import Bar
 from app.domain.history import Hole
 from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.outbox import Span
+from app.domain.sessions import ALWAYS
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
+from app.services.expected import Expected
 from app.services.ports import Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
 from app.services.verify import Verify
 
@@ -37,6 +39,7 @@ class Repair:
     outbox: Outbox
     ledger: Ledger
     catalogue: Catalogue
+    expected: Expected
     history: Callable[[Instrument], History | None]
     clock: Clock
     publisher: Publisher
@@ -55,7 +58,7 @@ class Repair:
             self.holes.bridge(connection, NUMBERED)
             due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
         known = self.catalogue({hole.instrument_id for hole in due})
-        closed, spent, end = 0, 0, monotonic() + RUN_S
+        closed, spent, end = self._needless(due, known), 0, monotonic() + RUN_S
         for group in _merged([hole for hole in due if hole.instrument_id in known]):
             instrument = known[group[0].instrument_id]
             if spent >= self.budget or monotonic() > end:
@@ -65,6 +68,24 @@ class Repair:
             closed += self._repair(instrument, group, now_ms)
             spent += 1
         return closed
+
+    def _needless(self, due: list[Hole], known: Mapping[int, Instrument]) -> int:
+        """Closes, and takes off the list, holes in hours in which no bar is expected; returns how many.
+
+        A connection that begins before the sessions are known doubts a market that is closed.
+        """
+        needless = []
+        with self.engine.begin() as connection:
+            for hole in due:
+                instrument = known.get(hole.instrument_id)
+                if instrument is None or instrument.calendar == ALWAYS:
+                    continue
+                if not self.expected.windows(connection, instrument, hole.lo_ms, hole.hi_ms):
+                    needless.append(hole)
+            self.holes.repaired(connection, [hole.id for hole in needless])
+        for hole in needless:
+            due.remove(hole)
+        return len(needless)
 
     def _repair(self, instrument: Instrument, group: list[Hole], now_ms: int) -> int:
         lo_ms = min(hole.lo_ms for hole in group)

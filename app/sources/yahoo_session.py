@@ -6,6 +6,7 @@ failures too. So its session judges each answer itself, and an answer that is no
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from yfinance.exceptions import YFException, YFRateLimitError
 from app.domain.timeframes import Timeframe
 from app.errors import RateLimited, SourceAway, SourceError, UnknownInstrument, WireError
 from app.wire.yahoo import Chart, Refusal, parse_chart
+
+# The library's own use of pandas: of no use to who reads our logs.
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="yfinance")
 
 HOST = "yahoo.com"
 CHART = "/v8/finance/chart/"

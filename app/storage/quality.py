@@ -7,7 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.domain.gaps import RECHECKS, Gap
+from app.domain.gaps import Gap
+from app.domain.history import RECHECKS
 from app.storage.arrays import literal
 from app.storage.sql import sql
 

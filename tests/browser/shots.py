@@ -68,7 +68,7 @@ def _refused(market: Market) -> None:
 
 def _holes(market: Market) -> None:
     start, end = market.lose("BTC/USDT", 40, 14)
-    gap = {"cause": "outage", "reason": "the feed was down", "found": end}
+    gap = {"cause": "feed down", "reason": "the feed was down", "found": end}
     recent = {"start": NOW - NOW % MINUTE - 8 * MINUTE, "end": NOW - NOW % MINUTE - 6 * MINUTE, **gap}
     market.holes["BTC/USDT"] = [{"start": start, "end": end, **gap}, recent]
 

@@ -41,7 +41,7 @@ def overview(page: Page, stub: Stub) -> OverviewPage:
 
 
 def gap(start: int, end: int) -> dict[str, Any]:
-    return {"start": start, "end": end, "cause": "outage", "reason": "the feed was down", "found": end}
+    return {"start": start, "end": end, "cause": "feed down", "reason": "the feed was down", "found": end}
 
 
 async def test_a_delayed_market_says_until_when_and_how_late(chart: ChartPage, market: Market) -> None:

@@ -106,6 +106,16 @@ def test_the_hole_of_a_connection_is_cut_to_the_sessions(alpaca: Core) -> None:
     assert [hole[:2] for hole in open_holes(alpaca)] == [(61, 120), (1500, 1506)]
 
 
+def test_a_doubt_about_closed_hours_goes_without_asking(alpaca: Core) -> None:
+    with alpaca.platform.engine.begin() as connection:
+        for lo, hi in ((200, 300), (119, 121)):
+            holes.record(connection, alpaca.instrument, T0 + lo * MINUTE_MS, T0 + hi * MINUTE_MS, "connected")
+    alpaca.clock.second = 40_000
+    alpaca.repair()
+    assert open_holes(alpaca) == []
+    assert alpaca.shelf.asked == [(T0 + 119 * MINUTE_MS, T0 + 121 * MINUTE_MS)]
+
+
 def test_the_scan_finds_minutes_nobody_reported(binance: Core) -> None:
     binance.feed(*(binance.trade(60 * m + 5, m + 1) for m in range(9)), upto_s=600, n=1)
     binance.shelf.bars = [official(binance, 0, 1.0, 1, ids=(1, 1)).bar()]

@@ -116,7 +116,12 @@ def test_holes_verification_and_backfills_are_told(settings: Settings, engine: s
     code, facts = told(settings)
     assert code == 1
     (hole,) = facts["holes"]
-    assert (hole["exchange"], hole["symbol"], hole["cause"], hole["attempts"]) == ("binance", "BTC/USDT", "outage", 3)
+    assert (hole["exchange"], hole["symbol"], hole["cause"], hole["attempts"]) == (
+        "binance",
+        "BTC/USDT",
+        "feed down",
+        3,
+    )
     assert (hole["start"], hole["end"], hole["error"]) == (minute - HOUR_MS, minute, "429 Too Many Requests")
     verified = {row["exchange"]: row for row in facts["verification"]}["binance"]
     assert (verified["closed"], verified["verified"], verified["share"], verified["differences"]) == (4, 3, 0.75, 1)

@@ -135,12 +135,12 @@ def test_quotes_tell_bid_ask_and_halts(web: Web, redis_client: redis.Redis) -> N
 
 def test_a_chart_tells_the_gaps_in_it(web: Web, engine: sa.Engine, btc: Instrument, thyao: Instrument) -> None:
     store(engine, [bar(btc.id, OPEN_MS + i * MINUTE_MS) for i in range(20) if i not in (5, 6, 7)])
-    hole(engine, btc, OPEN_MS + 5 * MINUTE_MS, OPEN_MS + 8 * MINUTE_MS, "outage")
+    hole(engine, btc, OPEN_MS + 5 * MINUTE_MS, OPEN_MS + 8 * MINUTE_MS, "feed down")
     hole(engine, btc, OPEN_MS + 12 * MINUTE_MS, OPEN_MS + 13 * MINUTE_MS, "late trade")
-    hole(engine, btc, OPEN_MS + 2 * MINUTE_MS, OPEN_MS + 3 * MINUTE_MS, "outage", repaired=True)
+    hole(engine, btc, OPEN_MS + 2 * MINUTE_MS, OPEN_MS + 3 * MINUTE_MS, "feed down", repaired=True)
     hole(engine, btc, OPEN_MS - 9 * MINUTE_MS, OPEN_MS - 8 * MINUTE_MS, "left")
     gap = {
-        "start": OPEN_MS + 5 * MINUTE_MS, "end": OPEN_MS + 8 * MINUTE_MS, "cause": "outage",
+        "start": OPEN_MS + 5 * MINUTE_MS, "end": OPEN_MS + 8 * MINUTE_MS, "cause": "feed down",
         "reason": "the feed was down", "found": OPEN_MS + 8 * MINUTE_MS,
     }  # fmt: skip
     for timeframe in ("1m", "5m"):
@@ -148,10 +148,10 @@ def test_a_chart_tells_the_gaps_in_it(web: Web, engine: sa.Engine, btc: Instrume
         assert web.get(f"/api/charts/BTC-USDT?timeframe={timeframe}")["holes"] == [gap], "from the cache too"
     assert web.get(f"/api/charts/BTC-USDT?start={OPEN_MS}&limit=5000")["holes"] == [gap]
     assert web.get(f"/api/charts/BTC-USDT?end={OPEN_MS + 5 * MINUTE_MS}")["holes"] == []
-    assert [one["cause"] for one in web.get("/api/charts/BTC-USDT?start=0")["holes"]] == ["left", "outage"]
+    assert [one["cause"] for one in web.get("/api/charts/BTC-USDT?start=0")["holes"]] == ["left", "feed down"]
 
     # Over the night: only what the market was open for is a gap, and a native daily bar has none.
-    hole(engine, thyao, CLOSE_MS, OPEN_MS + DAY_MS, "outage")
+    hole(engine, thyao, CLOSE_MS, OPEN_MS + DAY_MS, "feed down")
     spans = [
         (one["start"] - CLOSE_MS, one["end"] - OPEN_MS - DAY_MS) for one in web.get("/api/charts/THYAO.IS")["holes"]
     ]
@@ -164,7 +164,7 @@ def test_a_chart_tells_the_gaps_in_it(web: Web, engine: sa.Engine, btc: Instrume
 
 def test_holes_are_listed_page_by_page(web: Web, engine: sa.Engine, btc: Instrument, thyao: Instrument) -> None:
     for n in range(5):
-        hole(engine, btc, OPEN_MS + n * HOUR_MS, OPEN_MS + n * HOUR_MS + MINUTE_MS, "outage", repaired=n == 0)
+        hole(engine, btc, OPEN_MS + n * HOUR_MS, OPEN_MS + n * HOUR_MS + MINUTE_MS, "feed down", repaired=n == 0)
     hole(engine, thyao, OPEN_MS, OPEN_MS + MINUTE_MS, "scan")
     first = web.get("/api/holes?limit=4")
     assert [row["symbol"] for row in first["holes"]] == ["THYAO.IS", "BTC/USDT", "BTC/USDT", "BTC/USDT"]
@@ -247,7 +247,7 @@ def test_a_client_is_told_of_hours_quotes_halts_and_holes_as_they_change(
 
         with engine.begin() as conn:
             conn.execute(sa.text("DELETE FROM sessions"))  # hours that nobody knows cut no hole
-        hole(engine, thyao, OPEN_MS + 2 * MINUTE_MS, OPEN_MS + 5 * MINUTE_MS, "outage")
+        hole(engine, thyao, OPEN_MS + 2 * MINUTE_MS, OPEN_MS + 5 * MINUTE_MS, "feed down")
         while not (found := client.wait("holes")):
             pass  # the first look, which found none
         (gap,) = found

@@ -119,14 +119,14 @@ def test_a_market_that_opens_is_news() -> None:
     assert feeds.news() == {"alpaca"}
 
 
-def gap(start: int, end: int, cause: str = "outage") -> Gap:
+def gap(start: int, end: int, cause: str = "feed down") -> Gap:
     return Gap(1, start * MINUTE_MS, end * MINUTE_MS, cause, 0)
 
 
 def test_gaps_do_not_lie_over_each_other() -> None:
     found = disjoint([gap(5, 9), gap(1, 6, "left"), gap(2, 3), gap(20, 21)], None)
     assert [(each.start_ms // MINUTE_MS, each.end_ms // MINUTE_MS, each.cause) for each in found] == [
-        (1, 6, "left"), (6, 9, "outage"), (20, 21, "outage"),
+        (1, 6, "left"), (6, 9, "feed down"), (20, 21, "feed down"),
     ]  # fmt: skip
 
 
