@@ -91,7 +91,7 @@ def test_holes_verification_and_backfills_are_told(settings: Settings, engine: s
         conn.execute(
             sa.text(
                 "INSERT INTO holes (instrument_id, lo, hi, cause, found, attempts, error)"
-                " VALUES (:i, :lo, :hi, 'outage', :found, 3, '429 Too Many Requests')"
+                " VALUES (:i, :lo, :hi, 'feed down', :found, 3, '429 Too Many Requests')"
             ),
             {"i": btc.id, "lo": utc(minute - HOUR_MS), "hi": utc(minute), "found": utc(now_ms - 8 * MINUTE_MS)},
         )
