@@ -66,70 +66,69 @@ def _text(units: int) -> str:
     return f"{units // 10**8}.{units % 10**8:08d}"
 
 
-def by_execute_values(engine: sa.Engine, page: bytes, page_size: int) -> None:
+def by_execute_values(engine: sa.Engine, page: bytes, instrument_id: int, page_size: int) -> None:
     """The peer: the rows of the page as tuples, execute_values, an upsert."""
     rows = [
-        (1, row[0], *map(float, row[1:5]), Decimal(row[5]), Decimal(row[7]), Decimal(row[9]), row[8], row[0] * 1000, 0,
-         row[6] * 1000 + 999, 0, 2, 1)
+        (instrument_id, row[0], *map(float, row[1:5]), Decimal(row[5]), Decimal(row[7]), Decimal(row[9]), row[8],
+         row[0] * 1000, 0, row[6] * 1000 + 999, 0, 2, 1)
         for row in orjson.loads(page)
     ]  # fmt: skip
     with engine.begin() as connection, connection.connection.cursor() as cursor:
         execute_values(cursor, UPSERT, rows, template=TEMPLATE, page_size=page_size)
 
 
-def by_replace(engine: sa.Engine, page: bytes) -> None:
+def by_replace(engine: sa.Engine, page: bytes, instrument_id: int) -> None:
     """Bar objects and the statement of candles.replace."""
-    bars = parse_klines(orjson.loads(page), 1)
+    bars = parse_klines(orjson.loads(page), instrument_id)
     with engine.begin() as connection:
         candles.replace(connection, bars)
 
 
-def by_bulk(engine: sa.Engine, page: bytes) -> None:
+def by_bulk(engine: sa.Engine, page: bytes, instrument_id: int) -> None:
     """The subject."""
-    columns = parse_columns(orjson.loads(page), 1)
+    columns = parse_columns(orjson.loads(page), instrument_id)
     with engine.begin() as connection:
         bulk.replace(connection, columns)
 
 
-WAYS: dict[str, Callable[[sa.Engine, bytes], None]] = {
-    "execute_values": lambda engine, page: by_execute_values(engine, page, 100),
-    "execute_values, one statement": lambda engine, page: by_execute_values(engine, page, ROWS),
+type Way = Callable[[sa.Engine, bytes, int], None]
+
+WAYS: dict[str, Way] = {
+    "execute_values": lambda engine, page, i: by_execute_values(engine, page, i, 100),
+    "execute_values, one statement": lambda engine, page, i: by_execute_values(engine, page, i, ROWS),
     "candles.replace": by_replace,
     "bulk.replace": by_bulk,
 }
 
 
-def rate(engine: sa.Engine, way: Callable[[sa.Engine, bytes], None], bodies: list[bytes], *, empty: bool) -> float:
-    """Bars a second."""
-    if empty:
-        with engine.begin() as connection:
-            connection.execute(sa.text("TRUNCATE candles_1m"))
-    began = time.perf_counter()
-    for body in bodies:
-        way(engine, body)
-    seconds = time.perf_counter() - began
+def rates(engine: sa.Engine, bodies: list[bytes]) -> dict[str, float]:
+    """Bars a second of each way, page by page in turn, each with an instrument of its own; then all of it again."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("TRUNCATE candles_1m"))
+    found: dict[str, float] = {}
+    for suffix in ("", ", again"):
+        seconds = dict.fromkeys(WAYS, 0.0)
+        for body in bodies:
+            for instrument_id, (name, way) in enumerate(WAYS.items(), 1):
+                began = time.perf_counter()
+                way(engine, body, instrument_id)
+                seconds[name] += time.perf_counter() - began
+        found |= {f"{name}{suffix}": len(bodies) * ROWS / took for name, took in seconds.items()}
     with engine.begin() as connection:
         stored = connection.scalar(sa.text("SELECT count(*) FROM candles_1m WHERE state = 2"))
-    assert stored == len(bodies) * ROWS
-    return len(bodies) * ROWS / seconds
+    assert stored == len(bodies) * ROWS * len(WAYS)
+    return found
 
 
 def measure(engine: sa.Engine, bodies: list[bytes], rounds: int) -> None:
-    """Prints the rates, and each way's ratio to the peer round by round."""
-    rates: dict[str, list[float]] = {}
-    for number in range(rounds + 1):
-        for name, way in WAYS.items():
-            found = rate(engine, way, bodies, empty=True)
-            again = rate(engine, way, bodies, empty=False)
-            if number:  # the first round warms up
-                rates.setdefault(name, []).append(found)
-                rates.setdefault(f"{name}, again", []).append(again)
-    for name, found in rates.items():
-        peer = rates["execute_values, again" if name.endswith("again") else "execute_values"]
-        ratios = [mine / other for mine, other in zip(found, peer, strict=True)]
+    """Prints the rates, and each way's ratio to the peer round by round; a first round warms up."""
+    all_rounds = [rates(engine, bodies) for _ in range(rounds + 1)][1:]
+    for name in all_rounds[0]:
+        peer = "execute_values, again" if name.endswith("again") else "execute_values"
+        ratios = [found[name] / found[peer] for found in all_rounds]
         print(
-            f"{name:37} {median(found):9,.0f} bars/s   {median(ratios):5.2f} x execute_values "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
+            f"{name:37} {median(found[name] for found in all_rounds):9,.0f} bars/s   {median(ratios):5.2f} x "
+            f"execute_values ({min(ratios):.2f} to {max(ratios):.2f})"
         )
 
 

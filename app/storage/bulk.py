@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import repeat
 
 import numpy as np
 import psycopg2
@@ -65,6 +66,7 @@ def _can_copy(connection: sa.Connection) -> bool:
 
 
 def _any(connection: sa.Connection, columns: BarColumns, tf: Timeframe) -> bool:
+    """Whether a bar stands between the first and the last; sets the savepoint that _insert may go back to."""
     first, last = columns.time_ms[0], columns.time_ms[-1]
     values = {"instrument_id": columns.instrument_id, "first": first, "last": last}
     return bool(connection.execute(sql("bulk", "any", tf), values).scalar_one())
@@ -76,25 +78,22 @@ def _insert(connection: sa.Connection, columns: BarColumns, tf: Timeframe, *, fl
     flat, own = (f"\t{State.VERIFIED:d}\t{origin:d}" for origin in (Origin.FLAT, Origin.EXCHANGE))
     ends = [flat if flats and not count else own for count in columns.trade_count]
     try:
-        with connection.begin_nested():
-            _copy(connection, "insert", tf, _lines(columns, times, ends))
+        _copy(connection, "insert", tf, _lines(columns, times, ends))
     except psycopg2.errors.UniqueViolation:
+        connection.execute(sql("bulk", "take_back"))
         return False
     return True
 
 
 def _lines(columns: BarColumns, times: Sequence[object], ends: Sequence[str]) -> bytes:
     """The rows as COPY reads them: instrument, time, the other columns in their order, then `ends`."""
-    c, i = columns, columns.instrument_id
+    c = columns
+    counts = (map(str, column) for column in (c.trade_count, c.open_time, c.open_seq, c.close_time, c.close_seq))
     cells = zip(
-        times, c.open, c.high, c.low, c.close, c.volume, c.quote_volume, c.taker_buy_volume, c.trade_count,
-        c.open_time, c.open_seq, c.close_time, c.close_seq, ends, strict=True,
+        repeat(str(c.instrument_id)), map(str, times), c.open, c.high, c.low, c.close, c.volume, c.quote_volume,
+        c.taker_buy_volume, *counts,
     )  # fmt: skip
-    lines = [
-        f"{i}\t{time}\t{open_}\t{high}\t{low}\t{close}\t{volume}\t{quote}\t{taker}\t{count}\t{ot}\t{os}\t{ct}\t{cs}{end}\n"
-        for time, open_, high, low, close, volume, quote, taker, count, ot, os, ct, cs, end in cells
-    ]
-    return "".join(lines).encode()
+    return "".join(f"{line}{end}\n" for line, end in zip(map("\t".join, cells), ends, strict=True)).encode()
 
 
 def _copy(connection: sa.Connection, block: str, tf: Timeframe, body: bytes) -> None:

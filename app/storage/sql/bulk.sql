@@ -1,5 +1,6 @@
 -- name: any
--- Whether anything stands in the stretch of a page.
+-- Whether anything stands in the stretch of a page; and a way back, in the same trip to the server.
+SAVEPOINT page;
 SELECT EXISTS (
     SELECT FROM "candles_{tf}" WHERE instrument_id = :instrument_id
         AND time >= timestamptz 'epoch' + CAST(:first AS bigint) * interval '1 millisecond'
@@ -8,6 +9,9 @@ SELECT EXISTS (
 -- name: insert
 COPY "candles_{tf}" (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume, trade_count,
     open_time, open_seq, close_time, close_seq, state, origin) FROM STDIN
+
+-- name: take_back
+ROLLBACK TO SAVEPOINT page
 
 -- name: staging
 -- Once a connection: its rows go with the transaction, and what is made once leaves no dead rows in the catalog.
