@@ -48,9 +48,9 @@ def follow(settings: Settings, wanted: Mapping[int, str]) -> None:
 
 def outcome(item: Backfill, symbol: str) -> str:
     """What became of a backfill, in one line."""
-    began = "" if item.empty_to_ms is None else f"; nothing is there of {symbol} before {_moment(item.empty_to_ms)}"
+    began = "" if item.empty_to_ms is None else f"; there is nothing before {_moment(item.empty_to_ms)}"
     if item.state == "done":
-        return f"backfill {item.id} is done: {item.bars:,} bars{began}"
+        return f"backfill {item.id} is done: {item.bars:,} bars of {symbol}{began}"
     return f"backfill {item.id} ({symbol}) {item.state} after {item.bars:,} bars: {item.error or 'no reason given'}"
 
 
@@ -122,7 +122,7 @@ def _rate(at: Pace) -> str:
 
 
 def _left(at: Pace) -> str:
-    return "" if at.left_s is None else f"{timedelta(seconds=round(at.left_s))} left"
+    return "" if not at.left_s else f"{timedelta(seconds=round(at.left_s))} left"
 
 
 def _moment(ms: int) -> str:
