@@ -277,10 +277,20 @@ class Platform:
             self.limiter,
             now_us=self.clock.now_us,
             count=self.publisher.count,
-            sessions=self._sessions,
+            sessions=self.sessions_of,
         )
 
-    def _sessions(self, calendar: str, lo_ms: int, hi_ms: int) -> list[Session]:
+    def sessions_of(self, calendar: str, lo_ms: int, hi_ms: int) -> list[Session]:
+        """The stored sessions around [lo, hi); in a database that has none of the calendar yet, they are stored first.
+
+        For processes that have pandas anyway: the library needs it.
+        """
+        with self.engine.begin() as connection:
+            found = sessions.read(connection, calendar, lo_ms, hi_ms)
+            known = found or sessions.last(connection, calendar) is not None
+        if known:
+            return found
+        self.calendars.run()
         with self.engine.begin() as connection:
             return sessions.read(connection, calendar, lo_ms, hi_ms)
 

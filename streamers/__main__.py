@@ -23,7 +23,7 @@ from app.domain.sessions import Session
 from app.errors import PlatformError, Unavailable
 from app.local.runfile import attach
 from app.logs import setup_logging
-from app.storage import catalog, sessions
+from app.storage import catalog
 from streamers.binance import BinanceStreamer, Ports, Shard
 from streamers.watchlist import RedisHint
 
@@ -115,17 +115,20 @@ async def _run(make: Callable[[], Streamer]) -> None:
 
 
 def _instruments(parts: Platform) -> list[Instrument]:
-    return _read(parts, lambda connection: catalog.instruments(connection, active_only=True))
+    def ask() -> list[Instrument]:
+        with parts.engine.begin() as connection:
+            return catalog.instruments(connection, active_only=True)
+
+    return _served(ask)
 
 
 def _sessions(parts: Platform, calendar: str, lo_ms: int, hi_ms: int) -> list[Session]:
-    return _read(parts, lambda connection: sessions.read(connection, calendar, lo_ms, hi_ms))
+    return _served(lambda: parts.sessions_of(calendar, lo_ms, hi_ms))
 
 
-def _read[T](parts: Platform, ask: Callable[[sa.Connection], T]) -> T:
+def _served[T](ask: Callable[[], T]) -> T:
     try:
-        with parts.engine.begin() as connection:
-            return ask(connection)
+        return ask()
     except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:  # away, or not migrated yet
         raise Unavailable(str(error.orig).strip().splitlines()[0]) from error
 

@@ -25,6 +25,8 @@ from streamers.sender import Sender
 from streamers.stats import Stats
 from streamers.watchlist import Watchlist
 
+READY_S = 5.0  # for the sessions to be known
+
 
 @dataclass(frozen=True, slots=True)
 class StockPorts:
@@ -64,7 +66,7 @@ class AlpacaStreamer:
         sender = Sender(ports.queue, self._buffer, self.stats, shards=settings.trade_shards, most=settings.flush_trades)
         watchlist = Watchlist(ports.load, ports.hint, self._follow)
         work = (
-            self._pace.run(), self._hours.run(), watchlist.run(), self.feed.run(), self._board.run(), self._tick(),
+            self._pace.run(), self._hours.run(), watchlist.run(), self._feeding(), self._board.run(), self._tick(),
             self._beats(), self._logs(),
         )  # fmt: skip
         tasks = [_start(part) for part in work]
@@ -80,6 +82,11 @@ class AlpacaStreamer:
         for task in everything:  # a task that ended by itself is a defect; say so
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
+
+    async def _feeding(self) -> None:
+        """The feed, once it is known when its market is open."""
+        await self._hours.ready(READY_S)
+        await self.feed.run()
 
     async def _drain(self, official: asyncio.Task[None], sending: asyncio.Task[None]) -> None:
         self._buffer.close()

@@ -54,9 +54,11 @@ class Hours:
         self._calendars: frozenset[str] = frozenset()
         self._schedules: dict[str, _Schedule] = {}
         self._changed = asyncio.Event()
+        self._followed = False
 
     def follow(self, calendars: Iterable[str]) -> None:
         """Sets the calendars to know."""
+        self._followed = True
         if (wanted := frozenset(calendars)) != self._calendars:
             self._calendars = wanted
             self._changed.set()
@@ -83,6 +85,15 @@ class Hours:
         if now_us is None or not self._calendars:
             return True
         return any(self.place(name, now_us // 1000) is not Place.OUTSIDE for name in self._calendars)
+
+    async def ready(self, seconds: float) -> None:
+        """Returns once the followed calendars are known, at the latest after so long: prints are judged by them."""
+        end = asyncio.get_running_loop().time() + seconds
+        while not (self._followed and self._calendars <= self._schedules.keys()):
+            if asyncio.get_running_loop().time() > end:
+                logger.warning("no sessions are known yet: prints of closed hours are kept until they are")
+                return
+            await asyncio.sleep(0.1)
 
     async def run(self) -> None:
         """Reads until it is cancelled; with the database away what was read stays in force."""
