@@ -5,13 +5,10 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from loguru import logger
 
-from app.storage import backfills, feeds, holes, ledger, official
+from app.storage import feeds, holes, ledger, official
 from tasks.base import PlatformTask, platform
 
 SILENT_S = 600.0
-STALE_S = 90.0  # longer than MOST turns of a task take
-RETRY_S = 10.0  # a source that was away is asked again
-MOST = 3  # backfills at work at once: more would only wait in the queue and be taken for dead
 
 
 @shared_task(name="tasks.upkeep.repair", base=PlatformTask)
@@ -47,9 +44,7 @@ def scan() -> None:
 @shared_task(name="tasks.upkeep.resume_backfills", base=PlatformTask)
 def resume_backfills() -> None:
     """Starts backfills that wait, and those whose worker was killed."""
-    with platform().engine.begin() as connection:
-        started = backfills.claim(connection, most=MOST, stale_s=STALE_S, retry_s=RETRY_S)
-    for backfill_id in started:
+    for backfill_id in platform().backfill.due():
         current_app.send_task("tasks.backfill.run", args=(backfill_id,))
 
 
