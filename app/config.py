@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     sandbox_speed: float = Field(1.0, gt=0, description="exchange seconds per wall second")
     sandbox_history_hours: int = Field(72, ge=1, le=24 * 400)
     sandbox_seed: int = 7
+    sandbox_start: str = ""  # exchange time (ISO 8601, UTC) it begins at; empty: now
     sandbox_trades_per_second: float = Field(4.0, gt=0, le=5000)
 
     # Live ingestion.

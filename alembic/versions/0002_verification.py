@@ -61,15 +61,28 @@ CREATE INDEX "candles_1m_unverified" ON "candles_1m" (time) WHERE state = 1;
 """
 
 
+def _view(minutes: str) -> str:
+    """The view of all bars; `minutes` narrows the 1m ones."""
+    parts = [
+        f"SELECT i.exchange, i.symbol, '{tf}'::text AS timeframe, t.*"
+        f' FROM "candles_{tf}" t JOIN instruments i ON i.id = t.instrument_id{minutes if tf == "1m" else ""}'
+        for tf in ("1m", *LONGER)
+    ]
+    return "CREATE OR REPLACE VIEW candles AS " + " UNION ALL ".join(parts)
+
+
 def upgrade() -> None:
     """Adds what verification and sessions need."""
     op.execute(TABLES)
+    # A minute of odd lots only has no price and is no bar: its open_time stands at 2^62 until it is over.
+    op.execute(_view(" WHERE t.open_time < 4611686018427387904"))
     for tf in LONGER:
         op.execute(f'CREATE INDEX "candles_{tf}_open" ON "candles_{tf}" (time) WHERE state = 0')
 
 
 def downgrade() -> None:
     """Takes it away again."""
+    op.execute(_view(""))
     for tf in LONGER:
         op.execute(f'DROP INDEX "candles_{tf}_open"')
     op.execute('DROP INDEX "candles_1m_unverified"')

@@ -61,7 +61,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
         yahoo_delay_s=args.yahoo_delay_s,
         history_hours=args.history_hours,
         replay=tuple(args.replay),
-        start_us=args.start,
+        start_us=_time(settings.sandbox_start) if args.start is None and settings.sandbox_start else args.start,
         end_us=args.end,
         paused=args.paused,
         faults=tuple(parse_faults(faults)),

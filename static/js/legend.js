@@ -77,7 +77,7 @@ export class Legend {
       ["C", digits(bar.close), tone],
       ["", `${format.signed(change, this.decimals)} (${format.percent(share)})`, format.direction(change)],
       ["Vol", format.volume(bar.volume), ""],
-      ["Trades", bar.trade_count.toLocaleString("en-US"), "wide"],
+      ["Trades", counted(bar), "wide"],
     ].map(([name, text, className]) => {
       const part = make("span", className === "wide" ? "wide" : "", name ? `${name} ` : "");
       part.append(make("b", className === "wide" ? "" : className, text));
@@ -136,4 +136,9 @@ function newest(series, name) {
   if (last === null) return null;
   const before = series.before(last.time);
   return series.value(last.time, name) ?? (before ? series.value(before.time, name) : null);
+}
+
+/** How many trades a bar counts; a source may tell of volume without counting. */
+function counted(bar) {
+  return bar.trade_count || !bar.volume ? bar.trade_count.toLocaleString("en-US") : "–";
 }

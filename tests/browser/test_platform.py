@@ -247,7 +247,8 @@ async def test_a_gap_is_shown_and_closes_once_it_is_repaired(
     with engine.begin() as connection:
         made = sa.text(
             "INSERT INTO holes (instrument_id, lo, hi, cause)"
-            " SELECT id, to_timestamp(:lo), to_timestamp(:hi), 'feed down' FROM instruments WHERE symbol = 'BTC/USDT' RETURNING id"
+            " SELECT id, to_timestamp(:lo), to_timestamp(:hi), 'feed down'"
+            " FROM instruments WHERE symbol = 'BTC/USDT' RETURNING id"
         )
         values = {"lo": minute / 1000 - 1800, "hi": minute / 1000 + 3600}
         hole = connection.execute(made, values).scalar_one()
