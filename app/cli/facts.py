@@ -93,7 +93,8 @@ def ask_database(facts: Facts, connection: sa.Connection, settings: Settings) ->
         FROM instruments i
         LEFT JOIN LATERAL (
             SELECT close, greatest(close_time / 1000, (extract(epoch FROM time) * 1000)::bigint) AS time_ms
-            FROM candles_1m WHERE instrument_id = i.id AND volume > 0 AND open_time < 4611686018427387904 ORDER BY time DESC LIMIT 1
+            FROM candles_1m WHERE instrument_id = i.id AND volume > 0 AND open_time < 4611686018427387904
+            ORDER BY time DESC LIMIT 1
         ) c ON true
         WHERE i.active ORDER BY i.id
         """
