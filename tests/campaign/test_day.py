@@ -17,7 +17,9 @@ from tests.campaign.markets import markets
 
 SPEED = float(os.environ.get("CAMPAIGN_SPEED", "120"))
 HOURS = float(os.environ.get("CAMPAIGN_HOURS", "2"))
-START = datetime(2026, 11, 23, 6, 30, tzinfo=UTC) if HOURS > 8 else datetime(2026, 11, 23, 13, 30, tzinfo=UTC)
+# A whole day begins before Istanbul opens; a part of one ends after it closed and New York opened.
+END = datetime(2026, 11, 23, 22 if HOURS > 8 else 15, 30, tzinfo=UTC)
+START = END - timedelta(hours=HOURS)
 SETTLE_S = 150.0
 
 # What is counted when a fault has struck: at least one of these. Not there: what is healed without a loss (a slow
@@ -50,7 +52,7 @@ def _seeds() -> list[int]:
 @pytest.mark.parametrize("seed", _seeds())
 def test_a_day_of_three_markets(tmp_path: Path, seed: int) -> None:
     """By default the two hours in which Istanbul closes and New York opens; Binance never does."""
-    end = START + timedelta(hours=HOURS)
+    end = END
     lo_ms, hi_ms = (
         int((START - timedelta(days=1)).replace(hour=0, minute=0).timestamp() * 1000),
         int(end.timestamp() * 1000),
