@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     sandbox_history_hours: int = Field(72, ge=1, le=24 * 400)
     sandbox_seed: int = 7
     sandbox_start: str = ""  # exchange time (ISO 8601, UTC) it begins at; empty: now
+    sandbox_since: float = 0.0  # set by `up`: wall time (s) it began at, so that a restarted one goes on from there
     sandbox_trades_per_second: float = Field(4.0, gt=0, le=5000)
 
     # Live ingestion.

@@ -16,7 +16,7 @@ def verify(
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="BTC/USDT (or BTC-USDT), AAPL, THYAO.IS")],
     start: Annotated[str, typer.Option("--start", help="First moment, UTC: 2026-11-01 or 2026-11-01T09:30.")],
     end: Annotated[str, typer.Option("--end", help="Last moment, exclusive; now where it is left out.")] = "",
-    exchange: Annotated[str, typer.Option("--exchange", "-e", help="binance, alpaca or yahoo")] = "binance",
+    exchange: Annotated[str, typer.Option("--exchange", "-e", help="binance, alpaca or yahoo.")] = "",
     timeframe: Annotated[str, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d")] = "1m",
     repair: Annotated[bool, typer.Option("--repair", help="Put the exchange's values in place (1m only).")] = False,
 ) -> None:
@@ -41,7 +41,7 @@ def verify(
     if repair and tf is not Timeframe.M1:
         raise BadInput(f"--repair works on 1m bars: {tf.value} bars follow from them")
     with database(settings) as connection:
-        instrument = catalog.find(connection, symbol, exchange)
+        instrument = catalog.find(connection, symbol, exchange or None)
     parts = platform(settings, process="cli")
     found: list[Difference] = []
     compared = unfinished = 0

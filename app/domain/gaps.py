@@ -10,7 +10,7 @@ from app.domain.sessions import Window, clipped
 # What a hole's cause means to a reader; a cause that is not here speaks for itself.
 CAUSES = {
     "connected": "the feed was just connecting",
-    "left": "the feed was disconnected",
+    "left": "the symbol was not followed",
     "feed down": "the feed was down",
     "not polled": "the source could not be asked",
     "batch lost": "trades were lost on their way",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -46,6 +47,7 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         "MALLOC_ARENA_MAX": "2",
     }
     if run.sandbox_url:
+        environment["SANDBOX_SINCE"] = str(time.time())
         environment |= {name.upper(): url for name, url in sandbox_urls(run.sandbox_url).items()}
     return environment
 

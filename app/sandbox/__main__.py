@@ -6,11 +6,12 @@ import argparse
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from app.config import load_settings
+from app.config import Settings, load_settings
 from app.errors import PlatformError
 from app.sandbox.binance.streams import StreamLimits
 from app.sandbox.faults import parse_faults
@@ -61,7 +62,7 @@ def parse_args(argv: Sequence[str]) -> SandboxConfig:
         yahoo_delay_s=args.yahoo_delay_s,
         history_hours=args.history_hours,
         replay=tuple(args.replay),
-        start_us=_time(settings.sandbox_start) if args.start is None and settings.sandbox_start else args.start,
+        start_us=_start(settings, args.speed) if args.start is None and not args.replay else args.start,
         end_us=args.end,
         paused=args.paused,
         faults=tuple(parse_faults(faults)),
@@ -80,10 +81,20 @@ def _symbols(text: str) -> tuple[str, ...]:
     return tuple(symbol.strip().upper() for symbol in text.split(",") if symbol.strip())
 
 
+def _start(settings: Settings, speed: float) -> int | None:
+    """Where the market's clock begins: SANDBOX_START, or where a market that was started before would be by now."""
+    begin = _time(settings.sandbox_start) if settings.sandbox_start else None
+    if not settings.sandbox_since:
+        return begin
+    since_us = int(settings.sandbox_since * 1_000_000)
+    passed_us = max(0, time.time_ns() // 1000 - since_us)
+    return (since_us if begin is None else begin) + int(passed_us * speed)
+
+
 def _time(text: str) -> int:
     """ISO 8601 (UTC where it says nothing) as µs."""
-    time = datetime.fromisoformat(text)
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from app.domain.sessions import ALWAYS
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
+from app.services.pages import PAGES, settled_ms
 from app.services.ports import Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
 from app.services.verify import Verify
 
@@ -58,7 +59,8 @@ class Repair:
             self.holes.bridge(connection, NUMBERED)
             due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
         known = self.catalogue({hole.instrument_id for hole in due})
-        closed, spent, end = self._needless(due, known), 0, monotonic() + RUN_S
+        closed = self._needless(due, known) + self._out_of_reach(due, known, now_ms)
+        spent, end = 0, monotonic() + RUN_S
         for group in _merged([hole for hole in due if hole.instrument_id in known]):
             instrument = known[group[0].instrument_id]
             if spent >= self.budget or monotonic() > end:
@@ -87,6 +89,21 @@ class Repair:
             due.remove(hole)
         return len(needless)
 
+    def _out_of_reach(self, due: list[Hole], known: Mapping[int, Instrument], now_ms: int) -> int:
+        """Gives up, and takes off the list, holes older than all that their source has; returns how many."""
+        lost = []
+        for hole in due:
+            instrument = known.get(hole.instrument_id)
+            if instrument is not None and hole.hi_ms <= PAGES[instrument.exchange].oldest_ms(Timeframe.M1, now_ms):
+                lost.append(hole)
+        if lost:
+            with self.engine.begin() as connection:
+                self.holes.given_up(connection, [hole.id for hole in lost], "older than anything the source has")
+            self.publisher.count("holes_out_of_reach", len(lost))
+        for hole in lost:
+            due.remove(hole)
+        return len(lost)
+
     def _repair(self, instrument: Instrument, group: list[Hole], now_ms: int) -> int:
         lo_ms = min(hole.lo_ms for hole in group)
         end_ms = min(max(hole.hi_ms for hole in group), lo_ms + CHUNK * MINUTE_MS)
@@ -109,7 +126,7 @@ class Repair:
     ) -> int:
         rules = RULES[instrument.exchange]
         whole = rules.flat_bars and len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
-        settled = whole or end_ms + rules.history_lag_s * 1000 <= now_ms
+        settled = whole or end_ms <= settled_ms(instrument.exchange, now_ms)
         with self.engine.begin() as connection:
             changed = self.verify.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
             done = [hole for hole in group if settled and hole.hi_ms <= end_ms]

@@ -15,10 +15,12 @@ from app.domain.sessions import Window
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
+from app.services.pages import settled_ms
 from app.services.ports import Catalogue, Clock, History, Official
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
+RECENT_MS = 7 * DAY_MS  # older bars without the exchange's word are an import's, or for `verify` to look at
 LIMIT = 4000  # bars a turn looks at
 QUIET_S = 5.0  # wall time a closed bar is given for the stream's word to come
 RUN_S = 15.0
@@ -51,11 +53,11 @@ class Sweep:
         return checked + self._quiet(now_ms, self.budget - spent)
 
     def _unverified(self, now_ms: int) -> tuple[int, int]:
-        """Closed bars of the last two days without the exchange's word; returns minutes and requests."""
+        """Closed bars of the last week without the exchange's word; returns minutes and requests."""
         hi_ms = int(now_ms - (self.after_s + self.grace_s) * 1000) // MINUTE_MS * MINUTE_MS
         with self.engine.begin() as connection:
             keys = self.official.unverified(
-                connection, lo_ms=now_ms - 2 * DAY_MS, hi_ms=hi_ms, quiet_s=QUIET_S, resting=self._tired(), limit=LIMIT
+                connection, lo_ms=now_ms - RECENT_MS, hi_ms=hi_ms, quiet_s=QUIET_S, resting=self._tired(), limit=LIMIT
             )
         known = self.catalogue({key[0] for key in keys})
         spans = joined([Span(i, t, t) for i, t in keys if i in known], within_ms=NEAR_MS)
@@ -81,7 +83,7 @@ class Sweep:
         self, connection: sa.Connection, instrument: Instrument, lo_ms: int, until_ms: int, now_ms: int
     ) -> list[tuple[Instrument, int, int]]:
         """The stretch to ask for next; where no bar is expected there is nothing to ask."""
-        hi_ms = min(until_ms, (now_ms - RULES[instrument.exchange].history_lag_s * 1000) // MINUTE_MS * MINUTE_MS)
+        hi_ms = min(until_ms, settled_ms(instrument.exchange, now_ms) // MINUTE_MS * MINUTE_MS)
         windows = self.expected.windows(connection, instrument, lo_ms, hi_ms) if lo_ms < hi_ms else []
         if not windows:
             self.official.checked(connection, instrument.id, max(lo_ms, hi_ms))

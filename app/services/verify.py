@@ -16,6 +16,7 @@ from app.domain.outbox import Span, joined
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.verification import Difference, difference
 from app.services.edges import edges_of
+from app.services.pages import settled_ms
 from app.services.ports import Candles, Catalogue, Feeds, Holes, Ledger, Official, Outbox, Publisher
 
 LOCK = 7007
@@ -192,7 +193,7 @@ class Verify:
         ours = {bar.time_ms: bar for bar in stored}
         theirs = {bar.time_ms: bar for bar in bars}
         gone = set() if rules.flat_bars else ours.keys() - theirs.keys()
-        gone = {t for t in gone if t + MINUTE_MS + rules.history_lag_s * 1000 <= now_ms}
+        gone = {t for t in gone if t + MINUTE_MS <= settled_ms(instrument.exchange, now_ms)}
         # An open bar was not finished by us: the exchange finishes it, and nobody was wrong.
         both = [t for t in ours.keys() & theirs.keys() if ours[t].state is not State.OPEN]
         found = [difference(ours[t], theirs[t], Timeframe.M1, rules.compared) for t in both]

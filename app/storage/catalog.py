@@ -44,7 +44,7 @@ def find(connection: sa.Connection, symbol: str, exchange: str | None = None) ->
         raise UnknownInstrument(f"unknown symbol {symbol!r}{where}: `instruments list` shows the watchlist")
     if len(exact) > 1:
         names = ", ".join(item.exchange.value for item in exact)
-        raise AmbiguousSymbol(f"{exact[0].symbol} is on several exchanges: {names}; name one with exchange=")
+        raise AmbiguousSymbol(f"{exact[0].symbol} is on several exchanges: {names}; name the exchange")
     return exact[0]
 
 

@@ -104,6 +104,11 @@ def repaired(connection: sa.Connection, ids: Sequence[int]) -> None:
     connection.execute(sql("holes", "repaired"), {"ids": list(ids)})
 
 
+def given_up(connection: sa.Connection, ids: Sequence[int], reason: str) -> None:
+    """Closes holes that nothing can fill, with the reason as their error."""
+    connection.execute(sql("holes", "given_up"), {"ids": list(ids), "reason": reason})
+
+
 def shrink(connection: sa.Connection, ids: Sequence[int], lo_ms: int) -> None:
     """Moves the start of holes that were repaired up to `lo_ms`."""
     connection.execute(sql("holes", "shrink"), {"ids": list(ids), "lo": lo_ms})

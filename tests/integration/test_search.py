@@ -171,3 +171,15 @@ def test_a_connection_that_took_over_from_a_living_one_leaves_no_doubt(binance: 
     binance.platform.closing.run()
     binance.platform.repair.run()
     assert binance.shelf.asked != [], "run 2 had heard nothing up to then"
+
+
+def test_a_hole_older_than_its_source_knows_is_given_up(settings: Settings, redis_client: redis.Redis) -> None:
+    core = _alone(_core(settings, "yahoo", "UUU.IS"))
+    core.clock.second = 40 * 86_400
+    with core.platform.engine.begin() as connection:
+        holes.record(connection, core.instrument, T0, T0 + HOUR_MS, "not polled")
+    assert core.platform.repair.run() == 1
+    assert (open_holes(core), core.shelf.asked) == ([], [])
+    assert core.sql("SELECT error FROM holes") == [("older than anything the source has",)]
+    assert core.counters()["holes_out_of_reach"] == 1
+    core.platform.engine.dispose()

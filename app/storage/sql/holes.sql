@@ -69,6 +69,10 @@ ORDER BY coalesce(tried, found), id LIMIT :limit
 UPDATE holes SET repaired = clock_timestamp(), attempts = attempts + 1, tried = clock_timestamp(), error = NULL
 WHERE id = ANY(CAST(:ids AS bigint[])) AND repaired IS NULL
 
+-- name: given_up
+UPDATE holes SET repaired = clock_timestamp(), tried = clock_timestamp(), error = :reason
+WHERE id = ANY(CAST(:ids AS bigint[])) AND repaired IS NULL
+
 -- name: shrink
 UPDATE holes SET lo = timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' WHERE id = ANY(CAST(:ids AS bigint[]))
     AND lo < timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' AND repaired IS NULL

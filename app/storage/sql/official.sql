@@ -86,7 +86,7 @@ VALUES (:instrument_id, :timeframe, timestamptz 'epoch' + CAST(:time AS bigint) 
     CAST(:fields AS text[]), CAST(:ours AS jsonb), CAST(:theirs AS jsonb))
 
 -- name: unverified
--- Closed bars that nobody has compared: from a day at most before now, each longer there than the stream takes to speak.
+-- Closed bars of [lo, hi) that nobody has compared, each longer there than the stream takes to speak.
 SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint FROM candles_1m
 WHERE state = 1
     AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
