@@ -324,6 +324,13 @@ class TestStocks:
         assert set(alpaca.stored()) == {1}
         assert alpaca.sql("SELECT count(*) FROM candles_1m") == [(1,)], "dropped when the minute was over"
 
+    def test_the_exchanges_bar_takes_the_place_of_odd_lots(self, alpaca: Core) -> None:
+        """The print with a price was lost; only the odd lot before it came."""
+        alpaca.feed(self.print(alpaca, 65, 1)._replace(updates=4), upto_s=130, n=1, exchange="alpaca")
+        alpaca.shelf.bars = [official(alpaca, 1, 5.0, 2).bar()]
+        alpaca.repair()
+        assert (alpaca.stored()[1].close, alpaca.stored()[1].state) == (5.0, State.VERIFIED)
+
     def test_the_exchanges_own_day_gives_way_to_no_roll_up(self, alpaca: Core) -> None:
         from app.storage import candles
 

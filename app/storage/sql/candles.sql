@@ -52,10 +52,10 @@ ON CONFLICT (instrument_id, time) DO UPDATE SET
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close,
     volume = excluded.volume, quote_volume = excluded.quote_volume, taker_buy_volume = excluded.taker_buy_volume,
     trade_count = excluded.trade_count,
-    open_time = CASE WHEN b.trade_count > 0 AND b.open_seq > 0 AND excluded.trade_count > 0 THEN b.open_time ELSE excluded.open_time END,
-    open_seq = CASE WHEN b.trade_count > 0 AND b.open_seq > 0 AND excluded.trade_count > 0 THEN b.open_seq ELSE excluded.open_seq END,
-    close_time = CASE WHEN b.trade_count > 0 AND b.close_seq > 0 AND excluded.trade_count > 0 THEN b.close_time ELSE excluded.close_time END,
-    close_seq = CASE WHEN b.trade_count > 0 AND b.close_seq > 0 AND excluded.trade_count > 0 THEN b.close_seq ELSE excluded.close_seq END,
+    open_time = CASE WHEN b.open_seq BETWEEN 1 AND 4611686018427387903 AND excluded.trade_count > 0 THEN b.open_time ELSE excluded.open_time END,
+    open_seq = CASE WHEN b.open_seq BETWEEN 1 AND 4611686018427387903 AND excluded.trade_count > 0 THEN b.open_seq ELSE excluded.open_seq END,
+    close_time = CASE WHEN b.close_seq > 0 AND excluded.trade_count > 0 THEN b.close_time ELSE excluded.close_time END,
+    close_seq = CASE WHEN b.close_seq > 0 AND excluded.trade_count > 0 THEN b.close_seq ELSE excluded.close_seq END,
     state = 2,
     origin = CASE WHEN (b.open, b.high, b.low, b.close, round(b.volume, 8), b.trade_count)
             = (excluded.open, excluded.high, excluded.low, excluded.close, round(excluded.volume, 8), excluded.trade_count)
