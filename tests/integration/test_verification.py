@@ -326,10 +326,10 @@ class TestStocks:
 
     def test_the_exchanges_bar_takes_the_place_of_odd_lots(self, alpaca: Core) -> None:
         """The print with a price was lost; only the odd lot before it came."""
-        alpaca.feed(self.print(alpaca, 65, 1)._replace(updates=4), upto_s=130, n=1, exchange="alpaca")
-        alpaca.shelf.bars = [official(alpaca, 1, 5.0, 2).bar()]
+        alpaca.feed(self.print(alpaca, 5, 1)._replace(updates=4), upto_s=20, n=1, exchange="alpaca")
+        alpaca.shelf.bars = [official(alpaca, 0, 5.0, 2).bar()]
         alpaca.repair()
-        assert (alpaca.stored()[1].close, alpaca.stored()[1].state) == (5.0, State.VERIFIED)
+        assert (alpaca.stored()[0].close, alpaca.stored()[0].state) == (5.0, State.VERIFIED)
 
     def test_the_exchanges_own_day_gives_way_to_no_roll_up(self, alpaca: Core) -> None:
         from app.storage import candles
