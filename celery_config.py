@@ -43,6 +43,7 @@ celery.conf.update(
         "tasks.indicators.*": {"queue": "indicators"},
         "tasks.backfill.*": {"queue": "backfill"},
         "tasks.polling.*": {"queue": "polling"},
+        "tasks.upkeep.find_outages": {"queue": "bars"},  # quick, and not to wait for a slow exchange
         "tasks.upkeep.*": {"queue": "upkeep"},
     },
     worker_prefetch_multiplier=1,

@@ -174,8 +174,8 @@ class Platform:
 
         s = self.settings
         return Sweep(
-            self.engine, official, self.verify, self.catalogue, self.expected, self.history, self.clock, s.grace_s,
-            s.verify_after_s, s.quiet_check_s,
+            self.engine, official, candles, self.verify, self.catalogue, self.expected, self.history, self.clock,
+            s.grace_s, s.verify_after_s, s.quiet_check_s,
         )  # fmt: skip
 
     @cached_property
@@ -219,8 +219,8 @@ class Platform:
         from app.services.repair import Repair
 
         return Repair(
-            self.engine, holes, self.verify, outbox, ledger, self.catalogue, self.expected, self.history, self.clock,
-            self.publisher, self.settings.grace_s,
+            self.engine, holes, candles, self.verify, outbox, ledger, self.catalogue, self.expected, self.history,
+            self.clock, self.publisher, self.settings.grace_s,
         )  # fmt: skip
 
     @cached_property

@@ -57,6 +57,8 @@ CREATE TABLE sessions (
 
 ALTER TABLE backfills ADD COLUMN asked_by text NOT NULL DEFAULT 'user', ADD COLUMN started timestamptz;
 
+CREATE INDEX holes_repaired ON holes (instrument_id, cause, hi) WHERE repaired IS NOT NULL;
+
 CREATE INDEX "candles_1m_unverified" ON "candles_1m" (time) WHERE state = 1;
 """
 
@@ -86,6 +88,7 @@ def downgrade() -> None:
     for tf in LONGER:
         op.execute(f'DROP INDEX "candles_{tf}_open"')
     op.execute('DROP INDEX "candles_1m_unverified"')
+    op.execute("DROP INDEX holes_repaired")
     op.execute("ALTER TABLE backfills DROP COLUMN asked_by, DROP COLUMN started")
     for table in ("sessions", "settled", "differences", "official_rollups"):
         op.execute(f"DROP TABLE {table}")

@@ -19,14 +19,15 @@ from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import PAGES, settled_ms
-from app.services.ports import Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
+from app.services.ports import Candles, Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
 REPAIR_LOCK, GAPS_LOCK = 7005, 7006
 UNCLAIMED_S = 600.0
 RUN_S = 15.0  # so that a task ends within 30 s, one slow answer included
-GAPS = 100  # looked at in one transaction
+GAPS = 5  # looked at in one transaction: old ones take a while to find their bars
+SEARCH_S = 10.0  # of a turn of find_gaps
 NUMBERED = [exchange.value for exchange, rules in RULES.items() if rules.contiguous_ids]
 
 
@@ -36,6 +37,7 @@ class Repair:
 
     engine: sa.Engine
     holes: Holes
+    candles: Candles
     verify: Verify
     outbox: Outbox
     ledger: Ledger
@@ -48,6 +50,7 @@ class Repair:
     budget: int = 8  # requests one run may spend
     unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
     forget_at: list[float] = field(default_factory=lambda: [0.0])
+    place: list[int] = field(default_factory=lambda: [0, -1])  # the gap with which the last turn ended
     rest_until: dict[Exchange, float] = field(default_factory=dict)  # an exchange asked us to wait until then
 
     def run(self) -> int:
@@ -111,6 +114,7 @@ class Repair:
         try:
             if source is None:
                 raise SourceError(f"{instrument.exchange.value} has no history source yet")
+            before = self._revisions(instrument, lo_ms, end_ms)
             bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
         except (SourceError, UnknownInstrument) as error:  # one instrument's trouble must not stop the others
             logger.warning("repair of {} waits: {}", instrument.key, error)
@@ -119,17 +123,38 @@ class Repair:
             with self.engine.begin() as connection:
                 self.holes.failed(connection, [hole.id for hole in group], str(error))
             return 0
-        return self._store(instrument, group, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
+        return self._store(instrument, group, bars, before, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
+
+    def _revisions(self, instrument: Instrument, lo_ms: int, end_ms: int) -> dict[int, int]:
+        """What stands there before history is asked: a newer word may come meanwhile."""
+        bounds = {"start_ms": lo_ms, "end_ms": end_ms}
+        with self.engine.begin() as connection:
+            stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, **bounds)
+        return {bar.time_ms: bar.revision for bar in stored}
 
     def _store(
-        self, instrument: Instrument, group: list[Hole], bars: list[Bar], *, lo_ms: int, end_ms: int, now_ms: int
+        self,
+        instrument: Instrument,
+        group: list[Hole],
+        bars: list[Bar],
+        before: Mapping[int, int],
+        *,
+        lo_ms: int,
+        end_ms: int,
+        now_ms: int,
     ) -> int:
         rules = RULES[instrument.exchange]
         whole = rules.flat_bars and len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
         settled = whole or end_ms <= settled_ms(instrument.exchange, now_ms)
         with self.engine.begin() as connection:
-            changed = self.verify.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
             done = [hole for hole in group if settled and hole.hi_ms <= end_ms]
+            for hole in done:  # the ledger's row before bars, as in every other writer
+                if hole.first_id is not None and hole.last_id is not None:
+                    # The exchange's own bars hold these ids, or it has no bar there.
+                    self.ledger.add(connection, instrument.id, hole.first_id, hole.last_id + 1)
+            changed = self.verify.take(
+                connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms, before=before
+            )
             if settled:
                 self.holes.shrink(connection, [hole.id for hole in group if hole.hi_ms > end_ms], end_ms)
                 self.holes.repaired(connection, [hole.id for hole in done])
@@ -138,10 +163,6 @@ class Repair:
             else:
                 reason = "the exchange has not listed every minute yet"
                 self.holes.failed(connection, [hole.id for hole in group], reason)
-            for hole in done:
-                if hole.first_id is not None and hole.last_id is not None:
-                    # The exchange's own bars hold these ids, or it has no bar there.
-                    self.ledger.add(connection, instrument.id, hole.first_id, hole.last_id + 1)
         if changed:
             self.publisher.count("repaired_bars", changed)
         return len(done)
@@ -152,10 +173,15 @@ class Repair:
             self.unclaimed.clear()
             self.forget_at[0] = monotonic() + UNCLAIMED_S
         with self.engine.begin() as connection:
-            gaps = self.ledger.gaps(connection)
-        recorded = 0
+            gaps = self.ledger.gaps(connection, after=(self.place[0], self.place[1]))
+            held = self.holes.held_ids(connection)
+        self.place[:] = gaps[-1][:2] if len(gaps) == 1000 else (0, -1)
+        gaps = [(i, lo, end) for i, lo, end in gaps if not any(a <= lo and end - 1 <= z for a, z in held.get(i, ()))]
+        recorded, deadline = 0, monotonic() + SEARCH_S
         stretches: dict[int, list[tuple[int, int | None]]] = {}
         for some in batched(gaps, GAPS):
+            if monotonic() > deadline:
+                break
             with self.engine.begin() as connection:
                 if not self.holes.exclusive(connection, GAPS_LOCK):
                     return recorded

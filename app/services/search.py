@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span
+from app.domain.sessions import Window
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.services.expected import Expected
 from app.services.ports import Catalogue, Clock, Holes, Outbox, Publisher
@@ -44,11 +45,15 @@ class Search:
             still = self.holes.standing(connection, still_s=self.outage_s)
             known = self.catalogue({i for i, _ in still})
             parts = []
+            seen: dict[tuple[str, int], list[Window]] = {}  # hundreds stand still at the same moment
             for instrument_id, at_ms in still:
                 lo_ms = at_ms // MINUTE_MS * MINUTE_MS
                 if instrument_id in known and lo_ms < hi_ms:
-                    windows = self.expected.windows(connection, known[instrument_id], lo_ms, hi_ms)
-                    parts += [(instrument_id, *window) for window in windows]
+                    instrument = known[instrument_id]
+                    key = (instrument.calendar, lo_ms)
+                    if key not in seen:
+                        seen[key] = self.expected.windows(connection, instrument, lo_ms, hi_ms)
+                    parts += [(instrument_id, *window) for window in seen[key]]
             found = self.holes.extend_all(connection, parts, "feed down")
             if found:  # charts show the gap as soon as they are read anew
                 self.outbox.mark(connection, "publish", [Span(i, lo, hi) for i, lo, hi in parts])

@@ -9,14 +9,14 @@ from time import monotonic
 import sqlalchemy as sa
 from loguru import logger
 
+from app.domain.bars import Bar, State
 from app.domain.instruments import RULES, Instrument
-from app.domain.outbox import Span, joined
 from app.domain.sessions import Window
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import settled_ms
-from app.services.ports import Catalogue, Clock, History, Official
+from app.services.ports import Candles, Catalogue, Clock, History, Official
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
@@ -25,7 +25,6 @@ LIMIT = 4000  # bars a turn looks at
 QUIET_S = 5.0  # wall time a closed bar is given for the stream's word to come
 RUN_S = 15.0
 REST_S, REST_MOST_S = 30.0, 3600.0  # an instrument whose history fails is left alone for so long
-NEAR_MS = 30 * MINUTE_MS  # bars so close to each other are one request
 NUMBERLESS = [exchange.value for exchange, rules in RULES.items() if rules.streamed and not rules.contiguous_ids]
 
 
@@ -35,6 +34,7 @@ class Sweep:
 
     engine: sa.Engine
     official: Official
+    candles: Candles
     verify: Verify
     catalogue: Catalogue
     expected: Expected
@@ -49,24 +49,31 @@ class Sweep:
     def run(self) -> int:
         """One turn; returns how many minutes it had checked."""
         now_ms = self.clock.now_us() // 1000
-        checked, spent = self._unverified(now_ms)
-        return checked + self._quiet(now_ms, self.budget - spent)
+        end = monotonic() + RUN_S
+        checked, spent = self._unverified(now_ms, end)
+        return checked + self._quiet(now_ms, self.budget - spent, end)
 
-    def _unverified(self, now_ms: int) -> tuple[int, int]:
+    def _unverified(self, now_ms: int, end: float) -> tuple[int, int]:
         """Closed bars of the last week without the exchange's word; returns minutes and requests."""
         hi_ms = int(now_ms - (self.after_s + self.grace_s) * 1000) // MINUTE_MS * MINUTE_MS
         with self.engine.begin() as connection:
-            keys = self.official.unverified(
-                connection, lo_ms=now_ms - RECENT_MS, hi_ms=hi_ms, quiet_s=QUIET_S, resting=self._tired(), limit=LIMIT
+            found = self.official.unverified(
+                connection,
+                lo_ms=now_ms - RECENT_MS,
+                hi_ms=hi_ms,
+                quiet_s=QUIET_S,
+                resting=self._tired(),
+                limit=self.budget,
             )
-        known = self.catalogue({key[0] for key in keys})
-        spans = joined([Span(i, t, t) for i, t in keys if i in known], within_ms=NEAR_MS)
+        known = self.catalogue({i for i, _, _ in found})
         stretches = [
-            (known[s.instrument_id], s.lo_ms, min(s.hi_ms + MINUTE_MS, s.lo_ms + CHUNK * MINUTE_MS)) for s in spans
+            (known[i], first_ms, min(last_ms + MINUTE_MS, first_ms + CHUNK * MINUTE_MS))
+            for i, first_ms, last_ms in found
+            if i in known
         ]
-        return self._ask_all(stretches[: self.budget], now_ms), min(len(stretches), self.budget)
+        return self._ask_all(stretches, now_ms, end), len(stretches)
 
-    def _quiet(self, now_ms: int, budget: int) -> int:
+    def _quiet(self, now_ms: int, budget: int, end: float) -> int:
         """Where ids have gaps, a message lost inside a connection leaves no trace but in the exchange's own bars."""
         with self.engine.begin() as connection:
             found = self.official.unchecked(
@@ -77,7 +84,7 @@ class Sweep:
             for instrument_id, lo_ms, until_ms in found:
                 if instrument_id in known and len(stretches) < budget:
                     stretches += self._next(connection, known[instrument_id], lo_ms, until_ms, now_ms)
-        return self._ask_all(stretches, now_ms, quiet=True)
+        return self._ask_all(stretches, now_ms, end, quiet=True)
 
     def _next(
         self, connection: sa.Connection, instrument: Instrument, lo_ms: int, until_ms: int, now_ms: int
@@ -91,8 +98,10 @@ class Sweep:
         first: Window = windows[0]
         return [(instrument, first.lo_ms, min(first.hi_ms, first.lo_ms + CHUNK * MINUTE_MS))]
 
-    def _ask_all(self, stretches: Sequence[tuple[Instrument, int, int]], now_ms: int, *, quiet: bool = False) -> int:
-        checked, end = 0, monotonic() + RUN_S
+    def _ask_all(
+        self, stretches: Sequence[tuple[Instrument, int, int]], now_ms: int, end: float, *, quiet: bool = False
+    ) -> int:
+        checked = 0
         for instrument, lo_ms, end_ms in stretches:
             if monotonic() > end:
                 break
@@ -110,12 +119,21 @@ class Sweep:
         source = self.history(instrument)
         if source is None:
             raise SourceError(f"{instrument.exchange.value} has no history source")
+        before = {bar.time_ms: bar.revision for bar in self._stored(instrument, lo_ms, end_ms)}
         bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
         with self.engine.begin() as connection:
-            self.verify.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
+            self.verify.take(connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms, before=before)
             if quiet:
                 self.official.checked(connection, instrument.id, end_ms)
+        listed = {bar.time_ms for bar in bars}
+        unlisted = [bar for bar in self._stored(instrument, lo_ms, end_ms) if bar.time_ms not in listed]
+        if left := sum(bar.state is State.CLOSED for bar in unlisted):
+            raise SourceError(f"its history does not list {left} of the minutes that are stored")
         return (end_ms - lo_ms) // MINUTE_MS
+
+    def _stored(self, instrument: Instrument, lo_ms: int, end_ms: int) -> list[Bar]:
+        with self.engine.begin() as connection:
+            return self.candles.read_many(connection, [instrument.id], Timeframe.M1, start_ms=lo_ms, end_ms=end_ms)
 
     def _tired(self) -> Iterable[int]:
         return [i for i, (until, _) in self.resting.items() if until > monotonic()]

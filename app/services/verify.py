@@ -20,7 +20,7 @@ from app.services.pages import settled_ms
 from app.services.ports import Candles, Catalogue, Feeds, Holes, Ledger, Official, Outbox, Publisher
 
 LOCK = 7007
-LIMIT = 4000  # bars a transaction compares
+LIMIT = 1000  # bars a transaction compares
 CHECKED = (Timeframe.M5, Timeframe.M15, Timeframe.H1)  # whose roll-ups the exchange's own bars check
 PATIENCE_S = 120.0  # wall time an official bar waits for ours to close before it stands alone
 
@@ -47,7 +47,10 @@ class Verify:
         with self.engine.begin() as connection:
             self.official.put(connection, batch.bars)
             for doubt in batch.doubts:
-                self.holes.record(connection, doubt.instrument_id, doubt.lo_ms, doubt.hi_ms, doubt.cause)
+                for lo_ms, hi_ms in self.holes.covered(connection, doubt.instrument_id):
+                    lo_ms, hi_ms = max(lo_ms, doubt.lo_ms), min(doubt.hi_ms if hi_ms is None else hi_ms, doubt.hi_ms)
+                    if lo_ms < hi_ms:  # what we do not claim is not made by a correction of it
+                        self.holes.record(connection, doubt.instrument_id, lo_ms, hi_ms, doubt.cause)
         for cause, n in Counter(doubt.cause for doubt in batch.doubts).items():
             self.publisher.count(cause.replace(" ", "_") + "s", n)
 
@@ -79,6 +82,8 @@ class Verify:
             if bar.instrument_id not in known or key not in theirs:
                 continue
             fields = RULES[known[bar.instrument_id].exchange].compared
+            if bar.state is State.VERIFIED and not theirs[key].revised:
+                continue  # a first word is no newer one: delivered again, say
             found = difference(bar, theirs[key].bar(), Timeframe.M1, fields)
             if found is not None:
                 unequal.append(found)
@@ -119,22 +124,24 @@ class Verify:
     def _add(self) -> int:
         """Minutes the exchange has and we have not, once our feed has passed them."""
         with self.engine.begin() as connection:
+            if not self.holes.exclusive(connection, LOCK):
+                return 0
             edges = {i: edge.hi_ms for i, edge in edges_of(self.feeds.runs(connection), grace_s=self.grace_s).items()}
             keys = self.official.absent(connection, edges, patience_s=PATIENCE_S, limit=LIMIT)
             official = list(self.official.get(connection, keys).values())
-        if official:
-            with self.engine.begin() as connection:
-                self._store(connection, official)
+            self._store(connection, official)
         return len(official)
 
     def _store(self, connection: sa.Connection, official: Sequence[OfficialBar]) -> None:
         """Stores official bars; the ledger's rows come first, as in every other writer."""
         known = self.catalogue({bar.instrument_id for bar in official})
         official = [bar for bar in official if bar.instrument_id in known]
-        for bar in sorted(official):
+        ids: dict[int, list[tuple[int, int]]] = {}
+        for bar in official:
             numbered = RULES[known[bar.instrument_id].exchange].contiguous_ids
             if numbered and bar.first_id is not None and bar.last_id is not None:
-                self.ledger.add(connection, bar.instrument_id, bar.first_id, bar.last_id + 1)
+                ids.setdefault(bar.instrument_id, []).append((bar.first_id, bar.last_id + 1))
+        self.ledger.add_all(connection, ids)
         for flats in (True, False):
             mine = [bar for bar in official if RULES[known[bar.instrument_id].exchange].flat_bars is flats]
             self._mark(connection, self.candles.replace(connection, [bar.bar() for bar in mine], flats=flats))
@@ -145,6 +152,8 @@ class Verify:
         checked = 0
         for tf in CHECKED:
             with self.engine.begin() as connection:
+                if not self.holes.exclusive(connection, LOCK):
+                    return checked
                 theirs = self.official.rollups(connection, tf, limit=LIMIT)
                 if not theirs:
                     continue
@@ -182,15 +191,22 @@ class Verify:
         lo_ms: int,
         end_ms: int,
         now_ms: int,
+        before: Mapping[int, int] | None = None,
     ) -> int:
         """History's word on the minutes [lo, end) of an instrument; returns how many of our bars changed.
 
-        Where the exchange has no flat bars, a bar of ours that it does not list is taken back, once the minute is
+        `before` are the revisions (by ms) of what stood there when history was asked. Where the exchange has no flat
+        bars, a bar of ours that it does not list is taken back, once the minute is
         older than its history lags behind.
         """
         rules = RULES[instrument.exchange]
+        self.candles.lock(connection, instrument.id, lo_ms, end_ms)
         stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, start_ms=lo_ms, end_ms=end_ms)
         ours = {bar.time_ms: bar for bar in stored}
+        if before is not None:  # a newer word came while history was asked
+            newer = {t for t, bar in ours.items() if bar.state is State.VERIFIED and before.get(t, -1) != bar.revision}
+            bars = [bar for bar in bars if bar.time_ms not in newer]
+            ours = {t: bar for t, bar in ours.items() if t not in newer}
         theirs = {bar.time_ms: bar for bar in bars}
         gone = set() if rules.flat_bars else ours.keys() - theirs.keys()
         gone = {t for t in gone if t + MINUTE_MS <= settled_ms(instrument.exchange, now_ms)}

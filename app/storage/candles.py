@@ -50,6 +50,11 @@ def verify(connection: sa.Connection, keys: Sequence[tuple[int, int]]) -> None:
         connection.execute(sql("candles", "verify"), {**values, "lo": min(times), "hi": max(times) + 1})
 
 
+def lock(connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int) -> None:
+    """Locks the instrument's 1m bars of [lo, hi) in the order in which everybody does."""
+    connection.execute(sql("candles", "lock"), {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms})
+
+
 def remove(connection: sa.Connection, keys: Sequence[tuple[int, int]]) -> None:
     """Deletes 1m bars of minutes in which nothing counts any more, and their indicators."""
     if keys:

@@ -192,6 +192,14 @@ def forget(connection: sa.Connection) -> None:
     connection.execute(sql("holes", "forget"))
 
 
+def held_ids(connection: sa.Connection) -> dict[int, list[tuple[int, int]]]:
+    """Instrument id → the missing trade ids (first, last) that its open holes hold."""
+    found: dict[int, list[tuple[int, int]]] = {}
+    for instrument_id, first, last in connection.execute(sql("holes", "held_ids")):
+        found.setdefault(instrument_id, []).append((first, last))
+    return found
+
+
 def exclusive(connection: sa.Connection, key: int) -> bool:
     """Takes an advisory lock until the transaction ends; False where somebody else has it."""
     return bool(connection.execute(sql("holes", "lock"), {"key": key}).scalar())

@@ -42,9 +42,22 @@ def add(connection: sa.Connection, instrument_id: int, first: int, end: int) -> 
     connection.execute(sql("ledger", "add"), {"instrument_id": instrument_id, "applied": f"{{[{first},{end})}}"})
 
 
-def gaps(connection: sa.Connection, *, limit: int = 1000) -> list[tuple[int, int, int]]:
-    """(instrument id, first, end) of each stretch of missing ids inside the contiguous streams."""
-    return [(row[0], row[1], row[2]) for row in connection.execute(sql("ledger", "gaps"), {"limit": limit})]
+def add_all(connection: sa.Connection, ranges: Mapping[int, Sequence[tuple[int, int]]]) -> None:
+    """Counts the ids [first, end) of each instrument's contiguous stream as in, one row after the other by id."""
+    for instrument_id in sorted(ranges):
+        applied = ",".join(f"[{first},{end})" for first, end in ranges[instrument_id])
+        connection.execute(sql("ledger", "add"), {"instrument_id": instrument_id, "applied": f"{{{applied}}}"})
+
+
+def gaps(
+    connection: sa.Connection, *, after: tuple[int, int] = (0, -1), limit: int = 1000
+) -> list[tuple[int, int, int]]:
+    """(instrument id, first, end) of each stretch of missing ids inside the contiguous streams, in this order.
+
+    Only those behind `after` (instrument id, first), so that many calls see them all.
+    """
+    values = {"limit": limit, "instrument_id": after[0], "first": after[1]}
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql("ledger", "gaps"), values)]
 
 
 def fragments(connection: sa.Connection) -> list[tuple[int, int, int]]:

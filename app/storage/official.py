@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
-import orjson
 import sqlalchemy as sa
 
 from app.domain.bars import Bar
@@ -14,6 +14,7 @@ from app.domain.verification import Difference
 from app.storage.arrays import literal
 from app.storage.candles import as_bar
 from app.storage.sql import sql
+from app.storage.tables import differences as table
 
 Key = tuple[int, int]  # instrument id, start (ms)
 
@@ -91,24 +92,24 @@ def note(connection: sa.Connection, differences: Iterable[Difference], source: s
         {
             "instrument_id": item.instrument_id,
             "timeframe": item.timeframe.value,
-            "time": item.time_ms,
+            "time": datetime.fromtimestamp(item.time_ms / 1000, UTC),
             "source": source,
             "fields": list(item.fields),
-            "ours": orjson.dumps(item.ours).decode(),
-            "theirs": None if item.theirs is None else orjson.dumps(item.theirs).decode(),
+            "ours": item.ours,
+            "theirs": item.theirs,
         }
         for item in differences
     ]
     if rows:
-        connection.execute(sql("official", "note"), rows)
+        connection.execute(sa.insert(table), rows)
 
 
 def unverified(
     connection: sa.Connection, *, lo_ms: int, hi_ms: int, quiet_s: float, resting: Iterable[int], limit: int
-) -> list[Key]:
-    """Closed 1m bars of [lo, hi) that nobody has verified or written for `quiet_s`, oldest first."""
+) -> list[tuple[int, int, int]]:
+    """(instrument, first ms, last ms) of closed 1m bars of [lo, hi) nobody has verified or written for `quiet_s`."""
     values = {"lo": lo_ms, "hi": hi_ms, "quiet": quiet_s, "resting": literal(resting), "limit": limit}
-    return [(row[0], row[1]) for row in connection.execute(sql("official", "unverified"), values)]
+    return [(row[0], row[1], row[2]) for row in connection.execute(sql("official", "unverified"), values)]
 
 
 def unchecked(

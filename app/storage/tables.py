@@ -175,7 +175,7 @@ differences = sa.Table(
     sa.Column("source", sa.Text, nullable=False),  # stream, updated, history
     sa.Column("fields", sa.ARRAY(sa.Text), nullable=False),
     sa.Column("ours", JSONB, nullable=False),
-    sa.Column("theirs", JSONB),  # null where the exchange has no bar
+    sa.Column("theirs", JSONB(none_as_null=True)),  # null where the exchange has no bar
     sa.Column("found", Time, nullable=False, server_default=_now()),
     sa.Index("differences_instrument", "instrument_id", "time"),
 )
@@ -224,6 +224,7 @@ holes = sa.Table(
     sa.Column("tried", Time),
     sa.Column("error", sa.Text),
     sa.Index("holes_open", "instrument_id", "lo", postgresql_where=sa.text("repaired IS NULL")),
+    sa.Index("holes_repaired", "instrument_id", "cause", "hi", postgresql_where=sa.text("repaired IS NOT NULL")),
 )
 
 backfills = sa.Table(

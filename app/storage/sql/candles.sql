@@ -75,6 +75,12 @@ WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1
     AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
     AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
 
+-- name: lock
+SELECT FROM candles_1m WHERE instrument_id = :instrument_id
+    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+ORDER BY time FOR UPDATE
+
 -- name: remove
 WITH u AS (
     SELECT i, timestamptz 'epoch' + t * interval '1 millisecond' AS time

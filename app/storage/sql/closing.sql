@@ -14,6 +14,7 @@ WITH due AS MATERIALIZED (
         AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
         AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
         AND b.updated <= clock_timestamp() - u.idle * interval '1 second'
+        AND b.open_time < 4611686018427387904
     ORDER BY 1, 2 LIMIT 20000 FOR UPDATE OF b SKIP LOCKED
 ), c AS (
     UPDATE candles_1m b SET state = 1 FROM due
@@ -59,6 +60,9 @@ WHERE b.state = 0 AND b.time + interval '{length}' <= s.until
     AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = b.instrument_id AND m.state = 0
         AND m.time >= b.time AND m.time < b.time + interval '{length}'
         AND m.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')
+    -- What is marked already waits its turn.
+    AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.stage = 'rollup' AND t.instrument_id = b.instrument_id AND t.lo = b.time)
+ORDER BY b.time LIMIT 2000
 RETURNING instrument_id
 
 -- name: oldest_open_longer
@@ -74,6 +78,7 @@ WHERE EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = u.i AND v.timefra
             OR EXISTS (SELECT 1 FROM unnest(v.stretches) x WHERE x @> tstzrange(b.lo, b.hi) AND NOT upper_inf(x))))
     AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = u.i AND h.repaired IS NULL AND h.lo < b.hi AND h.hi > b.lo
         AND h.cause <> ALL(CAST(:rechecks AS text[])))
+    AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = u.i AND m.state = 0 AND m.time >= b.lo AND m.time < b.hi)
 
 -- name: trailing_flats
 -- Quiet minutes at the edge: the feed was connected and its committed clock has passed them.

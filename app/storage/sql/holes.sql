@@ -188,3 +188,6 @@ WITH heard AS (
 UPDATE holes h SET repaired = clock_timestamp(), error = NULL FROM began b
 WHERE h.id = b.id AND b.bridged AND NOT EXISTS (SELECT 1 FROM holes o WHERE o.instrument_id = h.instrument_id AND o.id <> h.id
     AND o.repaired IS NULL AND o.lo < h.hi AND o.hi > h.lo)
+
+-- name: held_ids
+SELECT instrument_id, first_id, last_id FROM holes WHERE repaired IS NULL AND first_id IS NOT NULL

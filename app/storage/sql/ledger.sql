@@ -25,7 +25,8 @@ ON CONFLICT (instrument_id, run) DO UPDATE SET applied = l.applied + excluded.ap
 -- The missing ids of each contiguous stream: what lies between its first and last known id and is not known.
 SELECT l.instrument_id, lower(g), upper(g)
 FROM ledger l, unnest(int8multirange(int8range(lower(l.applied), upper(l.applied))) - l.applied) g
-WHERE l.run = 0 AND NOT isempty(l.applied)
+WHERE l.run = 0 AND NOT isempty(l.applied) AND l.instrument_id >= :instrument_id
+    AND (l.instrument_id, lower(g)) > (CAST(:instrument_id AS int), CAST(:first AS bigint))
 ORDER BY 1, 2 LIMIT :limit
 
 -- name: fragments

@@ -47,6 +47,7 @@ FROM official_1m o
 LEFT JOIN unnest(CAST(:instruments AS int[]), CAST(:highs AS bigint[])) AS e (i, hi) ON e.i = o.instrument_id
 WHERE (o.time < timestamptz 'epoch' + e.hi * interval '1 millisecond'
         OR o.received < clock_timestamp() - CAST(:patience AS float8) * interval '1 second')
+    AND EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = o.instrument_id AND v.timeframe = '1m' AND v.stretches @> o.time)
     AND NOT EXISTS (SELECT 1 FROM candles_1m c WHERE c.instrument_id = o.instrument_id AND c.time = o.time
         AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
         AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
@@ -57,7 +58,7 @@ SELECT o.instrument_id, '1m', (extract(epoch FROM o.time) * 1000)::bigint, open,
     taker_buy_volume, trade_count, first_id, last_id, revised
 FROM official_1m o JOIN unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
     ON o.instrument_id = u.i AND o.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
-ORDER BY 1, 3
+ORDER BY 1, 3 FOR UPDATE OF o
 
 -- name: done
 DELETE FROM official_1m o USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
@@ -80,20 +81,16 @@ FROM official_rollups WHERE timeframe = '{tf}'
 DELETE FROM official_rollups o USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 WHERE o.instrument_id = u.i AND o.timeframe = '{tf}' AND o.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
 
--- name: note
-INSERT INTO differences (instrument_id, timeframe, time, source, fields, ours, theirs)
-VALUES (:instrument_id, :timeframe, timestamptz 'epoch' + CAST(:time AS bigint) * interval '1 millisecond', :source,
-    CAST(:fields AS text[]), CAST(:ours AS jsonb), CAST(:theirs AS jsonb))
-
 -- name: unverified
 -- Closed bars of [lo, hi) that nobody has compared, each longer there than the stream takes to speak.
-SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint FROM candles_1m
+SELECT instrument_id, (extract(epoch FROM min(time)) * 1000)::bigint, (extract(epoch FROM max(time)) * 1000)::bigint
+FROM candles_1m
 WHERE state = 1
     AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
     AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
     AND updated < clock_timestamp() - CAST(:quiet AS float8) * interval '1 second'
     AND instrument_id <> ALL(CAST(:resting AS int[]))
-ORDER BY time, instrument_id LIMIT :limit
+GROUP BY 1 ORDER BY 2, 1 LIMIT :limit
 
 -- name: unchecked
 -- Streams whose trade ids have gaps: that a minute was quiet is known only when history has no bar for it either.

@@ -44,9 +44,12 @@ WITH u AS (
 ), pairs AS (
     SELECT c.instrument_id, c.time, c.close, c.close_seq, c.origin,
         lead(c.time) OVER w AS next_time, lead(c.open_seq) OVER w AS next_seq
-    FROM r JOIN candles_1m c ON c.instrument_id = r.i AND c.time >= r.a AND c.time <= r.z AND c.origin <> 3
-        AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    FROM r, LATERAL (
+        -- OFFSET 0 keeps the planner at the primary key: it would read the whole table for a join.
+        SELECT * FROM candles_1m c WHERE c.instrument_id = r.i AND c.time >= r.a AND c.time <= r.z AND c.origin <> 3
+            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' OFFSET 0
+    ) c
     WINDOW w AS (PARTITION BY r.i, r.a ORDER BY c.time)
 )
 INSERT INTO candles_1m (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume, trade_count,
@@ -60,7 +63,7 @@ RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 
 -- name: fix_flats
 -- Flat bars follow the close before them when it is revised.
-WITH w AS (
+WITH w AS MATERIALIZED (
     SELECT b.instrument_id AS i, b.time AS t, b.close AS c, coalesce((
         SELECT min(n.time) FROM candles_1m n WHERE n.instrument_id = b.instrument_id AND n.time > b.time AND n.origin <> 3
             AND n.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
@@ -73,11 +76,12 @@ WITH w AS (
         AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
     WHERE b.origin <> 3
 ), k AS MATERIALIZED (
-    SELECT f.instrument_id, f.time, w.c FROM w JOIN candles_1m f ON f.instrument_id = w.i AND f.time > w.t AND f.time < w.nt
-        AND f.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND f.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
-    WHERE f.origin = 3 AND f.state < 2 AND f.close IS DISTINCT FROM w.c
-    ORDER BY 1, 2 FOR UPDATE OF f
+    SELECT f.instrument_id, f.time, w.c FROM (SELECT * FROM w ORDER BY i, t OFFSET 0) w, LATERAL (
+        SELECT n.instrument_id, n.time FROM candles_1m n WHERE n.instrument_id = w.i AND n.time > w.t AND n.time < w.nt
+            AND n.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+            AND n.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+            AND n.origin = 3 AND n.state < 2 AND n.close IS DISTINCT FROM w.c ORDER BY n.time FOR UPDATE
+    ) f
 )
 UPDATE candles_1m f SET open = k.c, high = k.c, low = k.c, close = k.c, revision = f.revision + 1, updated = clock_timestamp()
 FROM k WHERE f.instrument_id = k.instrument_id AND f.time = k.time
