@@ -176,7 +176,8 @@ class Repair:
             gaps = self.ledger.gaps(connection, after=(self.place[0], self.place[1]))
             held = self.holes.held_ids(connection)
         self.place[:] = gaps[-1][:2] if len(gaps) == 1000 else (0, -1)
-        gaps = [(i, lo, end) for i, lo, end in gaps if not any(a <= lo and end - 1 <= z for a, z in held.get(i, ()))]
+        # What an open hole holds comes last: its repair counts it in.
+        gaps.sort(key=lambda gap: any(a <= gap[1] and gap[2] - 1 <= z for a, z in held.get(gap[0], ())))
         recorded, deadline = 0, monotonic() + SEARCH_S
         stretches: dict[int, list[tuple[int, int | None]]] = {}
         for some in batched(gaps, GAPS):
