@@ -260,9 +260,11 @@ class Platform:
     def daily(self) -> Daily:
         """Stocks' daily bars are asked for."""
         from app.services.daily import Daily
+        from app.services.feed_states import missing_keys
         from app.storage import settled
 
-        return Daily(self.engine, settled, self.clock, self.settings.start_daily_days)
+        skip = missing_keys(self.settings)
+        return Daily(self.engine, settled, self.clock, self.settings.start_daily_days, skip)
 
     @cached_property
     def limiter(self) -> Limiter:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from loguru import logger
+from redis import RedisError
 
 from app.domain.bar_columns import BarColumns
 from app.domain.history import Backfill as Request
@@ -34,6 +35,7 @@ SLICE_S = 5.0  # a turn: so long one works, then the others have theirs
 LEASE_S = 40.0  # a worker that has shown no progress for so long is taken for dead; longer than a request takes
 NAP_S = 1.5  # a source that asks for no more is waited for in the task
 YOUNG_S, YOUNG_LONG_S = 5.0, 60.0  # a bar the source has not listed yet is asked for again after so long; longer ones
+REFUSED_S = 3600.0  # what the platform itself asked for is asked for again
 MOST = 3  # at work at once: more would only wait in the queue
 STALE_S, RETRY_S = 90.0, 10.0  # one in the queue for so long is started anew; a source that was away is asked again
 LOOK = 10_000  # bars looked at in one question to the database
@@ -94,7 +96,14 @@ class Backfill:
             item = self.backfills.begin(connection, backfill_id, lease_s=LEASE_S)
         deadline = time.monotonic() + SLICE_S
         while item is not None and not item.over:
-            item = self._step(item)
+            at = item
+            try:
+                item = self._step(at)
+            except (sa.exc.OperationalError, sa.exc.InterfaceError, RedisError):
+                raise  # the database or Redis is away: the lease runs out, and it goes on
+            except Exception as error:
+                self._fail(at, f"defect: {error!r}"[:300])
+                raise
             if item is not None and not item.over and time.monotonic() > deadline:
                 return self._leave(item)
         return False
@@ -120,7 +129,11 @@ class Backfill:
             self._leave(item, error=str(error))
             return None
         except (SourceError, UnknownInstrument) as error:
-            self._fail(item, str(error))
+            if item.asked_by == "start":  # nobody else would ask for it again
+                logger.warning("backfill {} is tried again in an hour: {}", item.id, error)
+                self._leave(item, error=str(error), wait_s=REFUSED_S)
+            else:
+                self._fail(item, str(error))
             return None
         if part.hi_ms <= part.lo_ms:
             wait_s = YOUNG_S if item.timeframe is Timeframe.M1 else YOUNG_LONG_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,7 @@ class Daily:
     asks: DailyAsks
     clock: Clock
     days: int  # how far back, for a stock without any
+    skip: Collection[str] = ()  # exchanges that cannot be asked: without a key, say
 
     def run(self) -> int:
         """Asks for what is missing; returns how many backfills were queued."""
@@ -36,7 +38,7 @@ class Daily:
         queued = 0
         with self.engine.begin() as connection:
             for exchange, rules in RULES.items():
-                if rules.native_daily:
+                if rules.native_daily and exchange.value not in self.skip:
                     ended_ms = now_ms - _after_close_ms(exchange)
                     queued += len(self.asks.ask_daily(connection, exchange.value, ended_ms=ended_ms, days=self.days))
         return queued

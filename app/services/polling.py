@@ -186,6 +186,7 @@ class Polling:
     def _ask(self, due: Sequence[_Due], paces: dict[int, Pace], now_ms: int) -> bool:
         """Asks for one after the other; one that fails does not stop the rest, a limit stops the round."""
         end = time.monotonic() + RUN_S
+        defects: list[Exception] = []
         if due and self.paces.rest_s() > 0:
             return False
         for one in due:
@@ -204,8 +205,15 @@ class Polling:
                 return False
             except (SourceError, UnknownInstrument) as error:
                 paces[number] = self._failed(one, str(error), now_ms)
+            except sa.exc.DBAPIError:
+                raise  # the database's trouble is everybody's
+            except Exception as error:  # noqa: BLE001 - raised at the round's end: the others are asked first
+                paces[number] = self._failed(one, f"defect: {error!r}"[:300], now_ms)
+                defects.append(error)
             finally:
                 self.paces.put({number: paces[number]})
+        if defects:
+            raise defects[0]
         return False
 
     def _failed(self, one: _Due, error: str, now_ms: int) -> Pace:

@@ -70,6 +70,8 @@ class Settle:
         whole = self.minutes.whole(connection, tf, [(i, start) for i, starts in few.items() for start in starts])
         self.outbox.roll_up(connection, tf, buckets, whole=whole, natives=native)
         self.outbox.clear(connection, tf, _starts(whole))
+        if native:
+            self.outbox.doubt_days(connection, {i: starts for i, starts in buckets.items() if i in native})
 
     def _flats(self, connection: sa.Connection, spans: Sequence[Span]) -> list[Span]:
         """Makes and mends the flat bars around the spans; returns those that changed."""

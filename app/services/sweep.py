@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from loguru import logger
 
 from app.domain.bars import Bar, State
-from app.domain.instruments import RULES, Instrument
+from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.sessions import Window
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
@@ -45,6 +45,7 @@ class Sweep:
     every_s: float
     budget: int = 8  # requests one turn may spend
     resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # instrument → (until, next pause)
+    rest_until: dict[Exchange, float] = field(default_factory=dict)  # an exchange asked us to wait until then
 
     def run(self) -> int:
         """One turn; returns how many minutes it had checked."""
@@ -71,7 +72,7 @@ class Sweep:
             for i, first_ms, last_ms in found
             if i in known
         ]
-        return self._ask_all(stretches, now_ms, end), len(stretches)
+        return self._ask_all(stretches, now_ms, end)
 
     def _quiet(self, now_ms: int, budget: int, end: float) -> int:
         """Where ids have gaps, a message lost inside a connection leaves no trace but in the exchange's own bars."""
@@ -84,7 +85,7 @@ class Sweep:
             for instrument_id, lo_ms, until_ms in found:
                 if instrument_id in known and len(stretches) < budget:
                     stretches += self._next(connection, known[instrument_id], lo_ms, until_ms, now_ms)
-        return self._ask_all(stretches, now_ms, end, quiet=True)
+        return self._ask_all(stretches, now_ms, end, quiet=True)[0]
 
     def _next(
         self, connection: sa.Connection, instrument: Instrument, lo_ms: int, until_ms: int, now_ms: int
@@ -100,20 +101,26 @@ class Sweep:
 
     def _ask_all(
         self, stretches: Sequence[tuple[Instrument, int, int]], now_ms: int, end: float, *, quiet: bool = False
-    ) -> int:
-        checked = 0
+    ) -> tuple[int, int]:
+        """Minutes checked and requests made; an exchange that asks us to wait holds up no other."""
+        checked = spent = 0
         for instrument, lo_ms, end_ms in stretches:
             if monotonic() > end:
                 break
+            if (until := self.rest_until.get(instrument.exchange, 0.0)) > monotonic():
+                self.resting[instrument.id] = (until, REST_S)
+                continue
+            spent += 1
             try:
                 checked += self._ask(instrument, lo_ms, end_ms, now_ms, quiet=quiet)
                 self.resting.pop(instrument.id, None)
             except RateLimited as error:
                 logger.warning("verification waits: {}", error)
-                break
+                self.rest_until[instrument.exchange] = until = monotonic() + error.retry_after_s
+                self.resting[instrument.id] = (until, REST_S)
             except (SourceError, UnknownInstrument) as error:
                 self._rest(instrument, error)
-        return checked
+        return checked, spent
 
     def _ask(self, instrument: Instrument, lo_ms: int, end_ms: int, now_ms: int, *, quiet: bool) -> int:
         source = self.history(instrument)

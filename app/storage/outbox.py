@@ -85,6 +85,12 @@ def roll_up(
     return connection.execute(sql("settle", "rollup", tf), values).rowcount
 
 
+def doubt_days(connection: sa.Connection, days: Mapping[int, Iterable[int]]) -> None:
+    """Has the source's own 1d bars of instrument id → days (ms) asked for again: minutes of theirs changed."""
+    if pairs := _pairs(days):
+        connection.execute(sql("settle", "doubt_days"), _buckets(pairs, Timeframe.D1))
+
+
 def clear(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> None:
     """Deletes rolled-up bars, and their indicators, of buckets (instrument id → starts) that hold nothing any more."""
     if pairs := _pairs(buckets):

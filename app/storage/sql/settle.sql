@@ -125,12 +125,19 @@ ON CONFLICT (instrument_id, time) DO UPDATE SET
         <> (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume, excluded.trade_count))::int
 WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
     -- The exchange's own bar gives way to verified ones only, and where a day is the exchange's to say, to none.
-    AND NOT (r.state = 2 AND r.origin = 1 AND (excluded.state < 2 OR r.instrument_id = ANY(CAST(:natives AS int[]))))
+    AND NOT (r.origin = 1 AND (r.state = 2 AND excluded.state < 2 OR r.instrument_id = ANY(CAST(:natives AS int[]))))
     AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.taker_buy_volume, r.trade_count, r.open_time, r.open_seq,
         r.close_time, r.close_seq, r.state, r.origin)
     IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume,
         excluded.taker_buy_volume, excluded.trade_count, excluded.open_time, excluded.open_seq, excluded.close_time,
         excluded.close_seq, excluded.state, excluded.origin)
+
+-- name: doubt_days
+-- The source's own days whose minutes changed: not verified any more, so that they are asked for again.
+UPDATE candles_1d b SET state = 1 FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.origin = 1 AND b.state = 2
+    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
 
 -- name: clear
 -- Longer bars of which nothing is left below: their only minutes were taken back.

@@ -67,17 +67,34 @@ WITH due AS (
     ) s WHERE i.active AND i.exchange = :exchange
 ), lacking AS (
     SELECT d.id, d.date::timestamp AT TIME ZONE 'UTC' AS day,
-        (SELECT max(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1) AS last
+        (SELECT max(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1) AS last,
+        (SELECT min(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1 AND c.state < 2) AS doubted
     FROM due d
 ), asked AS (
-    SELECT l.id, coalesce(l.last, l.day - CAST(:days AS int) * interval '1 day') AS lo, l.day + interval '1 day' AS hi
-    FROM lacking l WHERE l.last IS NULL OR l.last < l.day
+    SELECT l.id, coalesce(least(l.last, l.doubted), l.day - CAST(:days AS int) * interval '1 day') AS lo,
+        l.day + interval '1 day' AS hi, l.last < l.day AS further
+    FROM lacking l WHERE l.last IS NULL OR l.last < l.day OR l.doubted IS NOT NULL
+), wanted AS (
+    SELECT a.* FROM asked a
+    WHERE NOT EXISTS (SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.state IN ('waiting', 'running'))
+        AND NOT EXISTS (
+            SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.asked_by = 'daily' AND b.hi = a.hi
+            HAVING max(b.updated) > clock_timestamp() - least(3600, 30 * power(2, count(*)) + CASE WHEN bool_or(b.state = 'failed')
+                THEN 3600 ELSE 0 END) * interval '1 second')
+), newest AS (
+    -- A source goes on changing its newest day for hours: it is taken once more with the day after it.
+    UPDATE candles_1d c SET state = 1 FROM wanted w
+    WHERE c.instrument_id = w.id AND c.time = w.lo AND w.further AND c.origin = 1 AND c.state = 2
+), again AS (
+    -- One that failed takes its row again, so that a source without a key does not fill the table.
+    UPDATE backfills b SET state = 'waiting', cursor = b.lo, error = NULL, updated = clock_timestamp() FROM wanted w
+    WHERE b.id = (SELECT max(f.id) FROM backfills f WHERE f.instrument_id = w.id AND f.timeframe = '1d' AND f.asked_by = 'daily'
+        AND f.hi = w.hi AND f.state = 'failed')
+    RETURNING b.id, b.instrument_id
+), made AS (
+    INSERT INTO backfills (instrument_id, timeframe, lo, hi, cursor, state, asked_by)
+    SELECT w.id, '1d', w.lo, w.hi, w.lo, 'waiting', 'daily' FROM wanted w
+    WHERE NOT EXISTS (SELECT 1 FROM again g WHERE g.instrument_id = w.id)
+    ORDER BY w.id RETURNING id
 )
-INSERT INTO backfills (instrument_id, timeframe, lo, hi, cursor, state, asked_by)
-SELECT a.id, '1d', a.lo, a.hi, a.lo, 'waiting', 'daily' FROM asked a
-WHERE NOT EXISTS (SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.state IN ('waiting', 'running'))
-    AND NOT EXISTS (
-        SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.asked_by = 'daily' AND b.hi = a.hi
-        HAVING max(b.updated) > clock_timestamp() - least(3600, 30 * power(2, count(*))) * interval '1 second')
-ORDER BY a.id
-RETURNING id
+SELECT id FROM again UNION ALL SELECT id FROM made ORDER BY 1
