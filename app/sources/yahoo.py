@@ -42,7 +42,7 @@ class Description:
     symbol: str
     name: str
     exchange: str
-    currency: str
+    currency: str  # in Yahoo's letters: GBp are pence, GBP pounds
     price_decimals: int
 
 
@@ -89,12 +89,17 @@ class YahooHistory:
         """The symbol as Yahoo lists it; raises UnknownInstrument with Yahoo's own word."""
         meta = self._session().ask(symbol).meta
         exchange = meta.exchange_name or meta.exchange
-        return Description(meta.symbol, meta.name, exchange, meta.currency.upper(), meta.price_hint)
+        return Description(meta.symbol, meta.name, exchange, meta.currency, meta.price_hint)
 
     def _page(
         self, instrument: Instrument, asked: Timeframe, lo_ms: int, hi_ms: int, timeframe: Timeframe
     ) -> list[Bar]:
-        frame, chart = self._session().history(instrument.wire_symbol, asked, lo_ms, hi_ms)
+        from app.sources.yahoo_session import NoBars
+
+        try:
+            frame, chart = self._session().history(instrument.wire_symbol, asked, lo_ms, hi_ms)
+        except NoBars:
+            return []
         if frame is None:
             return []
         over_ms = self._over_ms(chart, asked)
@@ -132,20 +137,26 @@ class YahooHistory:
 
 
 def _bars(frame: pd.DataFrame, instrument: Instrument, tf: Timeframe) -> Iterator[Bar]:
-    """The frame's rows as bars; quiet rows and the unfinished one (under its last trade's time) are left out."""
+    """The frame's rows as bars; quiet rows and the unfinished one (under its last trade's time) are left out.
+
+    So is a row that begins at no full step; raises SourceError where several do and no other row is left.
+    """
     index: Any = frame.index
     daily = tf is Timeframe.D1
     times = (index.tz_localize(None) if daily else index.tz_convert("UTC")).as_unit("ms").asi8.tolist()
     columns = [frame[name].tolist() for name in _COLUMNS]
-    for place, (time_ms, *prices, volume) in enumerate(zip(times, *columns, strict=True)):
+    told = astray = 0
+    for time_ms, *prices, volume in zip(times, *columns, strict=True):
         if any(price != price or price <= 0 for price in prices):
             continue
         start_ms = time_ms // DAY_MS * DAY_MS if daily else time_ms
         if tf.floor(start_ms) != start_ms:
-            if place == len(times) - 1:
-                continue
-            raise SourceError(f"Yahoo's {tf.value} bars of {instrument.symbol} do not begin at full {tf.value} steps")
+            astray += 1
+            continue
+        told += 1
         yield _bar(instrument, start_ms, tf, prices, int(volume))
+    if astray > 1 and not told:
+        raise SourceError(f"Yahoo's {tf.value} bars of {instrument.symbol} do not begin at full {tf.value} steps")
 
 
 def _bar(instrument: Instrument, time_ms: int, tf: Timeframe, prices: list[float], volume: int) -> Bar:

@@ -16,6 +16,7 @@ import pandas as pd
 import yfinance
 from curl_cffi.requests import Response, Session
 from curl_cffi.requests.exceptions import RequestException
+from peewee import PeeweeException
 from yfinance.data import YfData
 from yfinance.exceptions import YFException, YFRateLimitError
 
@@ -28,8 +29,17 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="yfinance"
 
 HOST = "yahoo.com"
 CHART = "/v8/finance/chart/"
-TIMEOUT_S, COOKIE_TIMEOUT_S = 10.0, 4.0  # the cookie and crumb are worth less waiting: charts come without them
+TIMEOUT_S, COOKIE_TIMEOUT_S = 10.0, 2.0  # the cookie and crumb are worth less waiting: charts come without them
 DEFAULT_WAIT_S = 60.0  # where a refusal does not say how long
+NOTHING = "Data doesn't exist"  # how Yahoo's word begins where a stretch has no bar: holidays, before the listing
+# What fails on this side of the wire: yfinance keeps cookies and time zones in SQLite files, through peewee. The
+# exceptions of requests are OSErrors too.
+_OWN = (OSError, PeeweeException)
+_UNREADABLE = (YFException, KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
+
+
+class NoBars(SourceError):
+    """Raised where Yahoo's answer is that the stretch has no bars."""
 
 
 class _Judge(Session[Response]):
@@ -43,7 +53,7 @@ class _Judge(Session[Response]):
         self.chart: Chart | None = None
 
     def request(self, method: Any, url: str, **options: Any) -> Response:  # type: ignore[override]  # passed on
-        """The answer; raises RateLimited, UnknownInstrument, SourceAway or SourceError."""
+        """The answer; raises RateLimited, UnknownInstrument, SourceAway, NoBars or SourceError."""
         path = urlsplit(url).path
         if self._base is not None:
             url = self._base + url[len("https://") + len(urlsplit(url).netloc) :]
@@ -56,12 +66,13 @@ class _Judge(Session[Response]):
             seconds = float(wait) if wait.isdigit() else DEFAULT_WAIT_S
             raise RateLimited("Yahoo: too many requests", retry_after_s=seconds)
         if asked:
-            self.chart = _judged(answer, path.removeprefix(CHART))
+            stretch = "period1" in (options.get("params") or {})
+            self.chart = _judged(answer, path.removeprefix(CHART), stretch=stretch)
         return answer
 
 
-def _judged(answer: Response, symbol: str) -> Chart | None:
-    """The answer's chart; None where yfinance may try another cookie."""
+def _judged(answer: Response, symbol: str, *, stretch: bool) -> Chart | None:
+    """The answer's chart; None where yfinance may try another cookie. NoBars is an answer only about a `stretch`."""
     status = answer.status_code
     if status >= 500:
         raise SourceAway(f"Yahoo failed with status {status} for {symbol}")
@@ -78,6 +89,8 @@ def _judged(answer: Response, symbol: str) -> Chart | None:
     word = chart.description or chart.code or "no reason given"
     if status == 404 or chart.code == "Not Found":
         raise UnknownInstrument(f"Yahoo does not know {symbol}: {word}")
+    if stretch and status in (200, 400) and chart.description.startswith(NOTHING):
+        raise NoBars(f"{symbol}: {word}")
     raise SourceError(f"Yahoo refused {symbol}: {word}")
 
 
@@ -85,7 +98,11 @@ class YahooSession:
     """One conversation with Yahoo; cookies and time zones are kept in `folder`."""
 
     def __init__(self, base: str, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        """Raises SourceAway where the folder cannot be made."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SourceAway(f"yfinance's folder {folder} cannot be made: {error}") from error
         yfinance.set_tz_cache_location(str(folder))
         yfinance.config.debug.hide_exceptions = False
         self._judge = _Judge(base)
@@ -95,7 +112,10 @@ class YahooSession:
         self._judge.close()
 
     def history(self, symbol: str, asked: Timeframe, lo_ms: int, hi_ms: int) -> tuple[pd.DataFrame | None, Chart]:
-        """The bars of [lo, hi) as yfinance's table (None where there are none), and the chart they came in."""
+        """The bars of [lo, hi) as yfinance's table (None where there are none), and the chart they came in.
+
+        Raises NoBars where Yahoo says so in place of a chart.
+        """
         self._forget()
         ticker = yfinance.Ticker(symbol, session=self._judge)
         start, end = (_date(lo_ms), _date(hi_ms)) if asked is Timeframe.D1 else (lo_ms // 1000, hi_ms // 1000)
@@ -104,9 +124,9 @@ class YahooSession:
                 interval=asked.value, start=start, end=end, auto_adjust=False, actions=False, prepost=False,
                 timeout=TIMEOUT_S,
             )  # fmt: skip
-        except (YFException, RequestException, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (*_UNREADABLE, *_OWN) as error:
             chart = self._judge.chart
-            if chart is not None and not chart.rows and not isinstance(error, RequestException):
+            if chart is not None and not chart.rows and not isinstance(error, _OWN):
                 return None, chart  # yfinance has an error for a stretch without bars
             raise _ours(error, symbol) from error
         chart = self._judge.chart
@@ -120,7 +140,7 @@ class YahooSession:
         url = f"https://query2.finance.yahoo.com{CHART}{symbol}"
         try:
             YfData(session=self._judge).get(url=url, params={"range": "1d", "interval": "1d"}, timeout=TIMEOUT_S)
-        except (YFException, RequestException) as error:
+        except (YFException, ArithmeticError, *_OWN) as error:
             raise _ours(error, symbol) from error
         if self._judge.chart is None:
             raise SourceAway(f"Yahoo refuses cookie and crumb for {symbol}")
@@ -136,6 +156,8 @@ def _ours(error: Exception, symbol: str) -> Exception:
         return RateLimited("Yahoo: too many requests", retry_after_s=DEFAULT_WAIT_S)
     if isinstance(error, RequestException):
         return SourceAway(f"Yahoo does not answer ({type(error).__name__})")
+    if isinstance(error, _OWN):
+        return SourceAway(f"yfinance's own files fail ({error!r})"[:300])
     if isinstance(error, YFException):
         return SourceError(f"Yahoo: {str(error)[:200]}")
     return SourceAway(f"Yahoo answered {symbol} with what yfinance cannot read ({error!r})"[:300])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import orjson
+import peewee
 import pytest
 from aiohttp import web
 
@@ -17,7 +20,8 @@ from app.domain.timeframes import Timeframe
 from app.errors import RateLimited, SourceAway, SourceError, UnknownInstrument
 from app.sandbox.truth import TrueBar
 from app.sources.yahoo import YahooHistory
-from app.wire.yahoo import Chart, parse_chart
+from app.sources.yahoo_session import YahooSession
+from app.wire.yahoo import Chart, Refusal, Row, build_chart, build_refusal, parse_chart
 from tests.yahoo_door import DAY_MS, Door, at, open_door
 
 NOW = "2026-10-27T10:31:20"  # a Tuesday: Istanbul is in session, New York is not yet
@@ -117,6 +121,106 @@ def test_a_delayed_feed_gives_bars_once_they_are_whole(tmp_path: Path) -> None:
 def test_a_stretch_without_bars_is_empty(source: YahooHistory) -> None:
     assert source.klines(stock("THYAO.IS"), Timeframe.M1, at("2026-10-24T00:00"), at("2026-10-25T00:00")) == []
     assert source.klines(stock("THYAO.IS"), Timeframe.M1, at("2026-10-27T12:00"), at("2026-10-27T13:00")) == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "start", "end"),
+    [
+        ("1m", "2026-10-24T00:00", "2026-10-26T00:00"),  # a weekend
+        ("1d", "2026-10-24T00:00", "2026-10-26T00:00"),
+        ("1d", "1999-01-01T00:00", "1999-02-01T00:00"),  # before the listing
+        ("1m", "2026-10-28T07:00", "2026-10-28T08:00"),  # to come
+    ],
+)
+def test_where_nobody_could_trade_the_door_says_so_in_yahoos_words(
+    door: Door, interval: str, start: str, end: str
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        raw(door, "THYAO.IS", interval, at(start), at(end))
+    assert refused.value.code == 400
+    words = f"Data doesn't exist for startDate = {at(start) // 1000}, endDate = {at(end) // 1000}"
+    assert parse_chart(refused.value.read()) == Refusal("Bad Request", words)
+
+
+def no_data(status: int) -> web.Response:
+    body = build_refusal("Bad Request", "Data doesn't exist for startDate = 1, endDate = 2")
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_yahoos_word_for_no_bars_is_an_answer_about_a_stretch_only(
+    door: Door, source: YahooHistory, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, end = at("2026-10-26T00:00"), at("2026-10-26T08:00")
+    with monkeypatch.context() as patched:
+        patched.setattr("yfinance.cache._TzCache.lookup", lambda *_: None)
+        door.instead = once(no_data(status))  # type: ignore[assignment]
+        with pytest.raises(SourceError, match="Data doesn't exist"):  # of the last day, for the time zone
+            source.klines(stock("SISE.IS"), Timeframe.M1, start, end)
+    assert source.klines(stock("SISE.IS"), Timeframe.M1, start, end)
+    door.charts()
+    door.instead = once(no_data(status))  # type: ignore[assignment]
+    assert source.klines(stock("SISE.IS"), Timeframe.M1, start, end) == []
+    assert len(door.charts()) == 1
+
+
+def shifted(door: Door, *astray: int) -> web.Response:
+    """Four rows of a morning, those at the places `astray` 17 s late."""
+    first = at("2026-10-26T08:00") // 1000
+    meta = raw(door, "THYAO.IS", "1m", at("2026-10-26T07:00"), at("2026-10-26T08:00")).meta
+    rows = [Row(first + 60 * n + (17 if n in astray else 0), 300.0, 301.0, 299.0, 300.5, 10) for n in range(4)]
+    body = build_chart(meta, rows, interval="1m", periods=[meta.period] if meta.period else [])
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
+
+
+def test_a_row_at_no_full_step_costs_only_itself(door: Door, source: YahooHistory) -> None:
+    start, end = at("2026-10-26T08:00"), at("2026-10-26T08:04")
+    source.klines(stock("THYAO.IS"), Timeframe.M1, start, end)
+    door.instead = once(shifted(door, 1))  # type: ignore[assignment]
+    bars = source.klines(stock("THYAO.IS"), Timeframe.M1, start, end)
+    assert [bar.time_ms for bar in bars] == [start, start + 120_000, start + 180_000]
+    door.instead = once(shifted(door, 0, 1, 2, 3))  # type: ignore[assignment]
+    with pytest.raises(SourceError, match="do not begin at full 1m steps"):
+        source.klines(stock("THYAO.IS"), Timeframe.M1, start, end)
+
+
+@pytest.mark.parametrize(
+    "error", [peewee.OperationalError("database or disk is full"), OSError(28, "No space left"), OverflowError("big")]
+)
+def test_trouble_with_yfinances_own_files_is_a_source_that_is_away(
+    source: YahooHistory, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("yfinance.Ticker.history", fail)
+    monkeypatch.setattr("app.sources.yahoo_session.YfData.get", fail)
+    with pytest.raises(SourceAway):
+        source.klines(stock("THYAO.IS"), Timeframe.M1, at("2026-10-26T08:00"), at("2026-10-26T09:00"))
+    with pytest.raises(SourceAway):
+        source.describe("THYAO.IS")
+
+
+def test_a_full_disk_is_no_stretch_without_bars(
+    door: Door, source: YahooHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer about the time zone may have no rows; that yfinance cannot keep it says nothing of the stretch."""
+
+    def fail(*args: object) -> None:
+        raise peewee.OperationalError("database or disk is full")
+
+    meta = raw(door, "THYAO.IS", "1m", at("2026-10-26T07:00"), at("2026-10-26T08:00")).meta
+    door.instead = once(web.json_response(build_chart(meta, [], interval="1d", span="1d")))  # type: ignore[assignment]
+    monkeypatch.setattr("yfinance.cache._TzCache.lookup", lambda *_: None)
+    monkeypatch.setattr("yfinance.cache._TzCache.store", fail)
+    with pytest.raises(SourceAway, match="disk is full"):
+        source.klines(stock("THYAO.IS"), Timeframe.M1, at("2026-10-26T08:00"), at("2026-10-26T09:00"))
+
+
+def test_a_folder_that_cannot_be_made_is_a_source_that_is_away(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SourceAway, match="cannot be made"):
+        YahooSession("http://127.0.0.1:9", tmp_path / "file" / "yahoo")
 
 
 def test_refusals_come_in_yahoos_own_words(door: Door, source: YahooHistory) -> None:

@@ -57,6 +57,12 @@ def read_ask(query: Mapping[str, str], *, now_s: int) -> Ask:
     return ask
 
 
+def no_data(ask: Ask) -> Refused:
+    """Yahoo's word for a stretch in which nobody could trade."""
+    words = f"Data doesn't exist for startDate = {ask.start_s}, endDate = {ask.end_s}"
+    return Refused(400, "Bad Request", words)
+
+
 def _limit(ask: Ask, now_s: int) -> None:
     if ask.interval not in LIMITS:
         return

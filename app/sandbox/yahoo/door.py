@@ -18,7 +18,7 @@ from app.sandbox.stocks.hours import Session
 from app.sandbox.stocks.market import StockMarket
 from app.sandbox.stocks.series import DAY_MS, MINUTE_MS, StockSeries
 from app.sandbox.truth import TrueBar, longer_bars
-from app.sandbox.yahoo.ask import NOT_FOUND, Ask, Refused, read_ask
+from app.sandbox.yahoo.ask import NOT_FOUND, Ask, Refused, no_data, read_ask
 from app.wire.yahoo import Meta, Period, Row, build_chart, build_refusal
 
 COOKIE, CRUMB = "d=sandbox", "sandbox.crumb"
@@ -83,12 +83,16 @@ class YahooDoor:
         return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")
 
     def _answer(self, series: StockSeries, ask: Ask, seen_us: int) -> dict[str, object]:
-        current = _current(series, seen_us)
-        meta = self._meta(series, current, seen_us)
-        if ask.minutes * MINUTE_MS == DAY_MS:
+        daily = ask.minutes * MINUTE_MS == DAY_MS
+        oldest_us = series.oldest_day_us if daily else series.oldest_us
+        stretch_us = max(ask.start_s * 1_000_000, oldest_us), min(ask.end_s * 1_000_000, seen_us)
+        touched = series.hours.between(*stretch_us)
+        if not touched and not ask.span:
+            raise no_data(ask)
+        meta = self._meta(series, _current(series, seen_us), seen_us)
+        if daily:
             rows = self._days(series, ask, seen_us)
             return build_chart(meta, rows, interval=ask.interval, span=ask.span)
-        touched = series.hours.between(ask.start_s * 1_000_000, min(ask.end_s * 1_000_000, seen_us))
         rows = self._minutes(series, touched, ask, seen_us)
         return build_chart(meta, rows, interval=ask.interval, periods=list(map(_period, touched)), span=ask.span)
 
