@@ -26,9 +26,10 @@ __all__ = ["logger", "setup_logging"]
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s:/@]*):([^\s@/]+)@")
 _LOUD = {"WARNING": logging.WARNING, "DEBUG": logging.DEBUG, "TRACE": logging.DEBUG}
 # Third parties that tell every request, frame or task at INFO: ten lines a second would bury what matters.
+# At DEBUG websockets tells every frame, and Alpaca's first one holds the key, in hex that no redactor finds.
 _CHATTY = (
     "werkzeug", "urllib3", "aiohttp.access", "alembic.runtime.plugins", "tornado.access", "kombu",
-    "celery.worker.strategy", "celery.app.trace", "celery.beat",
+    "celery.worker.strategy", "celery.app.trace", "celery.beat", "websockets",
 )  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from app.domain.official import Doubt
 from app.domain.timeframes import MINUTE_MS, MINUTE_US
 from app.wire.alpaca_values import Cancel, Correction, Print
 
-REMEMBERED = 100_000  # prints whose minute is known, some 20 MB; the oldest are forgotten
+REMEMBERED = 100_000  # prints whose minute is known, some 30 MB; the oldest are forgotten
 
 
 class Amendments:
@@ -18,13 +20,14 @@ class Amendments:
 
     def __init__(self, limit: int = REMEMBERED) -> None:
         self._limit = limit
-        self._minutes: dict[tuple[int, str, int], int] = {}
+        # Not a plain dict, whose search for its oldest key walks over all those deleted before it.
+        self._minutes: OrderedDict[tuple[int, str, int], int] = OrderedDict()
 
     def remember(self, instrument_id: int, item: Print) -> None:
         """A print as it came, whatever it updates."""
         self._minutes[instrument_id, item.exchange, item.id] = item.time_us // MINUTE_US
         if len(self._minutes) > self._limit:
-            del self._minutes[next(iter(self._minutes))]
+            self._minutes.popitem(last=False)
 
     def doubt(self, instrument_id: int, item: Correction | Cancel, opened_ms: int | None) -> Doubt:
         """The minutes to fetch again; `opened_ms` is when the day of the message began, None where that is unknown."""

@@ -67,21 +67,21 @@ class Connection:
     async def follow(self, wanted: Mapping[str, Instrument]) -> None:
         """Subscribes to what is wanted and not yet followed, and leaves what is not wanted any more.
 
-        What stays goes on without a break. Raises Refused or SourceError.
+        What stays goes on without a break. Raises Refused or SourceError; what was left or added before that is told.
         """
         async with self._speaking:
-            gone = [symbol for symbol, item in self.followed.items() if wanted.get(symbol) != item]
-            for start in range(0, len(gone), CHUNK):
-                symbols = gone[start : start + CHUNK]
-                await self._ask("unsubscribe", symbols)
-                for symbol in symbols:
-                    self._since.pop(self.followed.pop(symbol).id, None)
-            fresh = [symbol for symbol in wanted if symbol not in self.followed]
-            for start in range(0, len(fresh), CHUNK):
-                await self._add({symbol: wanted[symbol] for symbol in fresh[start : start + CHUNK]})
-            if gone or fresh or not self._ready:
-                self.run.news = tuple(sorted(self._since.items()))
-                logger.info("following {} symbols on run {:x}", len(self.followed), self.run.id)
+            before = dict(self._since)
+            try:
+                gone = [symbol for symbol, item in self.followed.items() if wanted.get(symbol) != item]
+                for start in range(0, len(gone), CHUNK):
+                    await self._drop(gone[start : start + CHUNK])
+                fresh = [symbol for symbol in wanted if symbol not in self.followed]
+                for start in range(0, len(fresh), CHUNK):
+                    await self._add({symbol: wanted[symbol] for symbol in fresh[start : start + CHUNK]})
+            finally:
+                if self._since != before or not self._ready:
+                    self.run.news = tuple(sorted(self._since.items()))
+                    logger.info("following {} symbols on run {:x}", len(self.followed), self.run.id)
             self._ready = True
 
     def tick(self) -> None:
@@ -107,6 +107,11 @@ class Connection:
             if self._ready or self._intake.trades:
                 self._put(over=True)
             await self._socket.leave()
+
+    async def _drop(self, symbols: list[str]) -> None:
+        await self._ask("unsubscribe", symbols)
+        for symbol in symbols:
+            self._since.pop(self.followed.pop(symbol).id, None)
 
     async def _add(self, fresh: Mapping[str, Instrument]) -> None:
         self.followed.update(fresh)  # trades may come before the answer

@@ -1,8 +1,9 @@
 """Keeps the symbols of a shard connected to Alpaca: one connection, as the exchange allows one for a key.
 
 Lost connections come back after a growing, jittered delay. What asking again does not cure (a wrong key, a feed
-without subscription, a connection limit used up by others) ends it with one error and the state `refused`. Outside
-the sessions the connection stays: the first print of the day is not missed, and silence is what one expects.
+without subscription) ends it with one error and the state `refused`. A connection limit used up by others, and a key
+refused that worked before, are refused too, but tried again now and then. Outside the sessions the connection stays:
+the first print of the day is not missed, and silence is what one expects.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from loguru import logger
 
 from app.domain.instruments import Exchange, Instrument
 from app.errors import PlatformError
-from app.wire.alpaca import CONNECTION_LIMIT, SYMBOL_LIMIT
+from app.wire.alpaca import AUTH_FAILED, CONNECTION_LIMIT, SYMBOL_LIMIT
 from streamers.alpaca_connection import Connection
 from streamers.alpaca_intake import Parts
 from streamers.alpaca_socket import Refused, Socket
@@ -30,6 +31,7 @@ from streamers.feed import RUN_BITS
 LOOK_S = 0.25
 SILENCE_MOST_S = 600.0
 RELEASE_S = 60.0  # so long a connection of ours that broke may still count as one
+LIMIT_FIRST_S = 10.0  # the first wait at a connection limit: a process just restarted may meet its own old connection
 NO_KEY = 0  # in place of an error code of Alpaca's
 NO_KEYS = (
     "no key for Alpaca: set ALPACA_API_KEY and ALPACA_SECRET_KEY (free at alpaca.markets), and restart; "
@@ -46,7 +48,7 @@ class Limits:
     keys: tuple[str, str] | None
     shard: str
     silence_s: float
-    refused_s: float = 300.0  # between two attempts at a connection limit
+    refused_s: float = 300.0  # at most, between two attempts after a refusal that may pass
 
 
 class AlpacaFeed:
@@ -63,6 +65,7 @@ class AlpacaFeed:
         self._delays = delays(self._random)
         self._silence_s = limits.silence_s
         self._held_s = -RELEASE_S  # when we last had a connection
+        self._limit_s = LIMIT_FIRST_S  # the next wait at a connection limit
 
     def follow(self, wanted: Mapping[str, Instrument]) -> None:
         """Sets the instruments to follow, by wire symbol."""
@@ -110,6 +113,7 @@ class AlpacaFeed:
         await self.live.follow(self.wanted)
         self._stats.runs += 1
         self._stats.delay_s = 0.0
+        self._limit_s = LIMIT_FIRST_S
         self.error = ""
         self._state("connected")
         logger.info("connected to {} on run {:x}", self._limits.url, run.id)
@@ -194,6 +198,11 @@ class AlpacaFeed:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), self._limits.refused_s)
         elif error.code == CONNECTION_LIMIT:
+            wait_s = min(self._limits.refused_s, self._limit_s)
+            self._limit_s = 2 * wait_s
+            await asyncio.sleep(wait_s)
+        elif error.code == AUTH_FAILED and self._stats.runs:
+            # The key worked, so the trouble may be the exchange's (maintenance) and pass.
             await asyncio.sleep(self._limits.refused_s)
         else:
             await asyncio.Event().wait()

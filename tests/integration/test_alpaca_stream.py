@@ -231,6 +231,30 @@ async def test_a_connection_limit_is_asked_again_later() -> None:
             assert live.streamer.facts()["error"] is None
 
 
+async def test_a_connection_limit_is_waited_for_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamers.alpaca_feed.LIMIT_FIRST_S", 0.2)
+    async with door(refuse=(406, "connection limit exceeded")) as market, streaming(market.url, "AAPL") as live:
+        await live.until(lambda: market.attempts == 1)
+        began = asyncio.get_running_loop().time()
+        await live.until(lambda: market.attempts == 4)
+        assert 0.2 + 0.4 + 0.8 - 0.1 < asyncio.get_running_loop().time() - began < 10
+        market.refuse = None
+        await live.until(lambda: live.streamer.feed.state == "connected")
+        assert live.streamer.feed._limit_s == 0.2
+
+
+async def test_a_key_that_worked_is_tried_again_now_and_then() -> None:
+    async with door() as market, streaming(market.url, "AAPL", refused_s=0.5) as live:
+        await ready(market, live)
+        market.refuse = (402, "auth failed")
+        await market.drop()
+        await live.until(lambda: market.attempts >= 4)
+        assert live.streamer.facts()["feed"] == "refused" and "402" in live.streamer.facts()["error"]
+        market.refuse = None
+        await live.until(lambda: live.streamer.feed.state == "connected")
+        assert live.streamer.facts()["error"] is None
+
+
 async def test_our_own_broken_connection_does_not_count_as_anothers() -> None:
     async with door() as market, streaming(market.url, "AAPL") as live:
         await ready(market, live)
@@ -259,6 +283,19 @@ async def test_too_many_symbols_leave_those_that_are_followed() -> None:
         assert live.streamer.feed.state == "connected" and market.attempts == 1
         live.watchlist.pop()
         await live.until(lambda: not live.streamer.feed.error)
+
+
+async def test_what_was_followed_before_a_refusal_of_the_same_change_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamers.alpaca_connection.CHUNK", 1)
+    async with door(most_symbols=2) as market, streaming(market.url, "AAPL", "MSFT") as live:
+        await ready(market, live)
+        live.watchlist[1:] = [stock(3, "NVDA"), stock(4, "TSLA")]
+        await live.until(lambda: live.streamer.feed.error)
+        await market.send(trade("NVDA", 1, 1.0))
+        await live.until(lambda: live.queue.ids(3))
+        assert live.streamer.feed.state == "connected" and market.attempts == 1
+        told = [mark.subscribed for mark in live.queue.marks if mark.subscribed]
+        assert [id for id, _ in told[-1]] == [1, 3]
 
 
 async def test_silence_in_the_session_replaces_the_connection() -> None:

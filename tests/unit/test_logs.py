@@ -57,6 +57,17 @@ def test_no_secret_reaches_the_file(settings: Settings) -> None:
         assert secret not in text
 
 
+@pytest.mark.usefixtures("_logging_restored")
+def test_frames_of_a_socket_stay_out_of_a_debug_log(settings: Settings) -> None:
+    setup_logging(settings.model_copy(update={"log_level": "DEBUG"}), process="web")
+    for name in ("websockets", "websockets.client", "websockets.server"):
+        logging.getLogger(name).debug("> BINARY 84 a6 61")
+    logging.getLogger("websockets.client").warning("written")
+    logging.getLogger("app.other").debug("told")
+    text = (settings.log_dir / "web.log").read_text()
+    assert "BINARY" not in text and "written" in text and "told" in text
+
+
 def test_the_redactor_leaves_plain_text_alone(settings: Settings) -> None:
     text = "bar of BTC/USDT at 12:30 closed, see http://127.0.0.1:8000/charts"
     assert Redactor(settings)(text) == text
