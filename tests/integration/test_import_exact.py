@@ -123,6 +123,7 @@ def test_import_then_import_again(run: Processes, web: FlaskClient, shared_data:
     assert all(bar["revision"] == 0 for bar in chart(web, "1m")["bars"] if bar["trade_count"])
 
 
+@pytest.mark.slow
 def test_import_one_file_at_a_time_backwards(run: Processes, web: FlaskClient, shared_data: Path, empty: None) -> None:
     for name in reversed(FILES):
         result = run.cli(*command(shared_data, (name,)))
@@ -130,6 +131,7 @@ def test_import_one_file_at_a_time_backwards(run: Processes, web: FlaskClient, s
     check(web, shared_data)
 
 
+@pytest.mark.slow
 def test_rows_in_reverse_order(
     run: Processes, web: FlaskClient, shared_data: Path, empty: None, tmp_path: Path
 ) -> None:

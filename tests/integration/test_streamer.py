@@ -249,10 +249,11 @@ async def test_a_shard_takes_its_instruments_only() -> None:
     assert_marks(live.queue)
 
 
+@pytest.mark.slow
 async def test_more_than_1024_streams_take_several_connections() -> None:
     """300 symbols are 1,500 streams: two connections, within the exchange's limits, every symbol followed once."""
     names = [f"C{number:03d}/USDT" for number in range(300)]
-    with start_sandbox(symbols=",".join(names), rate=600, history_hours=1, ping_s=0.5) as market:
+    with start_sandbox(symbols=",".join(names), rate=600, history_hours=1, ping_s=2) as market:
         started = time.monotonic()
         async with streaming(market, *names) as live:
             await live.until(lambda: live.streamer.facts()["connections"] == 2)
