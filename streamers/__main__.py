@@ -24,7 +24,8 @@ from app.errors import PlatformError, Unavailable
 from app.local.runfile import attach
 from app.logs import setup_logging
 from app.storage import catalog
-from streamers.binance import BinanceStreamer, Ports, Shard
+from streamers.binance import BinanceStreamer
+from streamers.daemon import Ports, Shard
 from streamers.watchlist import RedisHint
 
 

@@ -22,7 +22,7 @@ from app.wire import alpaca as wire
 from app.wire import alpaca_values as values
 from app.wire import numbers
 from streamers.alpaca import AlpacaStreamer, StockPorts
-from streamers.binance import Ports, Shard
+from streamers.daemon import Ports, Shard
 from tests.streaming import Collected
 
 OPEN_US = numbers.parse_time("2024-03-08T14:30:00Z")

@@ -17,7 +17,8 @@ from app.domain.instruments import Exchange, Instrument
 from app.domain.official import OfficialBar, OfficialBatch
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.errors import Unavailable
-from streamers.binance import BinanceStreamer, Ports, Shard
+from streamers.binance import BinanceStreamer
+from streamers.daemon import Ports, Shard
 from tests.sandbox import RunningSandbox
 
 

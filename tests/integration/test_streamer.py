@@ -239,7 +239,7 @@ async def test_the_watchlist_changes_without_a_reconnect() -> None:
 
 
 async def test_a_shard_takes_its_instruments_only() -> None:
-    from streamers.binance import Shard
+    from streamers.daemon import Shard
 
     with start_sandbox(symbols="BTC/USDT,ETH/USDT,SOL/USDT", rate=100, history_hours=1) as market:
         async with streaming(market, "BTC/USDT", "ETH/USDT", "SOL/USDT", shard=Shard(1, 2), trade_shards=3) as live:

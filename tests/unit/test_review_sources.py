@@ -30,7 +30,8 @@ from app.sources.yahoo import YahooHistory
 from app.wire.alpaca_values import Print
 from app.wire.yahoo import Chart, Meta
 from streamers.alpaca_amendments import Amendments
-from streamers.binance import BinanceStreamer, Ports, Shard
+from streamers.binance import BinanceStreamer
+from streamers.daemon import Ports, Shard
 from streamers.feed import Feed
 
 NOW_MS = 1_700_000_040_000 // MINUTE_MS * MINUTE_MS
