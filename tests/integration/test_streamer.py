@@ -135,7 +135,7 @@ async def test_a_server_that_ends_is_left_before_it_does_and_no_trade_is_lost() 
                 await live.until(lambda runs=runs: len(live.queue.runs()) == runs)
                 await live.until(lambda ending=ending: all(live.queue.runs()[run][-1].over for run in ending))
                 seen = len(live.queue.trades)
-                await live.until(lambda seen=seen: len(live.queue.trades) > seen + 3000)
+                await live.until(lambda seen=seen: len(live.queue.trades) > seen + 6000)
             assert live.streamer.stats.reconnects == 0
             assert live.streamer.stats.dropped == {"server_shutdown": 2}
         for instrument_id, name in enumerate(names, 1):
