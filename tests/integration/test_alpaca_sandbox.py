@@ -75,14 +75,15 @@ def _join(a: PartialBar, b: PartialBar) -> PartialBar:
 async def test_minutes_are_the_markets_own(market: RunningSandbox) -> None:
     market.start(exchange_us=START_MS * 1000)
     async with streaming(market.url, "AAPL", "MSFT", sessions=DAYS) as live:
-        minute_ms = 0
-
-        def past(minutes: int) -> bool:
-            return live.streamer.stats.last_event_us // 1000 > minute_ms + minutes * MINUTE_MS
-
         await live.until(lambda: live.queue.trades)
         minute_ms = (live.queue.trades[0].time_us // 60_000_000 + 1) * MINUTE_MS  # the first whole minute
-        await live.until(lambda: past(3) and len(live.queue.bars) >= 6, 40)
+        end_us = (minute_ms + 3 * MINUTE_MS) * 1000
+
+        def past() -> bool:
+            """Whether both symbols' trades of the three minutes were handed on: one of each after them was."""
+            return len({trade.instrument_id for trade in live.queue.trades if trade.time_us >= end_us}) == 2
+
+        await live.until(lambda: past() and len(live.queue.bars) >= 6, 40)
         lo, hi = minute_ms, minute_ms + 3 * MINUTE_MS
         for id, symbol in enumerate(("AAPL", "MSFT"), 1):
             true = await asyncio.to_thread(truth, market, symbol, "1m", lo, hi)
