@@ -246,3 +246,12 @@ backfills = sa.Table(
     sa.Column("not_before", Time),  # nobody takes it up before: it waits for its source, or a worker has it
     sa.Column("empty_to", Time),  # the source has nothing in [lo, empty_to)
 )
+
+# How long the bars of a timeframe are kept; what was asked to be kept beyond it stays (`kept_from`).
+retention = sa.Table(
+    "retention",
+    metadata,
+    sa.Column("timeframe", sa.Text, primary_key=True),
+    sa.Column("keep_days", sa.Integer),  # null: for ever
+    sa.Column("kept_from", Time),
+)
