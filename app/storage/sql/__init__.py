@@ -1,4 +1,8 @@
-"""SQL that matters, as named blocks of `.sql` files beside this module."""
+"""SQL that matters, as named blocks of `.sql` files beside this module.
+
+A parameter that stands as `CAST(:name AS timestamptz)` is given in ms and reaches the server as a literal: bounds of
+time that are constant when a statement is planned leave the chunks of a hypertable alone that cannot matter.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from importlib import resources
 import sqlalchemy as sa
 
 from app.domain.timeframes import Timeframe
+from app.storage.times import Ms
 
+_TIME = re.compile(r"CAST\(:(\w+) AS timestamptz\)")
 _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -29,4 +35,9 @@ def sql(file: str, name: str, tf: Timeframe | None = None) -> sa.TextClause:
         text = text.replace("{tf}", tf.value).replace("{length}", f"{tf.minutes} minutes")
         text = text.replace("{below}", below.value if below else "").replace("{minutes}", str(tf.minutes))
         text = text.replace("{children}", str(tf.minutes // below.minutes if below else 1))
-    return sa.text(text)
+    return timed(text)
+
+
+def timed(text: str) -> sa.TextClause:
+    """The statement, its points in time given in ms."""
+    return sa.text(text).bindparams(*(sa.bindparam(name, type_=Ms()) for name in sorted(set(_TIME.findall(text)))))

@@ -25,12 +25,11 @@ WHERE instrument_id = :instrument_id AND timeframe = :timeframe AND empty_to > l
 -- The stretches of the grid of [lo, hi) whose bars are not there verified.
 SELECT time + :step, next FROM (
     SELECT time, lead(time) OVER (ORDER BY time) AS next FROM (
-        SELECT CAST(:lo AS bigint) - :step AS time
-        UNION ALL SELECT CAST(:hi AS bigint)
+        SELECT (extract(epoch FROM CAST(:lo AS timestamptz)) * 1000)::bigint - :step AS time
+        UNION ALL SELECT (extract(epoch FROM CAST(:hi AS timestamptz)) * 1000)::bigint
         UNION ALL SELECT (extract(epoch FROM c.time) * 1000)::bigint FROM "candles_{tf}" c
         WHERE c.instrument_id = :instrument_id AND c.state = 2
-            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+            AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
     ) t
 ) g WHERE next > time + :step ORDER BY 1
 
@@ -38,21 +37,17 @@ SELECT time + :step, next FROM (
 -- Where flat bars do not tell: the bars of [lo, hi) that are not verified, and the open holes.
 SELECT (extract(epoch FROM c.time) * 1000)::bigint, (extract(epoch FROM c.time) * 1000)::bigint + :step
 FROM "candles_{tf}" c WHERE c.instrument_id = :instrument_id AND c.state < 2
-    AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
 UNION ALL
-SELECT (extract(epoch FROM greatest(h.lo, timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')) * 1000)::bigint,
-    (extract(epoch FROM least(h.hi, timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')) * 1000)::bigint
+SELECT (extract(epoch FROM greatest(h.lo, CAST(:lo AS timestamptz))) * 1000)::bigint,
+    (extract(epoch FROM least(h.hi, CAST(:hi AS timestamptz))) * 1000)::bigint
 FROM holes h WHERE '{tf}' = '1m' AND h.instrument_id = :instrument_id AND h.repaired IS NULL
-    AND h.hi > timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND h.lo < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND h.hi > CAST(:lo AS timestamptz) AND h.lo < CAST(:hi AS timestamptz)
 ORDER BY 1
 
 -- name: count
 SELECT count(*) FROM "candles_{tf}" WHERE instrument_id = :instrument_id AND state = 2
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 
 -- name: any_before
-SELECT EXISTS (SELECT FROM "candles_{tf}" WHERE instrument_id = :instrument_id
-    AND time < timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')
+SELECT EXISTS (SELECT FROM "candles_{tf}" WHERE instrument_id = :instrument_id AND time < CAST(:lo AS timestamptz))

@@ -72,13 +72,11 @@ RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 -- name: verify
 UPDATE candles_1m b SET state = 2 FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
-    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: lock
 SELECT FROM candles_1m WHERE instrument_id = :instrument_id
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 ORDER BY time FOR UPDATE
 
 -- name: remove
@@ -87,12 +85,10 @@ WITH u AS (
     FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 ), values_gone AS (
     DELETE FROM indicators_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
-        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 )
 DELETE FROM candles_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
-    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: read
 -- A minute that only has prints without a price (odd lots, say) is no bar yet: its open_time stands at 2^62.
@@ -100,8 +96,7 @@ SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low
     taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
 FROM "candles_{tf}"
 WHERE instrument_id = :instrument_id AND open_time < 4611686018427387904
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 ORDER BY time DESC LIMIT :limit
 
 -- name: read_many
@@ -109,6 +104,5 @@ SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low
     taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
 FROM "candles_{tf}"
 WHERE instrument_id = ANY(CAST(:instruments AS int[])) AND open_time < 4611686018427387904
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 ORDER BY instrument_id, time

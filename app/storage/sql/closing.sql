@@ -9,8 +9,7 @@ WITH due AS MATERIALIZED (
     JOIN unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[]), CAST(:idles AS float8[]))
         AS u (i, lo, hi, idle) ON u.i = b.instrument_id
     WHERE b.state = 0
-        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
         AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
         AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
         AND b.updated <= clock_timestamp() - u.idle * interval '1 second'
@@ -19,8 +18,7 @@ WITH due AS MATERIALIZED (
 ), c AS (
     UPDATE candles_1m b SET state = 1 FROM due
     WHERE b.instrument_id = due.instrument_id AND b.time = due.time
-        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
     RETURNING b.instrument_id, b.time
 ), marks AS (
     INSERT INTO touched (stage, instrument_id, lo, hi)
@@ -34,8 +32,7 @@ SELECT (SELECT count(*) FROM c), (SELECT count(*) FROM marks)
 DELETE FROM candles_1m b USING unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, hi)
 WHERE b.instrument_id = u.i AND b.state = 0 AND b.open_time = 4611686018427387904
     AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
-    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: settle
 -- Up to where an instrument without flat bars is complete; only a step of a minute is written.
@@ -52,14 +49,14 @@ INSERT INTO touched (stage, instrument_id, lo, hi)
 SELECT 'rollup', b.instrument_id, b.time, b.time
 FROM "candles_{tf}" b JOIN settled s ON s.instrument_id = b.instrument_id
 WHERE b.state = 0 AND b.time + interval '{length}' <= s.until
-    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+    AND b.time >= CAST(:lo AS timestamptz)
     AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = b.instrument_id AND h.repaired IS NULL
         AND h.lo < b.time + interval '{length}' AND h.hi > b.time AND h.cause <> ALL(CAST(:rechecks AS text[])))
     AND EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = b.instrument_id AND v.timeframe = '1m'
         AND v.stretches @> tstzrange(b.time, b.time + interval '{length}'))
     AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = b.instrument_id AND m.state = 0
         AND m.time >= b.time AND m.time < b.time + interval '{length}'
-        AND m.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond')
+        AND m.time >= CAST(:lo AS timestamptz))
     -- What is marked already waits its turn.
     AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.stage = 'rollup' AND t.instrument_id = b.instrument_id AND t.lo = b.time)
 ORDER BY b.time LIMIT 2000
@@ -91,8 +88,7 @@ WITH made AS (
             SELECT c.time, c.close FROM candles_1m c
             WHERE c.instrument_id = u.i AND c.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
                 AND c.time >= timestamptz 'epoch' + u.since * interval '1 millisecond'
-                AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-                AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+                AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
             ORDER BY c.time DESC LIMIT 1
         ) p,
         generate_series(p.time + interval '1 minute', timestamptz 'epoch' + u.hi * interval '1 millisecond' - interval '1 minute',
@@ -108,5 +104,4 @@ SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM marks)
 
 -- name: open_left
 SELECT count(*) FROM candles_1m WHERE state = 0 AND instrument_id = :instrument_id
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time <= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time <= CAST(:hi AS timestamptz)

@@ -1,8 +1,7 @@
 -- name: record
 -- A batch's place in its run, in the transaction of its bars; a redelivered batch adds nothing.
 INSERT INTO feed_batches (run, n, upto, accepted, known, refused, hi)
-SELECT :run, :n, timestamptz 'epoch' + CAST(:upto AS bigint) * interval '1 microsecond', :accepted, :known, :refused,
-    timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+SELECT :run, :n, timestamptz 'epoch' + CAST(:upto AS bigint) * interval '1 microsecond', :accepted, :known, :refused, CAST(:hi AS timestamptz)
 WHERE NOT EXISTS (SELECT 1 FROM feeds WHERE run = :run AND done >= :n)
 ON CONFLICT DO NOTHING
 

@@ -1,8 +1,6 @@
 -- name: cover
 INSERT INTO coverage AS c (instrument_id, timeframe, stretches)
-VALUES (:instrument_id, :timeframe, tstzmultirange(tstzrange(
-    timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond',
-    CASE WHEN CAST(:hi AS bigint) IS NULL THEN NULL ELSE timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' END)))
+VALUES (:instrument_id, :timeframe, tstzmultirange(tstzrange(CAST(:lo AS timestamptz), CAST(:hi AS timestamptz))))
 ON CONFLICT (instrument_id, timeframe) DO UPDATE SET stretches = c.stretches + excluded.stretches
 WHERE NOT c.stretches @> excluded.stretches
 
@@ -46,13 +44,11 @@ WHERE NOT EXISTS (
 
 -- name: record
 INSERT INTO holes (instrument_id, lo, hi, cause, first_id, last_id)
-SELECT :instrument_id, timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond',
-    timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond', :cause, :first_id, :last_id
+SELECT :instrument_id, CAST(:lo AS timestamptz), CAST(:hi AS timestamptz), :cause, :first_id, :last_id
 WHERE NOT EXISTS (
     -- A hole half repaired has lost its start: it is known by its ids still.
     SELECT 1 FROM holes h WHERE h.instrument_id = :instrument_id AND h.repaired IS NULL
-        AND (h.lo <= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-                AND h.hi >= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND (h.lo <= CAST(:lo AS timestamptz) AND h.hi >= CAST(:hi AS timestamptz)
             OR h.first_id <= CAST(:first_id AS bigint) AND h.last_id >= CAST(:last_id AS bigint)))
 
 -- name: open
@@ -60,7 +56,7 @@ WHERE NOT EXISTS (
 SELECT id, instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint, cause, attempts,
     extract(epoch FROM clock_timestamp() - found)::float8, first_id, last_id
 FROM holes WHERE repaired IS NULL
-    AND (CAST(:before AS bigint) IS NULL OR hi <= timestamptz 'epoch' + CAST(:before AS bigint) * interval '1 millisecond')
+    AND (CAST(:before AS timestamptz) IS NULL OR hi <= CAST(:before AS timestamptz))
     AND (CAST(:all AS boolean) OR tried IS NULL
         OR tried < clock_timestamp() - least(300, power(2, least(attempts, 9))) * interval '1 second')
 ORDER BY coalesce(tried, found), id LIMIT :limit
@@ -74,8 +70,8 @@ UPDATE holes SET repaired = clock_timestamp(), tried = clock_timestamp(), error 
 WHERE id = ANY(CAST(:ids AS bigint[])) AND repaired IS NULL
 
 -- name: shrink
-UPDATE holes SET lo = timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' WHERE id = ANY(CAST(:ids AS bigint[]))
-    AND lo < timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' AND repaired IS NULL
+UPDATE holes SET lo = CAST(:lo AS timestamptz)
+WHERE id = ANY(CAST(:ids AS bigint[])) AND lo < CAST(:lo AS timestamptz) AND repaired IS NULL
 
 -- name: failed
 UPDATE holes SET attempts = attempts + 1, tried = clock_timestamp(), error = :error WHERE id = ANY(CAST(:ids AS bigint[]))
@@ -93,10 +89,9 @@ FROM a
 
 -- name: unverified
 -- How many minutes of [lo, hi) are not there verified.
-SELECT CAST((CAST(:hi AS bigint) - CAST(:lo AS bigint)) / 60000 AS bigint) - count(*) FROM candles_1m
+SELECT (extract(epoch FROM CAST(:hi AS timestamptz) - CAST(:lo AS timestamptz)) / 60)::bigint - count(*) FROM candles_1m
 WHERE instrument_id = :instrument_id AND state = 2
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 
 -- name: lock
 SELECT pg_try_advisory_xact_lock(:key)
@@ -141,8 +136,7 @@ SELECT s.instrument_id, (extract(epoch FROM s.time) * 1000)::bigint + 60000, (ex
 FROM (
     SELECT instrument_id, time, lead(time) OVER (PARTITION BY instrument_id ORDER BY time) AS next FROM candles_1m
     WHERE instrument_id = ANY(CAST(:instruments AS int[]))
-        AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 ) s JOIN coverage v ON v.instrument_id = s.instrument_id AND v.timeframe = '1m'
     AND v.stretches @> tstzrange(s.time + interval '1 minute', s.next)
 WHERE s.next > s.time + interval '1 minute' AND NOT EXISTS (
@@ -156,8 +150,7 @@ SELECT u.lo, u.hi FROM unnest(CAST(:lows AS bigint[]), CAST(:highs AS bigint[]))
 WHERE EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = :instrument_id AND v.timeframe = '1m'
         AND v.stretches @> tstzrange(w.a, w.z))
     AND NOT EXISTS (SELECT 1 FROM candles_1m c WHERE c.instrument_id = :instrument_id AND c.time >= w.a AND c.time < w.z
-        AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+        AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz))
     AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = :instrument_id AND h.lo <= w.a AND h.hi >= w.z
         AND (h.repaired IS NULL OR h.repaired > clock_timestamp() - interval '1 day'))
 ORDER BY 1

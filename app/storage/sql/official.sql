@@ -32,8 +32,7 @@ SELECT c.instrument_id, (extract(epoch FROM c.time) * 1000)::bigint, c.open, c.h
 FROM (
     SELECT o.instrument_id, o.time, o.received FROM official_1m o ORDER BY 1, 2
 ) o JOIN candles_1m c ON c.instrument_id = o.instrument_id AND c.time = o.time
-    AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
 WHERE c.state > 0 OR o.received < clock_timestamp() - CAST(:patience AS float8) * interval '1 second'
 ORDER BY 1, 2 LIMIT :limit FOR UPDATE OF c
 
@@ -49,8 +48,7 @@ WHERE (o.time < timestamptz 'epoch' + e.hi * interval '1 millisecond'
         OR o.received < clock_timestamp() - CAST(:patience AS float8) * interval '1 second')
     AND EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = o.instrument_id AND v.timeframe = '1m' AND v.stretches @> o.time)
     AND NOT EXISTS (SELECT 1 FROM candles_1m c WHERE c.instrument_id = o.instrument_id AND c.time = o.time
-        AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+        AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz))
 ORDER BY 1, 2 LIMIT :limit
 
 -- name: get
@@ -69,8 +67,7 @@ WHERE o.instrument_id = u.i AND o.time = timestamptz 'epoch' + u.t * interval '1
 SELECT o.instrument_id, o.timeframe, (extract(epoch FROM o.time) * 1000)::bigint, o.open, o.high, o.low, o.close, o.volume,
     o.quote_volume, o.taker_buy_volume, o.trade_count
 FROM official_rollups o JOIN "candles_{tf}" c ON c.instrument_id = o.instrument_id AND c.time = o.time AND c.state = 2
-    AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
 WHERE o.timeframe = '{tf}' ORDER BY 1, 3 LIMIT :limit
 
 -- name: rollup_bounds
@@ -86,8 +83,7 @@ WHERE o.instrument_id = u.i AND o.timeframe = '{tf}' AND o.time = timestamptz 'e
 SELECT instrument_id, (extract(epoch FROM min(time)) * 1000)::bigint, (extract(epoch FROM max(time)) * 1000)::bigint
 FROM candles_1m
 WHERE state = 1
-    AND time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
     AND updated < clock_timestamp() - CAST(:quiet AS float8) * interval '1 second'
     AND instrument_id <> ALL(CAST(:resting AS int[]))
 GROUP BY 1 ORDER BY 2, 1 LIMIT :limit
@@ -104,7 +100,7 @@ WHERE i.active AND i.exchange = ANY(CAST(:exchanges AS text[])) AND s.instrument
 ORDER BY 2, 1 LIMIT :limit
 
 -- name: checked
-UPDATE settled SET checked = greatest(checked, timestamptz 'epoch' + CAST(:checked AS bigint) * interval '1 millisecond')
+UPDATE settled SET checked = greatest(checked, CAST(:checked AS timestamptz))
 WHERE instrument_id = :instrument_id
 
 -- name: forget

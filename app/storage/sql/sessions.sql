@@ -9,8 +9,8 @@ WHERE (s.open, s.close) <> (excluded.open, excluded.close)
 -- name: read
 SELECT (extract(epoch FROM date) * 1000)::bigint, (extract(epoch FROM open) * 1000)::bigint, (extract(epoch FROM close) * 1000)::bigint
 FROM sessions WHERE calendar = :calendar
-    AND close > timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' - interval '1 day'
-    AND open < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' + interval '1 day'
+    AND close > CAST(:lo AS timestamptz) - interval '1 day'
+    AND open < CAST(:hi AS timestamptz) + interval '1 day'
 ORDER BY open
 
 -- name: last

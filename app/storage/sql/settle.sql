@@ -14,8 +14,7 @@ FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs 
 
 -- name: left
 SELECT count(*) FROM touched WHERE instrument_id = :instrument_id AND stage IN ('rollup', 'indicators')
-    AND hi >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND lo <= timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND hi >= CAST(:lo AS timestamptz) AND lo <= CAST(:hi AS timestamptz)
 
 -- name: pending
 SELECT stage, count(*), min(extract(epoch FROM clock_timestamp() - at))::float8, max(extract(epoch FROM clock_timestamp() - at))::float8
@@ -32,13 +31,13 @@ WITH u AS (
     LEFT JOIN LATERAL (
         SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i AND c.origin <> 3
             AND c.time < timestamptz 'epoch' + u.lo * interval '1 millisecond'
-            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
+            AND c.time >= CAST(:lo AS timestamptz)
         ORDER BY c.time DESC LIMIT 1
     ) p ON true
     LEFT JOIN LATERAL (
         SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i AND c.origin <> 3
             AND c.time > timestamptz 'epoch' + u.hi * interval '1 millisecond'
-            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+            AND c.time < CAST(:hi AS timestamptz)
         ORDER BY c.time LIMIT 1
     ) n ON true
 ), pairs AS (
@@ -47,8 +46,7 @@ WITH u AS (
     FROM r, LATERAL (
         -- OFFSET 0 keeps the planner at the primary key: it would read the whole table for a join.
         SELECT * FROM candles_1m c WHERE c.instrument_id = r.i AND c.time >= r.a AND c.time <= r.z AND c.origin <> 3
-            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' OFFSET 0
+            AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz) OFFSET 0
     ) c
     WINDOW w AS (PARTITION BY r.i, r.a ORDER BY c.time)
 )
@@ -66,27 +64,24 @@ RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 WITH w AS MATERIALIZED (
     SELECT b.instrument_id AS i, b.time AS t, b.close AS c, coalesce((
         SELECT min(n.time) FROM candles_1m n WHERE n.instrument_id = b.instrument_id AND n.time > b.time AND n.origin <> 3
-            AND n.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
-        ), timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond') AS nt
+            AND n.time < CAST(:hi AS timestamptz)
+        ), CAST(:hi AS timestamptz)) AS nt
     FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
     JOIN candles_1m b ON b.instrument_id = u.i
         AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
         AND b.time <= timestamptz 'epoch' + u.hi * interval '1 millisecond'
-        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
     WHERE b.origin <> 3
 ), k AS MATERIALIZED (
     SELECT f.instrument_id, f.time, w.c FROM (SELECT * FROM w ORDER BY i, t OFFSET 0) w, LATERAL (
         SELECT n.instrument_id, n.time FROM candles_1m n WHERE n.instrument_id = w.i AND n.time > w.t AND n.time < w.nt
-            AND n.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-            AND n.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+            AND n.time >= CAST(:lo AS timestamptz) AND n.time < CAST(:hi AS timestamptz)
             AND n.origin = 3 AND n.state < 2 AND n.close IS DISTINCT FROM w.c ORDER BY n.time FOR UPDATE
     ) f
 )
 UPDATE candles_1m f SET open = k.c, high = k.c, low = k.c, close = k.c, revision = f.revision + 1, updated = clock_timestamp()
 FROM k WHERE f.instrument_id = k.instrument_id AND f.time = k.time
-    AND f.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND f.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND f.time >= CAST(:lo AS timestamptz) AND f.time < CAST(:hi AS timestamptz)
 RETURNING f.instrument_id, (extract(epoch FROM f.time) * 1000)::bigint
 
 -- name: rollup
@@ -111,8 +106,7 @@ FROM "candles_{below}" c
 JOIN unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[]), CAST(:wholes AS boolean[])) AS u (i, t, whole)
     ON u.i = c.instrument_id
     AND date_bin(interval '{length}', c.time, timestamptz 'epoch') = timestamptz 'epoch' + u.t * interval '1 millisecond'
-WHERE c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+WHERE c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
     AND c.instrument_id = ANY(CAST(:instruments AS int[]))
     AND ('{below}' <> '1m' OR c.state > 0)
 GROUP BY 1, 2 ORDER BY 1, 2
@@ -136,8 +130,7 @@ WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
 -- The source's own days whose minutes changed: not verified any more, so that they are asked for again.
 UPDATE candles_1d b SET state = 1 FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t)
 WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.origin = 1 AND b.state = 2
-    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: clear
 -- Longer bars of which nothing is left below: their only minutes were taken back.
@@ -146,14 +139,11 @@ WITH u AS (
     FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t)
 ), gone AS (
     DELETE FROM "candles_{tf}" b USING u WHERE b.instrument_id = u.i AND b.time = u.time AND b.origin IN (2, 3)
-        AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-        AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
         AND NOT EXISTS (SELECT 1 FROM "candles_{below}" c WHERE c.instrument_id = u.i AND c.time >= u.time
             AND c.time < u.time + interval '{length}'
-            AND c.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-            AND c.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')
+            AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz))
     RETURNING b.instrument_id, b.time
 )
 DELETE FROM "indicators_{tf}" b USING gone WHERE b.instrument_id = gone.instrument_id AND b.time = gone.time
-    AND b.time >= timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond'
-    AND b.time < timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond'
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)

@@ -3,7 +3,7 @@ SELECT instrument_id, (extract(epoch FROM until) * 1000)::bigint FROM settled WH
 
 -- name: forward
 INSERT INTO settled AS s (instrument_id, until)
-VALUES (:instrument_id, timestamptz 'epoch' + CAST(:until AS bigint) * interval '1 millisecond')
+VALUES (:instrument_id, CAST(:until AS timestamptz))
 ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until < excluded.until
 
 -- name: extend
@@ -30,8 +30,7 @@ SELECT (SELECT count(*) FROM grown) + (SELECT count(*) FROM made)
 -- name: filled
 -- What was asked for again, [lo, hi), is no hole any more: whole holes close, the rest keeps what lies outside.
 WITH w AS (
-    SELECT timestamptz 'epoch' + CAST(:lo AS bigint) * interval '1 millisecond' AS lo,
-        timestamptz 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond' AS hi
+    SELECT CAST(:lo AS timestamptz) AS lo, CAST(:hi AS timestamptz) AS hi
 )
 UPDATE holes o SET lo = CASE WHEN o.lo >= w.lo AND o.hi > w.hi THEN w.hi ELSE o.lo END,
     hi = CASE WHEN o.lo < w.lo THEN w.lo ELSE o.hi END,
@@ -63,7 +62,7 @@ DELETE FROM sessions WHERE calendar = :calendar
 WITH due AS (
     SELECT i.id, s.date FROM instruments i, LATERAL (
         SELECT date FROM sessions s WHERE s.calendar = i.calendar
-            AND s.close <= timestamptz 'epoch' + CAST(:ended AS bigint) * interval '1 millisecond' ORDER BY s.close DESC LIMIT 1
+            AND s.close <= CAST(:ended AS timestamptz) ORDER BY s.close DESC LIMIT 1
     ) s WHERE i.active AND i.exchange = :exchange
 ), lacking AS (
     SELECT d.id, d.date::timestamp AT TIME ZONE 'UTC' AS day,
