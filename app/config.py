@@ -92,14 +92,26 @@ class Settings(BaseSettings):
     quiet_check_s: float = Field(900.0, ge=60, description="quiet minutes of US stocks are checked so often")
     outage_s: float = Field(15.0, gt=0, description="wall time a feed may stand still before its minutes are a hole")
 
-    # Database and cache.
-    db_pool_size: int = Field(2, ge=1)
-    db_pool_overflow: int = Field(3, ge=0)
+    # Database and cache. The web process answers many at once: it has a pool and a patience of its own.
+    db_pool_size: int = Field(2, ge=2, description="a lock is held, and a name looked up, beside a transaction")
+    db_pool_overflow: int = Field(0, ge=0)
+    db_web_pool_size: int = Field(5, ge=1)
+    db_web_pool_overflow: int = Field(5, ge=0)
+    db_pool_timeout_s: float = Field(10.0, gt=0)
     db_statement_timeout_ms: int = Field(30_000, ge=0)
+    db_web_statement_timeout_ms: int = Field(10_000, ge=0)
     db_lock_timeout_ms: int = Field(10_000, ge=0)
     db_idle_tx_timeout_ms: int = Field(5_000, ge=0)
     chart_ttl_s: int = Field(3600, ge=1)
     chart_bars: int = Field(1000, ge=1, le=5000)
+
+    # How many days bars are kept; 0: for ever, as everything of the simulated market is.
+    retention_days_1m: int = Field(365, ge=0, le=36_500)
+    retention_days_5m: int = Field(365, ge=0, le=36_500)
+    retention_days_15m: int = Field(365, ge=0, le=36_500)
+    retention_days_1h: int = Field(365, ge=0, le=36_500)
+    retention_days_4h: int = Field(0, ge=0, le=36_500)
+    retention_days_1d: int = Field(0, ge=0, le=36_500)
 
     # Celery.
     visibility_timeout_s: int = Field(60, ge=2)
@@ -139,6 +151,24 @@ class Settings(BaseSettings):
     def broker_url(self) -> str:
         """The broker's URL: `CELERY_BROKER_URL`, by default the Redis of the platform."""
         return self.celery_broker_url or self.redis_url
+
+    @property
+    def db_connections(self) -> int:
+        """Connections to the database that one process may hold at most; the web process has its own number."""
+        return self.db_pool_size + self.db_pool_overflow
+
+    @property
+    def db_web_connections(self) -> int:
+        """Connections to the database that the web process may hold at most."""
+        return self.db_web_pool_size + self.db_web_pool_overflow
+
+    @property
+    def keep_days(self) -> dict[str, int | None]:
+        """How many days the bars of each timeframe are kept, None for ever."""
+        prefix = "retention_days_"
+        names = [name for name in type(self).model_fields if name.startswith(prefix)]
+        live = self.market == "live"
+        return {name.removeprefix(prefix): getattr(self, name) or None if live else None for name in names}
 
     @property
     def alpaca_keys(self) -> tuple[str, str] | None:

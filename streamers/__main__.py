@@ -24,6 +24,7 @@ from app.errors import PlatformError, Unavailable
 from app.local.runfile import attach
 from app.logs import setup_logging
 from app.storage import catalog
+from app.storage.trouble import reason, trouble_of
 from streamers.binance import BinanceStreamer
 from streamers.daemon import Ports, Shard
 from streamers.watchlist import RedisHint
@@ -130,8 +131,10 @@ def _sessions(parts: Platform, calendar: str, lo_ms: int, hi_ms: int) -> list[Se
 def _served[T](ask: Callable[[], T]) -> T:
     try:
         return ask()
-    except (sa.exc.OperationalError, sa.exc.ProgrammingError) as error:  # away, or not migrated yet
-        raise Unavailable(str(error.orig).strip().splitlines()[0]) from error
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        if trouble_of(error) is None and not isinstance(error, sa.exc.ProgrammingError):  # of a schema not made yet
+            raise
+        raise Unavailable(reason(error)) from error
 
 
 def _shard(text: str) -> Shard:

@@ -16,10 +16,9 @@ from app.bootstrap import Platform
 from app.bootstrap import platform as build
 from app.cache import keys
 from app.errors import Poisoned, SourceError, WireError
+from app.storage.trouble import Trouble, reason, trouble_of
 
-# The transaction failed for what others did: deadlock, serialization, lock timeout, idle in transaction.
-AGAIN = {"40P01", "40001", "55P03", "25P03"}
-ATTEMPTS = 5
+ATTEMPTS = 5  # while neighbours are in the way
 WAIT_S = 20.0  # a task waits so long for a database that is away, then goes back to its queue
 
 
@@ -48,13 +47,13 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
         for attempt in range(1, 10_000):
             try:
                 return self.run(*args, **kwargs)
-            except sa.exc.OperationalError as error:
-                neighbour = getattr(error.orig, "pgcode", None) in AGAIN
-                if time.monotonic() > deadline or (neighbour and attempt >= ATTEMPTS):
-                    return self._give_back(error)
-            except sa.exc.InterfaceError as error:  # the connection closed under us
-                if time.monotonic() > deadline:
-                    return self._give_back(error)
+            except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+                trouble = trouble_of(error)
+                if trouble is None:
+                    raise
+                worn = trouble is Trouble.SLOW or (trouble is Trouble.NEIGHBOUR and attempt >= ATTEMPTS)
+                if worn or time.monotonic() > deadline:
+                    return self._give_back(error, trouble)
             except redis.RedisError as error:
                 logger.warning("{} waits for its next turn, Redis is away: {}", self.name, type(error).__name__)
                 return None
@@ -88,16 +87,16 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
         if data:
             platform().redis.rpush(keys.PARKED, data)
 
-    def _give_back(self, error: Exception) -> None:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
+    def _give_back(self, error: Exception, trouble: Trouble) -> None:
+        """Ends this attempt; one that only ran out of time counts as a delivery, or it might come back for ever."""
+        why = reason(error)
         if not self.patient:
-            logger.warning(
-                "{} dropped, the next tick does its work; the database does not serve: {}", self.name, reason
-            )
+            logger.warning("{} dropped, the next tick does its work; {}: {}", self.name, trouble.value, why)
             return
-        logger.warning("{} goes back to the queue; the database does not serve: {}", self.name, reason)
-        self._forgive()
-        raise Reject(reason, requeue=True)
+        logger.warning("{} goes back to the queue; {}: {}", self.name, trouble.value, why)
+        if trouble is not Trouble.SLOW:
+            self._forgive()
+        raise Reject(why, requeue=True)
 
     def _admit(self, args: tuple[Any, ...]) -> None:
         """Counts a redelivery; a message that came too often is parked, not lost, and no longer kills workers."""

@@ -92,8 +92,9 @@ def settings(database_url: str, redis_server: RedisServer, tmp_path_factory: pyt
     """Settings on the session's servers, with a fresh database and a data folder of its own."""
     folder = tmp_path_factory.mktemp("data")
     return load_settings(
-        database_url=database_url, redis_url=redis_server.url, data_dir=folder, log_dir=folder / "logs", _env_file=None
-    )
+        database_url=database_url, redis_url=redis_server.url, data_dir=folder, log_dir=folder / "logs",
+        db_pool_overflow=8, _env_file=None,  # one test process stands for several of the platform's
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -28,12 +28,16 @@ def database_errors() -> Iterator[None]:
     """What goes wrong with the database inside, as Unavailable."""
     import sqlalchemy as sa
 
+    from app.storage.trouble import Trouble, reason, trouble_of
+
     try:
         yield
-    except sa.exc.OperationalError as error:
-        raise Unavailable(f"the database cannot be reached: {_first_line(error.orig)}") from error
-    except sa.exc.ProgrammingError as error:
-        if getattr(error.orig, "pgcode", "") != UNDEFINED_TABLE:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        if (trouble := trouble_of(error)) is Trouble.AWAY:
+            raise Unavailable(f"the database cannot be reached: {reason(error)}") from error
+        if trouble is not None:
+            raise Unavailable(f"the database did not do it, {trouble.value}: {reason(error)}") from error
+        if getattr(getattr(error, "orig", None), "pgcode", "") != UNDEFINED_TABLE:
             raise
         raise Unavailable("the database has no schema yet: run `python -m app db upgrade`") from error
 

@@ -97,17 +97,24 @@ def _lines(columns: BarColumns, times: Sequence[object], ends: Sequence[str]) ->
 
 
 def _copy(connection: sa.Connection, block: str, tf: Timeframe, body: bytes) -> None:
-    """COPY by the driver itself; what SQLAlchemy would have wrapped is wrapped here."""
+    """COPY by the driver itself; what SQLAlchemy would have wrapped is wrapped here, but for a bar that is there."""
     driver = connection.connection.driver_connection
     assert driver is not None
     statement = sql("bulk", block, tf).text
     try:
         with driver.cursor() as cursor:
             cursor.copy_expert(statement, io.BytesIO(body), BUFFER_BYTES)
-    except psycopg2.OperationalError as error:
-        raise sa.exc.OperationalError("COPY", None, error) from error
-    except psycopg2.InterfaceError as error:
-        raise sa.exc.InterfaceError("COPY", None, error) from error
+    except psycopg2.errors.UniqueViolation:
+        raise
+    except (psycopg2.Error, SystemError) as error:
+        # The driver stumbles over its own error where the server ends the connection within a COPY.
+        cause = error if isinstance(error, psycopg2.Error) else error.__cause__
+        if not isinstance(cause, psycopg2.Error):
+            raise
+        gone = driver.closed != 0
+        raise sa.exc.DBAPIError.instance(
+            "COPY", None, cause, psycopg2.Error, connection_invalidated=gone, dialect=connection.dialect
+        ) from error
 
 
 @cache

@@ -8,6 +8,8 @@ from sqlalchemy.engine import URL, make_url
 from app.config import Settings
 from app.errors import ConfigError
 
+WEB = "web"  # the process with a pool and a statement timeout of its own
+
 
 def database_url(text: str) -> URL:
     """The URL with the psycopg2 driver; raises ConfigError when it is not PostgreSQL's."""
@@ -24,20 +26,23 @@ def make_engine(settings: Settings, *, process: str = "") -> sa.Engine:
     """The engine of this process; nothing connects yet.
 
     READ COMMITTED is pinned since the ledger's slow path must see the winner's commit. JIT costs 50 times the
-    query it compiles here. A paused process gives its locks back by the idle timeout.
+    query it compiles here. A paused process gives its locks back by the idle timeout. A connection that a restart of
+    the server ended is noticed before it is used (`pool_pre_ping`), one to a machine that vanished within a minute.
     """
+    web = process == WEB
     server_settings = {
         "jit": "off",
         "timezone": "UTC",
-        "statement_timeout": str(settings.db_statement_timeout_ms),
+        "statement_timeout": str(settings.db_web_statement_timeout_ms if web else settings.db_statement_timeout_ms),
         "lock_timeout": str(settings.db_lock_timeout_ms),
         "idle_in_transaction_session_timeout": str(settings.db_idle_tx_timeout_ms),
     }
     return sa.create_engine(
         database_url(settings.database_url),
         isolation_level="READ COMMITTED",
-        pool_size=settings.db_pool_size,
-        max_overflow=settings.db_pool_overflow,
+        pool_size=settings.db_web_pool_size if web else settings.db_pool_size,
+        max_overflow=settings.db_web_pool_overflow if web else settings.db_pool_overflow,
+        pool_timeout=settings.db_pool_timeout_s,
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args={
@@ -45,5 +50,7 @@ def make_engine(settings: Settings, *, process: str = "") -> sa.Engine:
             "application_name": f"market {process}".strip(),
             "options": " ".join(f"-c {name}={value}" for name, value in server_settings.items()),
             "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
         },
     )

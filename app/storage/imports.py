@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from app.errors import Unavailable
 from app.storage.sql import sql
+from app.storage.trouble import reason, trouble_of
 
 
 class ImportProgress:
@@ -31,5 +32,7 @@ class ImportProgress:
             with self._engine.begin() as connection:
                 row = connection.execute(sql(file, name), facts).first()
                 return (0, 0, 0) if row is None else tuple(row)
-        except sa.exc.OperationalError as error:
-            raise Unavailable(f"the database cannot be reached: {str(error.orig).strip().splitlines()[0]}") from error
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            if trouble_of(error) is None:
+                raise
+            raise Unavailable(f"the database cannot be reached: {reason(error)}") from error

@@ -1,0 +1,43 @@
+"""What a failure of the database means for who asked: to wait, to begin again, or that the question was too big."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import sqlalchemy as sa
+
+# Deadlock, serialization, lock timeout, idle in transaction: the same transaction may succeed at once.
+_NEIGHBOURS = {"40P01", "40001", "55P03", "25P03"}
+_CANCELED = "57014"  # by the statement timeout
+
+
+class Trouble(StrEnum):
+    """The kinds of failure that are no defect of ours; the values say it in a log's words."""
+
+    AWAY = "the database does not serve"
+    NEIGHBOUR = "others were in its way"
+    SLOW = "a statement ran out of time"
+
+
+def trouble_of(error: BaseException) -> Trouble | None:
+    """The kind of a failure; None for what waiting cannot cure: a defect, or data the database refuses.
+
+    A server that stops, starts, recovers or has no connection left is away, and so is a pool without a free one.
+    """
+    if isinstance(error, sa.exc.TimeoutError):
+        return Trouble.AWAY
+    if not isinstance(error, sa.exc.DBAPIError):
+        return None
+    code = getattr(error.orig, "pgcode", None)
+    if code in _NEIGHBOURS:
+        return Trouble.NEIGHBOUR
+    if code == _CANCELED:
+        return Trouble.SLOW
+    gone = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated
+    return Trouble.AWAY if gone else None
+
+
+def reason(error: BaseException) -> str:
+    """The failure in one line, in the server's own words where it had any."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
