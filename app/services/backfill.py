@@ -99,10 +99,9 @@ class Backfill:
             at = item
             try:
                 item = self._step(at)
-            except (sa.exc.OperationalError, sa.exc.InterfaceError, RedisError):
-                raise  # the database or Redis is away: the lease runs out, and it goes on
             except Exception as error:
-                self._fail(at, f"defect: {error!r}"[:300])
+                if not _passing(error):
+                    self._fail(at, f"defect: {error!r}"[:300])
                 raise
             if item is not None and not item.over and time.monotonic() > deadline:
                 return self._leave(item)
@@ -259,6 +258,12 @@ class Backfill:
 def _own_day(item: Request, instrument: Instrument) -> bool:
     """Whether it is about days that are the source's own: they end with their session, and no minutes prove them."""
     return item.timeframe is Timeframe.D1 and RULES[instrument.exchange].native_daily
+
+
+def _passing(error: Exception) -> bool:
+    """Whether the database or Redis is away: then the lease runs out, and the backfill goes on."""
+    away = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError, RedisError)
+    return isinstance(error, away) or (isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated)
 
 
 def _page(source: History, instrument: Instrument, tf: Timeframe, ask: Stretch, limit: int) -> BarColumns:
