@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.domain.gaps import Gap
 from app.domain.history import RECHECKS
+from app.domain.timeframes import Timeframe
 from app.storage.arrays import literal
 from app.storage.sql import sql
 
@@ -56,8 +57,8 @@ def differences(
 
 
 def verification(connection: sa.Connection, since_ms: int) -> list[dict[str, Any]]:
-    """Per exchange: completed and verified 1m bars since then, and the differences found in them."""
-    rows = connection.execute(sql("quality", "verification"), {"since": since_ms}).mappings()
+    """Per exchange: completed and verified 1m bars of the hours since then, and the differences found in them."""
+    rows = connection.execute(sql("quality", "verification"), {"since": Timeframe.H1.floor(since_ms)}).mappings()
     return [dict(row) for row in rows]
 
 

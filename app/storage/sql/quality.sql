@@ -28,18 +28,16 @@ WHERE (CAST(:exchange AS text) IS NULL OR i.exchange = :exchange) AND (CAST(:sym
 ORDER BY d.id DESC LIMIT :limit
 
 -- name: verification
--- Per exchange: the completed 1m bars since :since, how many of them are verified, and the differences found in them.
-SELECT i.exchange, COALESCE(sum(b.closed), 0)::bigint AS closed, COALESCE(sum(b.verified), 0)::bigint AS verified,
-    COALESCE(sum(d.n), 0)::bigint AS differences
+-- Per exchange: the completed 1m bars of the hours since :since, how many are verified, and the differences found there.
+SELECT i.exchange, coalesce(sum(q.closed), 0)::bigint AS closed, coalesce(sum(q.verified), 0)::bigint AS verified,
+    coalesce(sum(d.n), 0)::bigint AS differences
 FROM instruments i
+LEFT JOIN (
+    SELECT instrument_id, sum(closed) AS closed, sum(verified) AS verified FROM quality_1h
+    WHERE hour >= CAST(:since AS timestamptz) GROUP BY 1
+) q ON q.instrument_id = i.id
 LEFT JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE c.state >= 1) AS closed, count(*) FILTER (WHERE c.state = 2) AS verified
-    FROM candles_1m c
-    WHERE c.instrument_id = i.id AND c.time >= timestamptz 'epoch' + CAST(:since AS bigint) * interval '1 millisecond'
-) b ON true
-LEFT JOIN LATERAL (
-    SELECT count(*) AS n FROM differences d
-    WHERE d.instrument_id = i.id AND d.time >= timestamptz 'epoch' + CAST(:since AS bigint) * interval '1 millisecond'
+    SELECT count(*) AS n FROM differences d WHERE d.instrument_id = i.id AND d.time >= CAST(:since AS timestamptz)
 ) d ON true
 GROUP BY i.exchange ORDER BY i.exchange
 
