@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from flask import Flask, Response, jsonify, render_template, request
 from loguru import logger
 from redis import RedisError
@@ -10,6 +9,7 @@ from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
 
 from app.errors import AmbiguousSymbol, BadInput, BadRange, Unavailable, UnknownInstrument
+from app.storage.trouble import Trouble, trouble_of
 
 AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, Unavailable)
 """What reading the database raises while it cannot be reached."""
@@ -29,7 +29,11 @@ def describe(error: Exception) -> tuple[int, str, str]:
         case HTTPException():
             code = error.name.lower().replace(" ", "_")
             return error.code or 500, code, error.description or error.name
-        case _ if isinstance(error, AWAY) or (isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated):
+        case exc.TimeoutError():
+            return 503, "unavailable", "every connection to the database is in use; try again in a moment"
+        case _ if trouble_of(error) is Trouble.SLOW:
+            return 503, "too_slow", "the database did not finish this in time; ask for less, or try again in a moment"
+        case _ if trouble_of(error) is not None or isinstance(error, Unavailable):
             return 503, "unavailable", "the database cannot be reached; try again in a moment"
         case RedisError():
             return 503, "unavailable", "Redis cannot be reached; try again in a moment"

@@ -101,12 +101,13 @@ class Charts:
         """The chart as JSON, `facts` about its instrument in it; raises what the driver raises without a database."""
         if (request.limit, request.start_ms, request.end_ms) == (self._chart_bars, None, None):
             return self._newest_chart(instrument, request.timeframe, names=request.indicators)
+        head = self._head(instrument, request.timeframe)
         with self._connect() as conn:
             bars = self.series(conn, instrument, request)
             rows = self._rows_of(conn, instrument, request.timeframe, bars=bars) if request.indicators else []
             cut = len(bars) == request.limit or request.start_ms is None
             lo_ms = bars[0].time_ms if bars and cut else request.start_ms
-            head = self._head(conn, instrument, request.timeframe, lo_ms=lo_ms, hi_ms=request.end_ms)
+            head["holes"] = self._gaps.of(conn, instrument, request.timeframe, lo_ms=lo_ms, hi_ms=request.end_ms)
         picked = Elements.of(pick(rows, request.indicators))
         return chart_json(head, bars=[_encoded(instrument, bars).data], indicators=[picked.data])
 
@@ -167,6 +168,7 @@ class Charts:
     ) -> bytes | None:
         """The cached chart with what came after it; None where more came than can be cut off at the other end."""
         request = ChartRequest(tf, self._chart_bars, start_ms=chart.last_ms + tf.ms)
+        head = self._head(instrument, tf)
         with self._connect() as conn:
             tail = self.series(conn, instrument, request)
             surplus = max(chart.bars.count + len(tail) - self._chart_bars, 0)
@@ -178,7 +180,7 @@ class Charts:
             start_ms = tail_ms if whole else first_ms
             end_ms = tail[-1].time_ms + tf.ms if tail else tail_ms
             rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms)
-            head = self._head(conn, instrument, tf, lo_ms=first_ms)
+            head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=first_ms, hi_ms=None)
         old = chart.indicators.without(chart.indicators.before(first_ms)) if whole else b""
         return chart_json(
             head,
@@ -188,11 +190,13 @@ class Charts:
 
     def _rebuilt(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
         generation = self._cache.generation(instrument)  # before the read: a later commit then voids the value
+        head = self._head(instrument, tf)
         with self._connect() as conn:
             stored, minutes = self._read(conn, instrument, ChartRequest(tf, self._chart_bars))
             bars = complete(stored, minutes, tf)[-self._chart_bars :]
             rows = self._rows_of(conn, instrument, tf, bars=bars)
-            head = self._head(conn, instrument, tf, lo_ms=bars[0].time_ms if bars else None)
+            lo_ms = bars[0].time_ms if bars else None
+            head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=lo_ms, hi_ms=None)
         settled = _settled(bars, stored, tf)
         old_bars, new_bars = _encoded(instrument, bars[:settled]), _encoded(instrument, bars[settled:])
         if settled:
@@ -203,16 +207,16 @@ class Charts:
         picked = Elements.of(pick(rows, names))
         return chart_json(head, bars=[old_bars.data, new_bars.data], indicators=[picked.data])
 
-    def _head(
-        self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, lo_ms: int | None, hi_ms: int | None = None
-    ) -> dict[str, Any]:
-        """What stands before the bars: which series it is, where it has gaps, and the facts of its instrument."""
+    def _head(self, instrument: Instrument, tf: Timeframe) -> dict[str, Any]:
+        """What stands before the bars and the holes: which series it is, and the facts of its instrument.
+
+        Asked before a connection is taken: the facts may want one themselves, and the pool might have no second.
+        """
         return {
             "symbol": instrument.symbol,
             "exchange": instrument.exchange.value,
             "timeframe": tf.value,
             **self._facts(instrument),
-            "holes": self._gaps.of(conn, instrument, tf, lo_ms=lo_ms, hi_ms=hi_ms),
         }
 
     def _rows_of(
