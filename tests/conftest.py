@@ -16,6 +16,12 @@ from app.local.postgres import PostgresServer
 from app.local.redis import RedisServer
 from app.storage import migrate
 from app.storage.engine import make_engine
+from tests.timescale.fixtures import (  # noqa: F401  (pytest finds them here)
+    timescale,
+    timescale_engine,
+    timescale_server,
+    timescale_url,
+)
 
 DATA = ROOT.parent / "shared" / "data"
 

@@ -1,0 +1,1 @@
+"""A TimescaleDB for tests, without Docker; and what the platform does on one."""
