@@ -78,6 +78,7 @@ celery.conf.update(
         "poll": {"task": "tasks.polling.poll", "schedule": 5.0, "options": {"expires": 30}},
         "sessions": {"task": "tasks.polling.sessions", "schedule": 60.0, "options": {"expires": 60}},
         "daily": {"task": "tasks.polling.daily", "schedule": 60.0, "options": {"expires": 60}},
+        "retain": {"task": "tasks.upkeep.retain", "schedule": 3600.0, "options": {"expires": 600}},
         "tidy": {"task": "tasks.upkeep.tidy", "schedule": 300.0, "options": {"expires": 60}},
     },
     beat_schedule_filename=str(settings.data_dir / "celerybeat-schedule"),

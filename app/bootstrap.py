@@ -41,6 +41,7 @@ from app.storage import (
     ledger,
     official,
     outbox,
+    retention,
     sessions,
 )
 from app.storage.engine import make_engine
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from app.services.polling import Polling
     from app.services.ports import History
     from app.services.repair import Repair
+    from app.services.retention import Retention
     from app.services.search import Search
     from app.services.sweep import Sweep
     from app.services.verify import Verify
@@ -155,7 +157,9 @@ class Platform:
     @cached_property
     def settle(self) -> Settle:
         """Bars follow from bars."""
-        return Settle(self.engine, outbox, holes, closing, self.catalogue, self.settings.flat_days)
+        return Settle(
+            self.engine, outbox, holes, closing, self.catalogue, self.settings.flat_days, cutoffs=retention.cutoffs
+        )
 
     @cached_property
     def verify(self) -> Verify:
@@ -175,7 +179,7 @@ class Platform:
         s = self.settings
         return Sweep(
             self.engine, official, candles, self.verify, self.catalogue, self.expected, self.history, self.clock,
-            s.grace_s, s.verify_after_s, s.quiet_check_s,
+            s.grace_s, s.verify_after_s, s.quiet_check_s, retention.cutoffs,
         )  # fmt: skip
 
     @cached_property
@@ -183,7 +187,7 @@ class Platform:
         """Stored bars are compared with the exchange's own on demand."""
         from app.services.audit import Audit
 
-        return Audit(self.engine, candles, self.verify, self.history, self.clock)
+        return Audit(self.engine, candles, self.verify, self.history, self.clock, retention.cutoffs)
 
     @cached_property
     def search(self) -> Search:
@@ -220,7 +224,7 @@ class Platform:
 
         return Repair(
             self.engine, holes, candles, self.verify, outbox, ledger, self.catalogue, self.expected, self.history,
-            self.clock, self.publisher, self.settings.grace_s,
+            self.clock, self.publisher, self.settings.grace_s, retention.cutoffs,
         )  # fmt: skip
 
     @cached_property
@@ -229,8 +233,16 @@ class Platform:
         from app.services.backfill import Backfill
 
         return Backfill(
-            self.engine, backfills, bulk, holes, outbox, self.catalogue, self.history, self.clock, self.publisher
-        )
+            self.engine, backfills, bulk, holes, outbox, self.catalogue, self.history, self.clock, self.publisher,
+            retention,
+        )  # fmt: skip
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What is not kept any longer is let go."""
+        from app.services.retention import Retention
+
+        return Retention(self.engine, retention, holes.exclusive, self.publisher)
 
     @cached_property
     def calendars(self) -> Calendars:
@@ -253,7 +265,7 @@ class Platform:
         return Polling(
             self.engine, settled, candles, holes, outbox, backfills, sessions, self._active, self.history, self.clock,
             self.publisher, Paces(self.redis, "yahoo"), lambda facts: health.beat(self.redis, "poller-yahoo", facts),
-            s.yahoo_poll_s, s.outage_s, s.start_backfill_hours,
+            s.yahoo_poll_s, s.outage_s, s.start_backfill_hours, retention.cutoffs,
         )  # fmt: skip
 
     @cached_property
@@ -264,7 +276,7 @@ class Platform:
         from app.storage import settled
 
         skip = missing_keys(self.settings)
-        return Daily(self.engine, settled, self.clock, self.settings.start_daily_days, skip)
+        return Daily(self.engine, settled, self.clock, self.settings.start_daily_days, skip, retention.cutoffs)
 
     @cached_property
     def limiter(self) -> Limiter:

@@ -8,6 +8,7 @@ PlatformError
 ├── BadInput               a user gave something unusable: arguments, a file, a row
 │   ├── BadFile            a file cannot be imported; carries file and line
 │   ├── BadRange           a date range is empty or reversed
+│   ├── NotKept            a stretch begins before what is kept of its timeframe
 │   ├── UnknownInstrument  no such symbol (or exchange)
 │   └── AmbiguousSymbol    several exchanges have the symbol
 ├── WireError              bytes from outside are not what the protocol promises
@@ -16,10 +17,13 @@ PlatformError
 │   ├── Forbidden          it refuses our key, our subscription, or one connection more; asking again is no use
 │   └── SourceAway         it does not answer, or fails for a moment: the same request may succeed later
 ├── Unavailable            the database (or Redis, where it is needed) cannot be reached
+├── SchemaError            the database cannot be given the schema that was asked for
 └── Poisoned               a task was delivered too often and is parked
 """
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 
 class PlatformError(Exception):
@@ -58,6 +62,19 @@ class BadRange(BadInput):
     """Raised when a date range is empty or reversed."""
 
 
+class NotKept(BadInput):
+    """Raised for a stretch that begins before what is kept of its timeframe, and would soon be deleted again."""
+
+    def __init__(self, what: str, timeframe: str, *, start_ms: int, kept_ms: int) -> None:
+        self.timeframe, self.start_ms, self.kept_ms = timeframe, start_ms, kept_ms
+        start, kept = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}" for ms in (start_ms, kept_ms))
+        longer = " and longer" if timeframe == "1m" else ""
+        super().__init__(
+            f"{what} begins on {start}, and {timeframe} bars before {kept} are not kept: begin later, or have them "
+            f"kept (--keep): all {timeframe}{longer} bars from {start} on then stay, of every symbol"
+        )
+
+
 class UnknownInstrument(BadInput):
     """Raised when no instrument has the given symbol, or the exchange is unknown."""
 
@@ -92,6 +109,10 @@ class SourceAway(SourceError):
 
 class Unavailable(PlatformError):
     """Raised when the database, or Redis where it is needed, cannot be reached."""
+
+
+class SchemaError(PlatformError):
+    """Raised when the database cannot be given the schema, or the hypertables, that were asked for."""
 
 
 class Poisoned(PlatformError):

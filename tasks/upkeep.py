@@ -48,6 +48,13 @@ def resume_backfills() -> None:
         current_app.send_task("tasks.backfill.run", args=(backfill_id,))
 
 
+@shared_task(name="tasks.upkeep.retain", base=PlatformTask)
+def retain() -> None:
+    """Deletes what is not kept any longer, a turn of some seconds at a time."""
+    if platform().retention.run():
+        current_app.send_task("tasks.upkeep.retain", expires=600)
+
+
 @shared_task(name="tasks.upkeep.tidy", base=PlatformTask)
 def tidy() -> None:
     """Ends runs that fell silent and deletes old ones; says which ledgers are in too many pieces."""

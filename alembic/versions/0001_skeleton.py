@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
+REMOVES = "every bar, indicator, instrument and setting"  # what a downgrade takes
 
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
 INDICATORS = (

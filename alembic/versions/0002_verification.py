@@ -6,6 +6,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+REMOVES = "sessions, what exchanges said of longer bars, the differences found"  # what a downgrade takes
 
 LONGER = ("5m", "15m", "1h", "4h", "1d")
 

@@ -6,6 +6,7 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
+REMOVES = "where waiting backfills stand"  # what a downgrade takes
 
 
 def upgrade() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from app.domain.timeframes import Timeframe
+from app.domain.timeframes import DAY_MS, Timeframe
 
 BARS_A_CHUNK = 1_000_000  # about 170 MB with its indexes: it fits into memory while it is written
 MINUTES_A_DAY = 1440
@@ -18,6 +18,16 @@ class Layout(NamedTuple):
 
     chunk: int  # a chunk's length
     compress_after: int  # a chunk whose end is so old is compressed
+
+
+BARS_A_DELETE = 10_000  # and as many rows of indicators: some 50 ms
+
+
+class Kept(NamedTuple):
+    """What the bars of a timeframe are kept for."""
+
+    days: int | None  # None: for ever
+    since_ms: int | None  # what was asked to be kept beyond the days; None: nothing
 
 
 LAYOUTS = {
@@ -37,3 +47,8 @@ def layout(tf: Timeframe, instruments: int) -> Layout:
         return found
     days = BARS_A_CHUNK // (MINUTES_A_DAY * max(instruments, 1))
     return found._replace(chunk=max(1, min(found.chunk, days)))
+
+
+def slice_ms(tf: Timeframe) -> int:
+    """The length of what is deleted at once from one series: whole days, so that none is ever seen cut in half."""
+    return max(1, BARS_A_DELETE * tf.ms // DAY_MS) * DAY_MS

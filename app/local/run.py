@@ -15,6 +15,7 @@ from types import FrameType
 import psutil
 import redis
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from app.cache import health
@@ -169,6 +170,9 @@ class Platform:
         output = process.stdout.read().decode("utf-8", "replace").strip() if process.stdout else ""
         if process.returncode:
             raise ServerFailed(f"the database schema could not be brought up to date:\n{output[-2000:]}")
+        for line in output.splitlines():
+            if line.startswith("! "):
+                self._say(f"[yellow]![/] {escape(line.removeprefix('! '))}")
         self._say("[green]✓[/] database schema up to date")
 
     def _record(self) -> None:

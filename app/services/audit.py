@@ -14,7 +14,7 @@ from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.verification import Difference, difference
 from app.errors import RateLimited, SourceError
-from app.services.ports import Candles, Clock, History
+from app.services.ports import Candles, Clock, Cutoffs, History, keeps_all
 from app.services.verify import Verify
 
 CHUNK = 1000  # bars a request
@@ -39,17 +39,21 @@ class Audit:
     verify: Verify
     history: Callable[[Instrument], History | None]
     clock: Clock
+    cutoffs: Cutoffs = keeps_all
 
     def pages(
         self, instrument: Instrument, tf: Timeframe, lo_ms: int, hi_ms: int, *, repair: bool = False
     ) -> Iterator[Page]:
         """The stretch [lo, hi) in pages, oldest first; `repair` puts the exchange's values in place (1m only).
 
-        Waits where a rate limit asks for it; raises SourceError and UnknownInstrument in the exchange's words.
+        What is not kept any longer is passed over. Waits where a rate limit asks for it; raises SourceError and
+        UnknownInstrument in the exchange's words.
         """
         source = self.history(instrument)
         if source is None:
             raise SourceError(f"{instrument.exchange.value} has no history to compare with")
+        with self.engine.begin() as connection:
+            lo_ms = max(lo_ms, self.cutoffs(connection).get(tf, 0))
         for start_ms in range(lo_ms, hi_ms, CHUNK * tf.ms):
             end_ms = min(start_ms + CHUNK * tf.ms, hi_ms)
             theirs = _patiently(source, instrument, tf, start_ms, end_ms)

@@ -30,6 +30,7 @@ from app.services.ports import (
     PagedHistory,
     Publisher,
 )
+from app.services.retention import Retained, admit
 
 SLICE_S = 5.0  # a turn: so long one works, then the others have theirs
 LEASE_S = 40.0  # a worker that has shown no progress for so long is taken for dead; longer than a request takes
@@ -64,11 +65,22 @@ class Backfill:
     history: Callable[[Instrument], History | None]
     clock: Clock
     publisher: Publisher
+    retained: Retained
 
     def request(
-        self, instrument: Instrument, tf: Timeframe, start_ms: int, end_ms: int | None, *, asked_by: str = "user"
+        self,
+        instrument: Instrument,
+        tf: Timeframe,
+        start_ms: int,
+        end_ms: int | None,
+        *,
+        asked_by: str = "user",
+        keep: bool = False,
     ) -> int:
-        """Asks for [start, end), by default up to now; returns the backfill's id; raises BadRange."""
+        """Asks for [start, end), by default up to now; returns the backfill's id.
+
+        Raises BadRange, and NotKept for a start before what is kept, unless `keep`: then all from there on is kept.
+        """
         newest = newest_ms(instrument.exchange, self.clock.now_us() // 1000)
         lo_ms, hi_ms = tf.floor(start_ms), tf.floor(newest if end_ms is None else min(end_ms, newest))
         if end_ms is not None and end_ms <= start_ms:
@@ -78,6 +90,7 @@ class Backfill:
                 f"the range holds no finished {tf.value} bar: it must begin before the exchange's present time"
             )
         with self.engine.begin() as connection:
+            admit(self.retained, connection, tf, lo_ms, keep=keep, what=f"the backfill of {instrument.symbol}")
             return self.backfills.create(connection, instrument.id, tf, lo_ms, hi_ms, asked_by=asked_by)
 
     def cancel(self, backfill_id: int) -> bool:
@@ -143,6 +156,11 @@ class Backfill:
     def _next(self, item: Request, instrument: Instrument) -> Stretch | Request | None:
         """What to ask for next; or the backfill moved past what is held, or None as in _step."""
         tf, pages, newest_bar_ms = item.timeframe, PAGES[instrument.exchange], item.hi_ms
+        with self.engine.begin() as connection:
+            kept_ms = self.retained.cutoffs(connection).get(tf, 0)
+            empties = self.backfills.empties(connection, instrument.id, tf)
+        if item.cursor_ms < min(kept_ms, item.hi_ms):  # it would be deleted again
+            return self._move(item, min(kept_ms, item.hi_ms))
         if pages.back_days and item.cursor_ms < (oldest_ms := min(pages.oldest_ms(tf, self._now_ms()), item.hi_ms)):
             return self._move(item, oldest_ms, empty=True)
         if not (RULES[instrument.exchange].flat_bars or _own_day(item, instrument)):
@@ -150,8 +168,6 @@ class Backfill:
         if newest_bar_ms <= item.cursor_ms:
             self._leave(item, error="the exchange may still add to the newest bars", wait_s=YOUNG_S)
             return None
-        with self.engine.begin() as connection:
-            empties = self.backfills.empties(connection, instrument.id, tf)
         for lo_ms, hi_ms in empties:
             if lo_ms <= item.cursor_ms < hi_ms:
                 return self._move(item, min(hi_ms, item.hi_ms), empty=True)

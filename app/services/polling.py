@@ -21,7 +21,18 @@ from app.domain.polls import again_from, behind, length_ms, plan
 from app.domain.sessions import Window, clipped, current, following, windows
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
-from app.services.ports import Backfills, Candles, Clock, History, Holes, Outbox, Publisher, Sessions
+from app.services.ports import (
+    Backfills,
+    Candles,
+    Clock,
+    Cutoffs,
+    History,
+    Holes,
+    Outbox,
+    Publisher,
+    Sessions,
+    keeps_all,
+)
 
 CAUSE = "not polled"
 LOCK = 7020
@@ -96,6 +107,7 @@ class Polling:
     poll_s: float
     outage_s: float
     start_backfill_hours: int
+    cutoffs: Cutoffs = keeps_all
     exchange: Exchange = Exchange.YAHOO
     wall_s: Callable[[], float] = time.time
     draw: Callable[[], float] = random.random
@@ -120,6 +132,8 @@ class Polling:
         with self.engine.begin() as connection:
             until = self.settled.until(connection, [item.id for item in mine])
             until |= self._welcome(connection, [item for item in mine if item.id not in until], now_ms)
+            kept_ms = self.cutoffs(connection).get(Timeframe.M1, 0)
+            until = {i: max(known_ms, kept_ms) for i, known_ms in until.items()}
             expected = self._windows(connection, mine, min(until.values()), now_ms)
         paces = self.paces.read(until)
         due: list[_Due] = []

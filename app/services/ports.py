@@ -25,6 +25,12 @@ from app.domain.verification import Difference
 Ranges = Sequence[tuple[int, int]]
 Pairs = list[tuple[int, int]]
 Catalogue = Callable[[Iterable[int]], dict[int, Instrument]]  # instruments by id, unknown ids left out
+Cutoffs = Callable[[sa.Connection], Mapping[Timeframe, int]]  # ms before which a timeframe's bars are not kept
+
+
+def keeps_all(connection: sa.Connection) -> Mapping[Timeframe, int]:
+    """Cutoffs where every timeframe is kept for ever."""
+    return {}
 
 
 class Clock(Protocol):
@@ -269,6 +275,7 @@ class Holes(Protocol):
     def given_up(self, connection: sa.Connection, ids: Sequence[int], reason: str, /) -> None: ...
     def shrink(self, connection: sa.Connection, ids: Sequence[int], lo_ms: int, /) -> None: ...
     def failed(self, connection: sa.Connection, ids: Sequence[int], error: str, /) -> None: ...
+    def let_go(self, connection: sa.Connection, before_ms: int, /) -> None: ...
     def bridge(self, connection: sa.Connection, exchanges: Sequence[str], /) -> int: ...
     def around_gap(
         self, connection: sa.Connection, instrument_id: int, first: int, end: int, /

@@ -19,7 +19,7 @@ from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import PAGES, settled_ms
-from app.services.ports import Candles, Catalogue, Clock, History, Holes, Ledger, Outbox, Publisher
+from app.services.ports import Candles, Catalogue, Clock, Cutoffs, History, Holes, Ledger, Outbox, Publisher, keeps_all
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
@@ -47,6 +47,7 @@ class Repair:
     clock: Clock
     publisher: Publisher
     grace_s: float
+    cutoffs: Cutoffs = keeps_all
     budget: int = 8  # requests one run may spend
     unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
     forget_at: list[float] = field(default_factory=lambda: [0.0])
@@ -59,6 +60,8 @@ class Repair:
         with self.engine.begin() as connection:
             if not self.holes.exclusive(connection, REPAIR_LOCK):
                 return 0
+            if kept_ms := self.cutoffs(connection).get(Timeframe.M1, 0):  # nobody misses what is let go
+                self.holes.let_go(connection, kept_ms)
             self.holes.bridge(connection, NUMBERED)
             due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
         known = self.catalogue({hole.instrument_id for hole in due})

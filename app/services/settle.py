@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span, joined
 from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS, Timeframe
-from app.services.ports import Catalogue, Holes, Minutes, Outbox
+from app.services.ports import Catalogue, Cutoffs, Holes, Minutes, Outbox, keeps_all
 
 HOUR_MS = 60 * MINUTE_MS
 MINUTES = 20_000  # of bars a transaction derives from, so that none lasts over a second (law 9)
@@ -27,6 +27,7 @@ class Settle:
     catalogue: Catalogue
     flat_days: int
     limit: int = 400
+    cutoffs: Cutoffs = keeps_all
 
     def run(self, shard: int = 0, shards: int = 1) -> int:
         """Settles the oldest marks; returns how many it took, 0 where nothing waits or another is at it."""
@@ -53,11 +54,15 @@ class Settle:
         known = self.catalogue({span.instrument_id for span in wide})
         sparse = {i for i, item in known.items() if not RULES[item.exchange].flat_bars}
         native = {i for i, item in known.items() if RULES[item.exchange].native_daily}
+        cutoffs = self.cutoffs(connection)
         for tf in ROLLUPS:
+            # A bar whose children were let go stays as it is: a late word on a minute of it is not the whole of it.
+            kept_ms = max((cutoffs.get(child, 0) for child in Timeframe if child.ms < tf.ms), default=0)
             buckets: dict[int, set[int]] = {}
             for span in wide:
-                starts = range(tf.floor(span.lo_ms), span.hi_ms + 1, tf.ms)
-                buckets.setdefault(span.instrument_id, set()).update(starts)
+                starts = range(max(tf.floor(span.lo_ms), kept_ms), span.hi_ms + 1, tf.ms)
+                if starts:
+                    buckets.setdefault(span.instrument_id, set()).update(starts)
             self._roll_up(connection, tf, buckets, sparse, native if tf is Timeframe.D1 else set())
         self.outbox.mark(connection, "indicators", wide)
         self.outbox.mark(connection, "publish", wide)

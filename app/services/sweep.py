@@ -16,7 +16,7 @@ from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import settled_ms
-from app.services.ports import Candles, Catalogue, Clock, History, Official
+from app.services.ports import Candles, Catalogue, Clock, Cutoffs, History, Official, keeps_all
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
@@ -43,6 +43,7 @@ class Sweep:
     grace_s: float
     after_s: float
     every_s: float
+    cutoffs: Cutoffs = keeps_all
     budget: int = 8  # requests one turn may spend
     resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # instrument → (until, next pause)
     rest_until: dict[Exchange, float] = field(default_factory=dict)  # an exchange asked us to wait until then
@@ -60,7 +61,7 @@ class Sweep:
         with self.engine.begin() as connection:
             found = self.official.unverified(
                 connection,
-                lo_ms=now_ms - RECENT_MS,
+                lo_ms=max(now_ms - RECENT_MS, self.cutoffs(connection).get(Timeframe.M1, 0)),
                 hi_ms=hi_ms,
                 quiet_s=QUIET_S,
                 resting=self._tired(),
@@ -81,10 +82,11 @@ class Sweep:
                 connection, NUMBERLESS, every_s=self.every_s, resting=self._tired(), limit=LIMIT
             )
             known = self.catalogue({i for i, _, _ in found})
+            kept_ms = self.cutoffs(connection).get(Timeframe.M1, 0)
             stretches: list[tuple[Instrument, int, int]] = []
             for instrument_id, lo_ms, until_ms in found:
                 if instrument_id in known and len(stretches) < budget:
-                    stretches += self._next(connection, known[instrument_id], lo_ms, until_ms, now_ms)
+                    stretches += self._next(connection, known[instrument_id], max(lo_ms, kept_ms), until_ms, now_ms)
         return self._ask_all(stretches, now_ms, end, quiet=True)[0]
 
     def _next(

@@ -10,6 +10,7 @@ from app.domain.history import RECHECKS, Hole
 from app.domain.timeframes import Timeframe
 from app.storage.arrays import literal
 from app.storage.sql import sql
+from app.storage.times import utc
 
 
 def cover(
@@ -190,6 +191,11 @@ def doubted(connection: sa.Connection, minutes: Iterable[tuple[int, int]]) -> se
 def forget(connection: sa.Connection) -> None:
     """Deletes holes that were repaired a month ago."""
     connection.execute(sql("holes", "forget"))
+
+
+def let_go(connection: sa.Connection, before_ms: int) -> None:
+    """Forgets open holes before a time, and of one that spans it what lies before."""
+    connection.execute(sql("retention", "let_go_holes"), {"cutoff": utc(before_ms)})
 
 
 def held_ids(connection: sa.Connection) -> dict[int, list[tuple[int, int]]]:

@@ -2,24 +2,111 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import sqlalchemy as sa
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from alembic import command
 from app.config import ROOT
+from app.errors import BadInput, SchemaError
+from app.storage import timescale
+from app.storage.engine import database_url
+
+LOCK = 7000  # alembic/env.py takes it, too: one migrator at a time
+BASE = "base"
+
+
+class Step(NamedTuple):
+    """A revision that a downgrade takes back."""
+
+    revision: str
+    made: str  # what it had brought
+    removes: str  # what is lost with it
+
+
+def upgrade(url: str, revision: str = "head") -> list[str]:
+    """Brings the database at `url` to `revision`; returns what is worth a line to a user. Raises BadInput."""
+    config = _config(url)
+    config.attributes["notes"] = notes = list[str]()
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise _unknown(revision, error) from error
+    return notes
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Takes the database at `url` back to `revision`; "base" removes every relation of the platform."""
+    try:
+        command.downgrade(_config(url), revision)
+    except CommandError as error:
+        raise _unknown(revision, error) from error
+
+
+def newest() -> str:
+    """The newest revision there is."""
+    return str(_script().get_current_head())
+
+
+def current(connection: sa.Connection) -> str | None:
+    """The revision of the database; None where it has no schema yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def back(revision: str | None, target: str) -> list[Step]:
+    """What a downgrade from `revision` to `target` takes back, newest first; raises BadInput."""
+    script = _script()
+    try:
+        wanted = None if target == BASE else script.get_revision(target)
+        steps = [] if revision is None else list(script.iterate_revisions(revision, target))
+    except CommandError as error:
+        raise _unknown(target, error) from error
+    if not steps:
+        at = revision or BASE
+        raise BadInput(f"the schema is at {at}: there is nothing to take back to {wanted.revision if wanted else BASE}")
+    return [Step(step.revision, step.doc or "", step.module.REMOVES) for step in steps]
+
+
+def convert(url: str) -> bool:
+    """Makes the tables of the database at `url` hypertables; False where they are. Raises SchemaError."""
+    engine = sa.create_engine(database_url(url), poolclass=sa.NullPool, connect_args={"connect_timeout": 5})
+    with engine.begin() as connection:
+        connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+        if not convertible(connection):
+            return False
+        timescale.convert(connection)
+    return True
+
+
+def convertible(connection: sa.Connection) -> bool:
+    """Whether there is anything to convert: False where all are hypertables. Raises SchemaError where none can be."""
+    at = current(connection)
+    if at != newest():
+        raise SchemaError(f"the schema is at {at or BASE}, not {newest()}: run `python -m app db upgrade` first")
+    if timescale.converted(connection):
+        return False
+    if obstacle := timescale.offer(connection).obstacle:
+        raise SchemaError(obstacle)
+    return True
 
 
 def _config(url: str) -> Config:
     config = Config(str(ROOT / "alembic.ini"))
     config.set_main_option("script_location", str(ROOT / "alembic"))
-    config.attributes["url"] = url
+    config.attributes |= {"url": url, "notes": []}
     return config
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Brings the database at `url` to `revision`."""
-    command.upgrade(_config(url), revision)
+def _script() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(""))
 
 
-def downgrade(url: str, revision: str) -> None:
-    """Takes the database at `url` back to `revision`; "base" removes every relation of the platform."""
-    command.downgrade(_config(url), revision)
+def _unknown(revision: str, error: CommandError) -> BadInput:
+    names = sorted(step.revision for step in _script().walk_revisions())
+    reason = "" if "locate revision" in str(error) else f" ({error})"
+    return BadInput(f"no revision {revision!r}{reason}; there are {BASE}, {', '.join(names)}")

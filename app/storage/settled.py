@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from app.storage.arrays import literal
 from app.storage.sql import sql
+from app.storage.times import utc
 
 
 def until(connection: sa.Connection, instruments: Iterable[int]) -> dict[int, int]:
@@ -71,7 +72,10 @@ def drop_others(connection: sa.Connection, calendar: str, dates: Sequence[int], 
     return connection.execute(sql("settled", "drop_sessions"), values).rowcount
 
 
-def ask_daily(connection: sa.Connection, exchange: str, *, ended_ms: int, days: int) -> list[int]:
-    """Asks for daily bars that stocks of the exchange lack, of sessions over by `ended_ms`; returns the backfills."""
-    values = {"exchange": exchange, "ended": ended_ms, "days": days}
+def ask_daily(connection: sa.Connection, exchange: str, *, ended_ms: int, days: int, kept_ms: int = 0) -> list[int]:
+    """Asks for daily bars that stocks of the exchange lack, of sessions over by `ended_ms`; returns the backfills.
+
+    Nothing is asked of what lies before `kept_ms`, or `days` before its newest session.
+    """
+    values = {"exchange": exchange, "ended": ended_ms, "days": days, "kept": utc(kept_ms)}
     return list(connection.execute(sql("settled", "ask_daily"), values).scalars())

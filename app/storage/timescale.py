@@ -6,19 +6,59 @@ A conversion runs in the caller's transaction, so a database is converted wholly
 
 from __future__ import annotations
 
+import re
+from typing import NamedTuple
+
 import sqlalchemy as sa
 
 from app.domain.keeping import layout
 from app.domain.timeframes import Timeframe
+from app.errors import SchemaError
 from app.storage.sql import sql
 
 KINDS = ("candles", "indicators")
 TABLES = tuple(f"{kind}_{tf.value}" for kind in KINDS for tf in Timeframe)
+OLDEST = (2, 18)  # it named the columnstore so
+CODES = {"42501", "0A000"}  # no privilege; a feature that this build or licence has not
+LOAD = "set shared_preload_libraries = 'timescaledb' in postgresql.conf and restart the server"
 
 
-def known(connection: sa.Connection) -> bool:
-    """Whether the server has TimescaleDB and has loaded it."""
-    return bool(connection.execute(sql("timescale", "known")).scalar_one())
+class Offer(NamedTuple):
+    """What the server says of TimescaleDB."""
+
+    default: str | None  # the version CREATE EXTENSION would make; None: it has no such extension
+    loaded: bool
+    installed: str | None  # the version in this database
+    licence: str | None
+    server: str
+    user: str
+    database: str
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why no hypertable can be made here, and what to do about it; None where nothing speaks against it."""
+        if self.default is None:
+            package = f"timescaledb-2-postgresql-{self.server.split('.')[0]}"
+            return f"PostgreSQL {self.server} has no TimescaleDB: install its package (such as {package}), {LOAD}"
+        found = self.installed or self.default
+        if not self.loaded:
+            return f"TimescaleDB {found} is on the server but not loaded: {LOAD}"
+        if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < OLDEST:
+            return (
+                f"TimescaleDB {found} is too old: update the package to {OLDEST[0]}.{OLDEST[1]} or newer, restart the "
+                "server, and run ALTER EXTENSION timescaledb UPDATE where the extension is there already"
+            )
+        if self.licence == "apache":
+            return (
+                f"this TimescaleDB {found} runs with timescaledb.license = 'apache', without compression and policies: "
+                "set it to 'timescale' (the community edition) and restart the server"
+            )
+        return None
+
+
+def offer(connection: sa.Connection) -> Offer:
+    """What the server says of TimescaleDB."""
+    return Offer(*connection.execute(sql("timescale", "offered")).one())
 
 
 def version(connection: sa.Connection) -> str | None:
@@ -34,12 +74,53 @@ def converted(connection: sa.Connection) -> bool:
     return bool(connection.execute(sql("timescale", "converted"), {"tables": list(TABLES)}).scalar_one())
 
 
-def convert(connection: sa.Connection) -> None:
-    """Makes every table of bars and indicators a hypertable with its policies, rows kept; needs an empty lock queue.
+def adopt(connection: sa.Connection) -> str | None:
+    """Converts where the server has TimescaleDB and allows it; else everything stays plain.
 
-    The extension is made where it is missing, which the server must allow.
+    Returns the reason where TimescaleDB is there and cannot be used.
     """
-    connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+    found = offer(connection)
+    if found.default is None:
+        return None
+    if found.obstacle is not None:
+        return found.obstacle
+    try:
+        with connection.begin_nested():
+            convert(connection)
+    except SchemaError as error:
+        return str(error)
+    return None
+
+
+def convert(connection: sa.Connection) -> None:
+    """Makes every table of bars and indicators a hypertable with its policies, rows kept; takes exclusive locks.
+
+    The extension is made where it is missing. Raises SchemaError where the server has not got it or does not allow it.
+    """
+    found = offer(connection)
+    if found.obstacle is not None:
+        raise SchemaError(found.obstacle)
+    try:
+        if found.installed is None:
+            connection.execute(sa.text("CREATE EXTENSION timescaledb"))
+        _convert(connection)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) not in CODES:
+            raise
+        raise SchemaError(_refused(found, error)) from error
+
+
+def _refused(found: Offer, error: sa.exc.DBAPIError) -> str:
+    reason = str(error.orig).strip().splitlines()[0]
+    if found.installed is None and "extension" in reason:
+        return (
+            f"{found.user} may not create the extension ({reason}): have a superuser run CREATE EXTENSION timescaledb "
+            f"in database {found.database}, or GRANT CREATE ON DATABASE {found.database} TO {found.user}"
+        )
+    return f"TimescaleDB {found.installed or found.default} refuses: {reason}"
+
+
+def _convert(connection: sa.Connection) -> None:
     instruments = connection.execute(sa.text("SELECT count(*) FROM instruments WHERE active")).scalar_one()
     for kind in KINDS:
         for tf in Timeframe:
@@ -48,8 +129,10 @@ def convert(connection: sa.Connection) -> None:
             connection.execute(_of("columnstore", table))
             connection.execute(_of("compression", table), {"days": chosen.compress_after})
     connection.execute(sa.text("DROP VIEW quality_1h"))
-    for name in ("quality", "quality_policy", "retain", "retain_policy"):
+    for name in ("quality", "quality_policy"):
         connection.execute(sql("timescale", name))
+    connection.execute(_retain())
+    connection.execute(sql("timescale", "retain_policy"))
 
 
 def revert(connection: sa.Connection) -> None:
@@ -77,6 +160,16 @@ def _make_plain(connection: sa.Connection, table: str) -> None:
         connection.exec_driver_sql(statement)
     if options:
         connection.exec_driver_sql(f'ALTER TABLE "{table}" SET ({options})')
+
+
+def _retain() -> sa.TextClause:
+    """The procedure of retention, of the statements that plain PostgreSQL is sent."""
+    text = sql("timescale", "retain").text
+    for name in ("cutoffs", "let_go_holes", "let_go"):
+        lines = sql("retention", name).text.strip().splitlines()
+        body = "\n".join(line for line in lines if not line.startswith("--"))
+        text = text.replace("{" + name + "}", body)
+    return sa.text(text.replace(":timeframe", "item.timeframe").replace(":cutoff", "item.cutoff"))
 
 
 def _of(block: str, table: str) -> sa.TextClause:

@@ -67,10 +67,12 @@ WITH due AS (
 ), lacking AS (
     SELECT d.id, d.date::timestamp AT TIME ZONE 'UTC' AS day,
         (SELECT max(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1) AS last,
-        (SELECT min(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1 AND c.state < 2) AS doubted
+        (SELECT min(c.time) FROM candles_1d c WHERE c.instrument_id = d.id AND c.origin = 1 AND c.state < 2
+            AND c.time >= CAST(:kept AS timestamptz)) AS doubted
     FROM due d
 ), asked AS (
-    SELECT l.id, coalesce(least(l.last, l.doubted), l.day - CAST(:days AS int) * interval '1 day') AS lo,
+    SELECT l.id, greatest(coalesce(least(l.last, l.doubted), l.day - CAST(:days AS int) * interval '1 day'),
+            CAST(:kept AS timestamptz)) AS lo,
         l.day + interval '1 day' AS hi, l.last < l.day AS further
     FROM lacking l WHERE l.last IS NULL OR l.last < l.day OR l.doubted IS NOT NULL
 ), wanted AS (

@@ -1,8 +1,11 @@
--- name: known
--- Whether the server has the extension and has loaded it: without that, CREATE EXTENSION would end the session.
-SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb')
-    AND (EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb')
-        OR current_setting('shared_preload_libraries') LIKE '%timescaledb%')
+-- name: offered
+-- What the server could make, whether it has loaded it (without that, CREATE EXTENSION would end the session), what is
+-- there, and who asks. An ordinary user may not read shared_preload_libraries, but sees what the library defines.
+SELECT (SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'),
+    EXISTS (SELECT FROM pg_settings WHERE name = 'timescaledb.disable_load'),
+    (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'),
+    (SELECT setting FROM pg_settings WHERE name = 'timescaledb.license'),
+    current_setting('server_version'), current_user, current_database()
 
 -- name: installed
 SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'
@@ -54,24 +57,24 @@ FROM (
 WHERE q.bars > 0
 
 -- name: retain
--- What TimescaleDB runs once a day: coverage first, so that no minute counts as missing that was let go on purpose.
+-- What TimescaleDB runs once a day; the names in braces stand in retention.sql. Each step takes the cutoff as it stands
+-- and holds it: what is asked to be kept meanwhile is not dropped.
 CREATE OR REPLACE PROCEDURE retain_bars(job_id integer, config jsonb) LANGUAGE plpgsql AS $$
 DECLARE
     item record;
     kind text;
 BEGIN
-    FOR item IN SELECT timeframe, least(date_trunc('day', now(), 'UTC') - keep_days * interval '1 day', kept_from) AS cutoff
-        FROM retention WHERE keep_days IS NOT NULL ORDER BY timeframe
-    LOOP
-        UPDATE coverage SET stretches = stretches - tstzmultirange(tstzrange(NULL, item.cutoff))
-        WHERE timeframe = item.timeframe AND stretches && tstzrange(NULL, item.cutoff);
+    FOR item IN {cutoffs} FOR SHARE LOOP
+        {let_go};
         IF item.timeframe = '1m' THEN
-            DELETE FROM holes WHERE hi <= item.cutoff;
-            DELETE FROM official_1m WHERE time < item.cutoff;
+            {let_go_holes};
         END IF;
-        COMMIT;
-        FOREACH kind IN ARRAY ARRAY['candles', 'indicators'] LOOP
-            PERFORM drop_chunks(CAST(format('%I', kind || '_' || item.timeframe) AS regclass), older_than => item.cutoff);
+    END LOOP;
+    COMMIT;
+    FOREACH kind IN ARRAY ARRAY['candles', 'indicators'] LOOP
+        FOR item IN {cutoffs} LOOP
+            PERFORM drop_chunks(CAST(format('%I.%I', current_schema(), kind || '_' || item.timeframe) AS regclass),
+                older_than => held.cutoff) FROM ({cutoffs} FOR SHARE) held WHERE held.timeframe = item.timeframe;
             COMMIT;
         END LOOP;
     END LOOP;
