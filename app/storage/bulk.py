@@ -6,11 +6,10 @@ into a temporary table and from there through the very statement candles.replace
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import repeat
+from itertools import islice
 
 import numpy as np
 import psycopg2
@@ -25,7 +24,7 @@ from app.storage import candles
 from app.storage.sql import sql
 
 FEW = 40  # below it one statement is as fast
-BUFFER_BYTES = 1 << 16
+PIECE = 400  # rows: about 64 kB
 _ROWS = re.compile(r"FROM unnest\(CAST\(:instrument_id .*?\)\s+AS u \([a-z, ]+\)", re.DOTALL)
 
 
@@ -74,36 +73,58 @@ def _any(connection: sa.Connection, columns: BarColumns, tf: Timeframe) -> bool:
 
 def _insert(connection: sa.Connection, columns: BarColumns, tf: Timeframe, *, flats: bool) -> bool:
     """Puts bars where there are none; False where somebody else put one there at the same time."""
-    times = np.datetime_as_string(np.array(columns.time_ms, "datetime64[ms]"), timezone="UTC").tolist()
     flat, own = (f"\t{State.VERIFIED:d}\t{origin:d}" for origin in (Origin.FLAT, Origin.EXCHANGE))
-    ends = [flat if flats and not count else own for count in columns.trade_count]
+    ends = (flat if flats and not count else own for count in columns.trade_count)
     try:
-        _copy(connection, "insert", tf, _lines(columns, times, ends))
+        _copy(connection, "insert", tf, _lines(columns, _utc(columns.time_ms), ends))
     except psycopg2.errors.UniqueViolation:
         connection.execute(sql("bulk", "take_back"))
         return False
     return True
 
 
-def _lines(columns: BarColumns, times: Sequence[object], ends: Sequence[str]) -> bytes:
-    """The rows as COPY reads them: instrument, time, the other columns in their order, then `ends`."""
-    c = columns
-    counts = (map(str, column) for column in (c.trade_count, c.open_time, c.open_seq, c.close_time, c.close_seq))
-    cells = zip(
-        repeat(str(c.instrument_id)), map(str, times), c.open, c.high, c.low, c.close, c.volume, c.quote_volume,
-        c.taker_buy_volume, *counts,
+def _utc(times_ms: Sequence[int]) -> Iterator[str]:
+    """Times as PostgreSQL reads them at once."""
+    times = np.array(times_ms, "datetime64[ms]")
+    for place in range(0, len(times), PIECE):
+        yield from np.datetime_as_string(times[place : place + PIECE], timezone="UTC").tolist()
+
+
+def _lines(columns: BarColumns, times: Iterable[object], ends: Iterable[str]) -> Iterator[bytes]:
+    """The rows as COPY reads them, in pieces: instrument, time, the other columns in their order, then `ends`."""
+    c, i = columns, columns.instrument_id
+    rows = zip(
+        times, c.open, c.high, c.low, c.close, c.volume, c.quote_volume, c.taker_buy_volume, c.trade_count,
+        c.open_time, c.open_seq, c.close_time, c.close_seq, ends, strict=True,
     )  # fmt: skip
-    return "".join(f"{line}{end}\n" for line, end in zip(map("\t".join, cells), ends, strict=True)).encode()
+    while piece := "".join(
+        [
+            f"{i}\t{time}\t{open_}\t{high}\t{low}\t{close}\t{volume}\t{quote}\t{taker}\t{count}\t{ot}\t{os}\t{ct}\t{cs}{end}\n"
+            for time, open_, high, low, close, volume, quote, taker, count, ot, os, ct, cs, end in islice(rows, PIECE)
+        ]
+    ):
+        yield piece.encode()
 
 
-def _copy(connection: sa.Connection, block: str, tf: Timeframe, body: bytes) -> None:
+class _Pieces:
+    """A file for COPY whose next piece is made while the server still works on the last one."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, _: int) -> bytes:
+        """The next piece, nothing at the end; the driver sends whatever length it gets."""
+        return next(self._pieces, b"")
+
+
+def _copy(connection: sa.Connection, block: str, tf: Timeframe, pieces: Iterator[bytes]) -> None:
     """COPY by the driver itself; what SQLAlchemy would have wrapped is wrapped here, but for a bar that is there."""
     driver = connection.connection.driver_connection
     assert driver is not None
     statement = sql("bulk", block, tf).text
     try:
         with driver.cursor() as cursor:
-            cursor.copy_expert(statement, io.BytesIO(body), BUFFER_BYTES)
+            cursor.copy_expert(statement, _Pieces(pieces))
     except psycopg2.errors.UniqueViolation:
         raise
     except (psycopg2.Error, SystemError) as error:
