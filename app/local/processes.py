@@ -59,17 +59,17 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     if run.sandbox_url:
         table.append(_sandbox(run))
     for shard in range(settings.trade_shards):
-        table.append(_worker(f"worker-trades{_suffix(settings, shard)}", f"trades.{shard}", 1, run_dir))
-    table.append(_web(run))
-    table.append(_worker("worker-bars", "bars,indicators", 2, run_dir))
+        table.append(_worker(settings, f"worker-trades{_suffix(settings, shard)}", f"trades.{shard}", 1, run_dir))
+    table.append(_web(settings, run))
+    table.append(_worker(settings, "worker-bars", "bars,indicators", 2, run_dir))
     if streamers:
-        table.append(_streamer("binance", needs=market))
+        table.append(_streamer(settings, "binance", needs=market))
         if settings.alpaca_keys is not None:
-            table.append(_streamer("alpaca", needs=market))
+            table.append(_streamer(settings, "alpaca", needs=market))
     table.append(_beat(settings, run_dir, needs=market))
     # Two workers: however long a backfill is, it holds back neither a repair nor a poll.
-    table.append(_worker("worker-history", "polling,upkeep", 1, run_dir, needs=market))
-    table.append(_worker("worker-backfill", "backfill", 1, run_dir, needs=market))
+    table.append(_worker(settings, "worker-history", "polling,upkeep", 1, run_dir, needs=market))
+    table.append(_worker(settings, "worker-backfill", "backfill", 1, run_dir, needs=market))
     table.append(_flower(settings, run))
     return table
 
@@ -89,7 +89,9 @@ def _celery(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "celery", "-A", "celery_config", *arguments)
 
 
-def _worker(name: str, queues: str, concurrency: int, run_dir: Path, *, needs: tuple[str, ...] = ()) -> ChildSpec:
+def _worker(
+    settings: Settings, name: str, queues: str, concurrency: int, run_dir: Path, *, needs: tuple[str, ...] = ()
+) -> ChildSpec:
     node = name.removeprefix("worker-").replace("-", "")
     argv = _celery(
         "worker", "-Q", queues, "-c", str(concurrency), "-n", f"{node}@%h", "-E", "--without-gossip", "--without-mingle"
@@ -97,12 +99,14 @@ def _worker(name: str, queues: str, concurrency: int, run_dir: Path, *, needs: t
     return ChildSpec(
         name, argv, _file(run_dir, name), env={"PROCESS_NAME": name}, needs=needs, stage=WORK, stop_s=WARM_S,
         cold_signal=signal.SIGQUIT, cold_s=COLD_S,
+        connections=concurrency * settings.db_connections,  # its pool children's; the worker itself has none
     )  # fmt: skip
 
 
-def _streamer(exchange: str, *, needs: tuple[str, ...]) -> ChildSpec:
+def _streamer(settings: Settings, exchange: str, *, needs: tuple[str, ...]) -> ChildSpec:
     argv = (sys.executable, "-m", "streamers", exchange)
-    return ChildSpec(f"streamer-{exchange}", argv, 2.0, needs=needs, stage=FEEDS, stop_s=2.5)
+    most = settings.db_connections
+    return ChildSpec(f"streamer-{exchange}", argv, 2.0, needs=needs, stage=FEEDS, stop_s=2.5, connections=most)
 
 
 def _beat(settings: Settings, run_dir: Path, *, needs: tuple[str, ...]) -> ChildSpec:
@@ -119,12 +123,13 @@ def _sandbox(run: Run) -> ChildSpec:
     return ChildSpec("sandbox", argv, _http(f"{run.sandbox_url}/api/v3/ping"), stage=MARKET, stop_s=1.5)
 
 
-def _web(run: Run) -> ChildSpec:
+def _web(settings: Settings, run: Run) -> ChildSpec:
     conf = str(ROOT / "webapp" / "gunicorn_conf.py")
     argv = (sys.executable, "-m", "gunicorn", "-c", conf, "webapp:create_app()")
     return ChildSpec(
-        "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web"}, stage=WORK, stop_s=3.5
-    )
+        "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web"}, stage=WORK, stop_s=3.5,
+        connections=settings.db_web_connections,
+    )  # fmt: skip
 
 
 def _flower(settings: Settings, run: Run) -> ChildSpec:

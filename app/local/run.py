@@ -27,6 +27,7 @@ from app.local.orphans import end_orphans, record_children
 from app.local.ports import claim_ports
 from app.local.processes import child_environment, missing, process_table
 from app.local.report import address_table
+from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
@@ -89,12 +90,15 @@ class Platform:
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
         settings = self._settings = claim_ports(settings)
         self._embedded = Embedded(settings, say=self._say)
-        self._embedded.start(self._stop_asked)
         run = self._describe()
+        table = self._table(settings, run, self._run_dir)
+        self._embedded.start(self._stop_asked, connections=most_connections(settings, table))
+        if settings.database_url:
+            check_room(settings.database_url, settings, table, say=self._say, pause=self._pause)
         environment = child_environment(settings, run)
         self._migrate(environment)
         self._supervisor = Supervisor(
-            self._table(settings, run, self._run_dir),
+            table,
             environment=environment,
             cwd=ROOT,
             run_dir=self._run_dir,

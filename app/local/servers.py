@@ -22,6 +22,7 @@ from app.errors import ServerFailed
 
 HOST = "127.0.0.1"
 START_S = 30.0
+RECOVER_S = 900.0  # after a crash, with much to read again
 
 
 def free_port() -> int:
@@ -71,9 +72,10 @@ class Server(ABC):
         self._prepare()
         with self.log.open("ab") as log:
             self.process = self._spawn(self._command(), stdout=log)
-        deadline = time.monotonic() + START_S
+        began = time.monotonic()
         while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            patience_s = RECOVER_S if self._recovers() else START_S
+            if self.process.poll() is not None or time.monotonic() - began > patience_s:
                 self.stop()
                 raise ServerFailed(f"{self.name} did not start on {HOST}:{self.port}; {self.log}:\n{tail(self.log)}")
             time.sleep(0.05)
@@ -125,6 +127,10 @@ class Server(ABC):
 
     def _ready(self) -> None:  # noqa: B027  not every server has something left
         """What is left to do once the server answers."""
+
+    def _recovers(self) -> bool:
+        """Whether the server says itself that it is still reading what a crash left."""
+        return False
 
     @abstractmethod
     def _pid_file(self) -> Path: ...

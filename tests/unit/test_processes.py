@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Settings, load_settings
+from app.local.postgres import PostgresServer
 from app.local.processes import child_environment, missing, process_table
 from app.local.report import address_table, without_password
+from app.local.room import most_connections
 from app.local.runfile import Run
 
 SANDBOX = "http://127.0.0.1:8010"
@@ -84,3 +86,19 @@ def test_no_password_is_shown(tmp_path: Path) -> None:
     assert "secret" not in address_table(settings, run_of(settings), seconds=1)
     assert without_password("redis://:secret@host:1/0") == "redis://host:1/0"
     assert without_password("postgresql+psycopg2://me:secret@host/x") == "postgresql://me@host/x"
+
+
+def test_connections_to_the_database_stay_between_10_and_50(tmp_path: Path) -> None:
+    settings = make(tmp_path)
+    table = process_table(settings, run_of(settings), run_dir=tmp_path)
+    assert {spec.name: spec.connections for spec in table} == {
+        "sandbox": 0, "worker-trades": 2, "web": 10, "worker-bars": 4, "streamer-binance": 2, "streamer-alpaca": 2,
+        "beat": 0, "worker-history": 2, "worker-backfill": 2, "flower": 0,
+    }  # fmt: skip
+    assert most_connections(settings, table) == 26  # with a command beside them
+    assert 10 <= most_connections(settings, table) <= 50 < int(PostgresServer.OPTIONS["max_connections"])
+    many = make(tmp_path, trade_shards=8)
+    assert 10 <= most_connections(many, process_table(many, run_of(many), run_dir=tmp_path)) <= 50
+    for spec in table:  # each child of a worker's pool has its own
+        if "-c" in spec.argv and "worker" in spec.argv:
+            assert spec.connections == int(spec.argv[spec.argv.index("-c") + 1]) * settings.db_connections
