@@ -18,6 +18,7 @@ def backfill(
     end: Annotated[str, typer.Option("--end", help="Last moment, exclusive; now where it is left out.")] = "",
     exchange: Annotated[str, typer.Option("--exchange", "-e", help="binance, alpaca, yahoo; --all: of all")] = "",
     timeframe: Annotated[str, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d")] = "1m",
+    keep: Annotated[bool, typer.Option("--keep", help="Also what is older than bars are kept; it stays then.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress until it is done.")] = True,
     listing: Annotated[bool, typer.Option("--list", help="Show those at work and the latest; fetch nothing.")] = False,
     cancel: Annotated[int, typer.Option("--cancel", metavar="ID", help="End this one; what it stored stays.")] = 0,
@@ -42,7 +43,9 @@ def backfill(
     elif everything == bool(symbols):
         raise BadInput("say what to fetch: either --symbol, once or several times, or --all")
     else:
-        settings, wanted = request(symbols=symbols, exchange=exchange, timeframe=timeframe, start=start, end=end)
+        settings, wanted = request(
+            symbols=symbols, exchange=exchange, timeframe=timeframe, start=start, end=end, keep=keep
+        )
         for backfill_id, name in wanted.items():
             print(f"backfill {backfill_id} is queued: {name} {timeframe}")
         if wait:

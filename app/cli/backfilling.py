@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.cache.trade_queue import BROKER_ERRORS, make_publisher
+from app.cli.keeping import Arrival, admit_all
 from app.cli.platform import attached_settings, database, exchange_now_us
 from app.config import Settings
 from app.domain.instruments import Exchange, Instrument
@@ -50,17 +51,19 @@ def parse_range(start: str, end: str, timeframe: str, *, now_ms: int) -> tuple[T
 
 
 def request(
-    *, symbols: Sequence[str], exchange: str, timeframe: str, start: str, end: str
+    *, symbols: Sequence[str], exchange: str, timeframe: str, start: str, end: str, keep: bool
 ) -> tuple[Settings, dict[int, str]]:
     """Queues a backfill for each symbol, without any for the whole watchlist (of the exchange).
 
-    Returns the settings of the platform, and the symbol of each backfill by its id.
+    Returns the settings of the platform, and the symbol of each backfill by its id. Raises BadInput; also where the
+    range begins before what is kept, unless `keep`.
     """
     settings = attached_settings()
     now_ms = exchange_now_us(settings) // 1000
     length, lo, hi = parse_range(start, end, timeframe, now_ms=now_ms)
     queued: dict[int, str] = {}
     with database(settings) as connection:
+        admit_all(connection, [Arrival(f"the backfill of {', '.join(symbols) or 'all'}", length, lo)], keep=keep)
         for item in _wanted(connection, symbols, exchange):
             until = min(hi, length.floor(newest_ms(item.exchange, now_ms)))
             if until > lo:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from app.cli.keeping import Arrival
     from app.config import Settings
     from app.domain.instruments import Instrument
     from app.services.importing import Checked, Counts
@@ -24,6 +25,7 @@ def import_command(
     symbol: Annotated[str, typer.Option("--symbol", "-s", help="What the files hold: XRP/ETH (or XRP-ETH).")],
     exchange: Annotated[str, typer.Option("--exchange", "-e", help="Whose files they are: binance.")] = "binance",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Import the good rows and list the others.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Also what is older than bars are kept; it stays then.")] = False,
 ) -> None:
     """Import Binance's public bulk files; running it again adds nothing.
 
@@ -36,13 +38,16 @@ def import_command(
     Example: [bold]python -m app import --symbol XRP/ETH XRPETH-aggTrades-2019-10-*.zip[/]
     """
     from app.cli import importing_klines
-    from app.cli.platform import attached_settings
+    from app.cli.keeping import admit_all
+    from app.cli.platform import attached_settings, database
 
     name = _binance_symbol(exchange, symbol)
     klines = importing_klines.check(files, name, skip_bad=skip_bad)
     rest = [path for path in files if path not in {file.path for file in klines}]
     checked = _check(rest, skip_bad=skip_bad) if rest else None
     settings = attached_settings()
+    with database(settings) as connection:
+        admit_all(connection, [*_arrivals(checked), *importing_klines.arrivals(klines)], keep=keep)
     if checked is not None:
         instrument, counts = _send(settings, checked, name)
         _report(checked, instrument, counts)
@@ -79,6 +84,16 @@ def _check(files: list[Path], *, skip_bad: bool) -> Checked:
             return check(files, read_batches, skip_bad=skip_bad, advance=lambda n: progress.advance(task, n))
         except BadFile as error:
             raise BadInput(f"{error}; nothing was imported (--skip-bad lists what is bad, imports the rest)") from error
+
+
+def _arrivals(checked: Checked | None) -> list[Arrival]:
+    from app.cli.keeping import Arrival
+    from app.domain.timeframes import Timeframe
+
+    if checked is None:
+        return []
+    first = min(checked.files, key=lambda facts: facts.first_us)
+    return [Arrival(str(first.path), Timeframe.M1, checked.span_ms[0])]
 
 
 def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument, Counts]:

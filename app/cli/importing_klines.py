@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
+from app.cli.keeping import Arrival
 from app.cli.platform import cache, database
 from app.domain.instruments import Exchange, describe
+from app.domain.timeframes import Timeframe
 from app.errors import BadFile, BadInput
 from app.services.importing import SHOWN
 from app.services.kline_import import KlineCounts, KlineFile, KlineImporter, check_klines
@@ -45,6 +47,14 @@ def check(files: Sequence[Path], symbol: str, *, skip_bad: bool) -> list[KlineFi
             )
         except BadFile as error:
             raise BadInput(f"{error}; {HINT}") from error
+
+
+def arrivals(files: Sequence[KlineFile]) -> list[Arrival]:
+    """What comes in with the files, the earliest of each timeframe."""
+    first: dict[Timeframe, KlineFile] = {}
+    for file in sorted(files, key=lambda item: item.first_ms):
+        first.setdefault(file.timeframe, file)
+    return [Arrival(str(file.path), tf, file.first_ms) for tf, file in first.items()]
 
 
 def store(settings: Settings, files: Sequence[KlineFile], symbol: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,8 +35,8 @@ def verify(
     from app.cli.backfilling import parse_range
     from app.cli.platform import attached_settings, database, exchange_now_us
     from app.domain.timeframes import Timeframe
-    from app.errors import BadInput
-    from app.storage import catalog
+    from app.errors import BadInput, BadRange
+    from app.storage import catalog, retention
 
     settings = attached_settings()
     tf, lo_ms, hi_ms = parse_range(start, end, timeframe, now_ms=exchange_now_us(settings) // 1000)
@@ -42,6 +44,13 @@ def verify(
         raise BadInput(f"--repair works on 1m bars: {tf.value} bars follow from them")
     with database(settings) as connection:
         instrument = catalog.find(connection, symbol, exchange or None)
+        kept_ms = retention.cutoffs(connection).get(tf, lo_ms)
+    if lo_ms < kept_ms:
+        day = f"{datetime.fromtimestamp(kept_ms / 1000, UTC):%Y-%m-%d}"
+        if hi_ms <= kept_ms:
+            raise BadRange(f"{tf.value} bars before {day} are not kept: there is nothing to compare")
+        print(f"{tf.value} bars before {day} are not kept: compared from there on", file=sys.stderr)
+        lo_ms = kept_ms
     parts = platform(settings, process="cli")
     found: list[Difference] = []
     compared = unfinished = 0
@@ -59,8 +68,6 @@ def verify(
 
 
 def _table(console: object, found: list[Difference]) -> None:
-    from datetime import UTC, datetime
-
     from rich.console import Console
     from rich.table import Table
 

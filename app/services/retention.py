@@ -81,17 +81,21 @@ class Retention:
         return gone, False
 
 
-def admit(store: Retained, connection: sa.Connection, tf: Timeframe, start_ms: int, *, keep: bool, what: str) -> None:
+def admit(
+    store: Retained, connection: sa.Connection, tf: Timeframe, start_ms: int, *, keep: bool, what: str
+) -> list[Timeframe]:
     """Lets bars of `tf` from `start_ms` on come in, to stay; raises NotKept where they would be deleted again.
 
-    With `keep` everything from that day on is kept instead, and what 1m bars are rolled up into as well. `what` begins
-    the message: the symbol, or the file.
+    With `keep` everything from that day on is kept instead, and what 1m bars are rolled up into as well: returns the
+    timeframes of which that is new. `what` begins the message: a backfill, a file.
     """
     cutoffs = store.cutoffs(connection)
     if start_ms >= cutoffs.get(tf, start_ms):
-        return
+        return []
     if not keep:
         raise NotKept(what, tf.value, start_ms=start_ms, kept_ms=cutoffs[tf])
     since_ms = start_ms // DAY_MS * DAY_MS
-    made = [item for item in Timeframe if item is tf or tf is Timeframe.M1]
-    store.keep_from(connection, [item for item in made if cutoffs.get(item, 0) > since_ms], since_ms)
+    made = Timeframe if tf is Timeframe.M1 else (tf,)
+    moved = [item for item in made if cutoffs.get(item, 0) > since_ms]
+    store.keep_from(connection, moved, since_ms)
+    return moved
