@@ -37,17 +37,18 @@ const NO_COPY = `DO $$ BEGIN RAISE feature_not_supported USING MESSAGE = 'COPY F
   HINT = 'PostgreSQL in WebAssembly ends with it: use INSERT, or a real server'; END $$`;
 
 const database = await PGlite.create(process.argv[2] ?? "memory://", { extensions: { timescaledb } });
+run("LOAD 'timescaledb'"); // what shared_preload_libraries does on a server
 const waiting = [];
 let served = null;
 
 const server = net.createServer(accept);
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));
 
-process.stdin.on("end", stop).on("error", stop).resume();
-process.on("SIGTERM", stop);
+process.stdin.once("end", stop).resume();
+process.once("SIGTERM", stop);
 
 async function stop() {
-  if (process.argv[2]) await database.close(); // a folder is left as after a shutdown
+  if (process.argv[2] && database.ready) await database.close(); // a folder is left as after a shutdown
   process.exit(0);
 }
 
@@ -118,8 +119,7 @@ function serve(client) {
       leave(client);
       return;
     }
-    const copies = packet[0] === ord("Q") && COPY_IN.test(packet.toString("utf8", 5, Math.min(packet.length, 4096)));
-    client.socket.write(copies ? run(NO_COPY) : execute(packet));
+    client.socket.write(packet[0] === ord("Q") && COPY_IN.test(excerpt(packet)) ? run(NO_COPY) : execute(packet));
   }
 }
 
@@ -207,6 +207,7 @@ function quote(text) {
   return `'${String(text).replaceAll("'", "''")}'`;
 }
 
+/** A message's beginning, as one line. */
 function excerpt(packet) {
   return packet.toString("latin1", 5, 505).replace(/[^ -~]+/g, " ");
 }

@@ -29,7 +29,7 @@ class Timescale:
     url: str
     can_copy: bool  # COPY FROM STDIN
     connections: int  # at the same time; one more waits until one leaves
-    works_alone: bool  # its workers run policies, and a statement's time limit ends it
+    workers: bool  # policies run when they are due, and time limits end statements
 
     def settings(self, **overrides: object) -> Settings:
         """Settings on this database, with a pool it can serve."""
@@ -60,7 +60,7 @@ class RealServer:
         self._execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
         url = sa.make_url(self.url).set(database=name).render_as_string(hide_password=False)
         try:
-            yield Timescale(url, can_copy=True, connections=20, works_alone=True)
+            yield Timescale(url, can_copy=True, connections=20, workers=True)
         finally:
             self._execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
@@ -86,18 +86,22 @@ class WasmServer:
         """A server of its own, which must not end before the test does."""
         with self.process() as (process, port):
             yield Timescale(
-                f"postgresql://postgres@127.0.0.1:{port}/postgres", can_copy=False, connections=1, works_alone=False
+                f"postgresql://postgres@127.0.0.1:{port}/postgres", can_copy=False, connections=1, workers=False
             )
             if process.poll() is not None:
                 raise AssertionError(f"the server ended by itself with {process.returncode}")
 
     @contextmanager
-    def process(self, errors: IO[bytes] | None = None) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-        """The server's process and its port; its complaints go to `errors`, or where this process's go.
+    def process(
+        self, folder: Path | None = None, *, errors: IO[bytes] | None = None
+    ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+        """The server's process and its port; without `folder` the data stand in memory.
+
+        What it complains of goes to `errors`, or where this process's complaints go.
 
         --liftoff-only: tests are over before an optimised engine would pay, and it takes half as much memory again.
         """
-        command = [self.node, "--liftoff-only", str(SCRIPT)]
+        command = [self.node, "--liftoff-only", str(SCRIPT), *([str(folder)] if folder else [])]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
         assert process.stdin is not None
         assert process.stdout is not None
