@@ -327,7 +327,7 @@ def test_continuous_aggregates(bars: Client) -> None:
 
 
 def _connect(url: str, **parameters: Any) -> Client:
-    connection = psycopg2.connect(url, connect_timeout=20, **parameters)
+    connection: Client = psycopg2.connect(url, connect_timeout=20, **parameters)
     connection.autocommit = True
     return connection
 
