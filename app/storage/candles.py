@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from app.domain.bars import Bar, Merged, Origin, PartialBar, State
 from app.domain.timeframes import Timeframe
-from app.storage.arrays import literal
+from app.storage.arrays import literal, numbers
 from app.storage.sql import sql
 
 FIRST_MS, LAST_MS = 0, 253_402_300_800_000  # 1970 to the end of 9999: constant bounds where a caller names none
@@ -19,7 +19,8 @@ def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:
     """Adds the minutes of a batch to the stored 1m bars (law 2); `parts` are sorted by (instrument, time)."""
     if not parts:
         return Merged([], [])
-    rows = connection.execute(sql("candles", "merge"), _columns(parts))
+    columns = map(numbers, zip(*parts, strict=True))
+    rows = connection.execute(sql("candles", "merge"), dict(zip(_KEYS, columns, strict=True)))
     bars = [as_bar(row) for row in rows]
     if len(bars) == len(parts):
         return Merged(bars, [])
@@ -92,16 +93,14 @@ def read_many(
 
 
 _NAMES = PartialBar._fields
+_KEYS = tuple("time" if name == "time_ms" else name for name in _NAMES)
+_STATES, _ORIGINS = tuple(State), tuple(Origin)
 
 
-def _columns(rows: Sequence[PartialBar] | Sequence[Bar]) -> dict[str, Any]:
-    columns = {name: literal(getattr(row, name) for row in rows) for name in _NAMES if name != "time_ms"}
-    return {**columns, "time": literal(row.time_ms for row in rows)}
+def _columns(rows: Sequence[Bar]) -> dict[str, Any]:
+    return {key: numbers([getattr(row, name) for row in rows]) for key, name in zip(_KEYS, _NAMES, strict=True)}
 
 
 def as_bar(row: Sequence[Any]) -> Bar:
     """The bar of a row in the order of the statements' columns."""
-    return Bar(
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12],
-        row[13], State(row[14]), row[15], Origin(row[16]),
-    )  # fmt: skip
+    return Bar(*(*row[:14], _STATES[row[14]], row[15], _ORIGINS[row[16]]))

@@ -3,8 +3,7 @@
 SAVEPOINT page;
 SELECT EXISTS (
     SELECT FROM "candles_{tf}" WHERE instrument_id = :instrument_id
-        AND time >= timestamptz 'epoch' + CAST(:first AS bigint) * interval '1 millisecond'
-        AND time <= timestamptz 'epoch' + CAST(:last AS bigint) * interval '1 millisecond')
+        AND time >= CAST(:first AS timestamptz) AND time <= CAST(:last AS timestamptz))
 
 -- name: insert
 COPY "candles_{tf}" (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume, trade_count,
