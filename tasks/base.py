@@ -96,7 +96,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
         logger.warning("{} goes back to the queue; {}: {}", self.name, trouble.value, why)
         if trouble is not Trouble.SLOW:
             self._forgive()
-        raise Reject(why, requeue=True)
+        raise Reject(why, requeue=True) from None
 
     def _admit(self, args: tuple[Any, ...]) -> None:
         """Counts a redelivery; a message that came too often is parked, not lost, and no longer kills workers."""
