@@ -85,6 +85,7 @@ class _Due(NamedTuple):
     next_ms: int
     expected: list[Window]
     pace: Pace
+    kept_ms: int  # nothing older is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class Polling:
             if not expected[item.calendar]:
                 continue  # its sessions are not stored yet
             one = self._plan(item, until[item.id], expected[item.calendar], paces[item.id], now_ms)
-            due += [one] if one is not None else []
+            due += [one._replace(kept_ms=kept_ms)] if one is not None else []
         self._note_outages(due, now_ms)
         try:
             left = self._ask(sorted(due, key=lambda one: one.until_ms), paces, now_ms)
@@ -174,7 +175,7 @@ class Polling:
             now_ms, until_ms, pace.asked_ms, expected, lag_ms=self._lag_ms, every_ms=int(self.poll_s * 1000)
         )  # fmt: skip
         if due.ask:
-            return _Due(item, until_ms, due.until_ms, expected, pace)
+            return _Due(item, until_ms, due.until_ms, expected, pace, 0)
         if due.until_ms > until_ms:
             with self.engine.begin() as connection:  # nothing was traded since: known without asking
                 self._settle(connection, item, until_ms, due.until_ms)
@@ -248,7 +249,7 @@ class Polling:
         if one.until_ms < reach_ms:
             lost = clipped(one.until_ms, reach_ms, one.expected)
             self._not_polled([(item.id, *window) for window in lost], REACH_ERROR)
-        lo_ms = max(again_from(one.until_ms, one.expected, overlap_ms=OVERLAP_MS), reach_ms)
+        lo_ms = max(again_from(one.until_ms, one.expected, overlap_ms=OVERLAP_MS), reach_ms, one.kept_ms)
         known_ms = one.until_ms
         while lo_ms < now_ms:
             hi_ms = min(lo_ms + STEP_MS, now_ms)
