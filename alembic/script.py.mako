@@ -6,6 +6,7 @@ from alembic import op
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+REMOVES = ""  # what a downgrade takes, as `db downgrade` says it
 
 
 def upgrade() -> None:

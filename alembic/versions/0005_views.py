@@ -6,6 +6,7 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0004"
+REMOVES = "no data: the columns vwap, state_name and origin_name of the view candles"  # what a downgrade takes
 
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
 # A minute of odd lots only has no price and is no bar: its open_time stands at 2^62 until it is over.

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RangeNotAncestorError
 from alembic.util import CommandError
 
 from alembic import command
@@ -63,6 +64,8 @@ def back(revision: str | None, target: str) -> list[Step]:
     try:
         wanted = None if target == BASE else script.get_revision(target)
         steps = [] if revision is None else list(script.iterate_revisions(revision, target))
+    except RangeNotAncestorError:  # it is a newer one
+        steps = []
     except CommandError as error:
         raise _unknown(target, error) from error
     if not steps:
