@@ -80,6 +80,6 @@ def utc(time_ms: int) -> str:
 
 
 def run(engine: sa.Engine, statement: str) -> None:
-    """A statement outside of transactions, VACUUM for instance."""
+    """A statement as it stands, outside of transactions: VACUUM for instance."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(statement)
+        connection.connection.cursor().execute(statement)
