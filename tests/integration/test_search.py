@@ -29,14 +29,14 @@ def _alone(core: Core) -> Core:
 
 @pytest.fixture
 def binance(settings: Settings, redis_client: redis.Redis) -> Iterator[Core]:
-    core = _alone(_core(settings.model_copy(update={"outage_s": 0.2}), "binance", "BBB/USDT"))
+    core = _alone(_core(settings.model_copy(update={"outage_s": 30.0}), "binance", "BBB/USDT"))
     yield core
     core.platform.engine.dispose()
 
 
 @pytest.fixture
 def alpaca(settings: Settings, redis_client: redis.Redis) -> Iterator[Core]:
-    core = _alone(_core(settings.model_copy(update={"outage_s": 0.2}), "alpaca", "YYY"))
+    core = _alone(_core(settings.model_copy(update={"outage_s": 30.0}), "alpaca", "YYY"))
     with core.platform.engine.begin() as connection:
         day = [Session(T0 + d * DAY_MS, T0 + d * DAY_MS + HOUR_MS, T0 + d * DAY_MS + 2 * HOUR_MS) for d in range(3)]
         sessions.put(connection, "XNYS", day)

@@ -46,6 +46,11 @@ def start(settings: Settings, market: RunningSandbox, **environment: str) -> sub
     )  # fmt: skip
 
 
+def _written(settings: Settings) -> str:
+    """What the process has put into its log's file."""
+    return "".join(path.read_text() for path in settings.log_dir.glob("streamer-binance*"))
+
+
 def finish(process: subprocess.Popen[str]) -> str:
     """Ends the process by SIGTERM; its log."""
     process.send_signal(signal.SIGTERM)
@@ -76,9 +81,11 @@ def test_it_waits_for_a_database_and_a_redis_that_are_away(settings: Settings) -
             settings, market,
             DATABASE_URL=f"postgresql://u:secret@127.0.0.1:{nowhere}/x", REDIS_URL=f"redis://127.0.0.1:{nowhere}/0",
         )  # fmt: skip
-        time.sleep(4)
-        assert process.poll() is None
-        log = finish(process)
+        try:
+            until(lambda: all(text in _written(settings) for text in ("the watchlist cannot be read", "Redis away")))
+            assert process.poll() is None
+        finally:
+            log = finish(process)
     assert "the watchlist cannot be read, trying again" in log
     assert "Redis away" in log
     assert "Traceback" not in log and "secret" not in log
