@@ -1,0 +1,144 @@
+"""Each case on both databases: TimescaleDB answers and leaves what a plain PostgreSQL does."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.timeframes import Timeframe
+from app.storage.sql import sql
+from tests.contract.storage import cases as _cases  # noqa: F401  (registers them)
+from tests.contract.storage import sequences
+from tests.contract.storage.database import TABLES, Database, Outcome
+from tests.contract.storage.registry import CASES, Case, blocks, public_functions
+
+# What is not asked of both, and why.
+EXEMPT: dict[str, str] = {
+    "inventory.read": "sizes, chunks and jobs: what the two differ in",
+    "inventory.sessions": "a server of one connection sees nobody",
+    "retention.by_job": "says which of the two it is",
+    **{
+        f"timescale.{name}": "says which of the two it is, or makes the one the other"
+        for name in ("adopt", "convert", "converted", "offer", "revert", "version")
+    },
+    **{f"migrate.{name}": "asks alembic of the whole database" for name in ("convertible", "current")},
+}
+
+
+class Reference:
+    """What a plain PostgreSQL answers, each case asked once."""
+
+    def __init__(self, plain: Database) -> None:
+        self._plain = plain
+        self._known: dict[str, Outcome] = {}
+        self.start = plain.run(lambda _: None, rows=lambda digests: digests)
+
+    def outcome(self, case: Case) -> Outcome:
+        """Its answer, all digests, and the rows of the tables that it changes."""
+        if case.name not in self._known:
+            self._known[case.name] = self._plain.run(case.body, by_engine=case.by_engine, rows=self.unlike_start)
+        return self._known[case.name]
+
+    def unlike_start(self, digests: dict[str, str]) -> list[str]:
+        """The tables that are not what they were at the start."""
+        return [table for table in digests if digests[table] != self.start.digests[table]]
+
+    def changed(self, outcome: Outcome) -> dict[str, tuple[int, int]]:
+        """Table → (rows that went, rows that came)."""
+        found = {}
+        for table, rows in outcome.rows.items():
+            before, after = Counter(self.start.rows[table]), Counter(rows)
+            found[table] = ((before - after).total(), (after - before).total())
+        return found
+
+
+@pytest.fixture(scope="session")
+def reference(plain: Database) -> Reference:
+    """The plain database's answers."""
+    return Reference(plain)
+
+
+def test_the_same_start(database: Database, reference: Reference) -> None:
+    assert database.run(lambda _: None).digests == reference.start.digests
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_case(name: str, database: Database, reference: Reference, request: pytest.FixtureRequest) -> None:
+    case = CASES[name]
+    expected = reference.outcome(case)
+    if not database.hypertables:
+        assert reference.changed(expected) == case.changed
+        return
+    if case.fails:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=case.fails))
+    if case.loses and database.loses:  # by which index it goes is the planner's guess
+        reason = "a bitmap scan loses rows: switch them off in the engine"
+        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
+    tables = case.changed if database.slow else TABLES
+    found = database.run(case.body, by_engine=case.by_engine, tables=tables)
+    assert found.answer == expected.answer
+    unequal = [table for table in found.digests if found.digests[table] != expected.digests[table]]
+    if unequal:
+        again = database.run(case.body, by_engine=case.by_engine, tables=(), rows=lambda _: unequal)
+        assert again.rows == {table: expected.rows.get(table, reference.start.rows[table]) for table in unequal}
+    assert not unequal, "a table changed, and not when the case was run again"
+
+
+# Statements that no case sends through SQLAlchemy, and why.
+UNHEARD = {
+    "bulk.insert": "COPY, by the driver",
+    "bulk.stage": "COPY, by the driver",
+    "bulk.take_back": "somebody else was faster",
+}
+
+
+@pytest.mark.timescale
+def test_any_sequence_of_writes(plain: Database, filled_timescale: Database) -> None:
+    @settings(max_examples=4 if filled_timescale.slow else 25, deadline=None)
+    @given(steps=st.lists(sequences.steps, min_size=2, max_size=8))
+    def check(steps: list[sequences.Step]) -> None:
+        body, tables = sequences.replayed(steps), sequences.TABLES
+        expected = plain.run(body, tables=tables)
+        found = filled_timescale.run(body, tables=tables)
+        assert found.answer == expected.answer
+        unequal = [table for table in tables if found.digests[table] != expected.digests[table]]
+        if unequal:
+            ours, theirs = (each.run(body, tables=(), rows=lambda _: unequal) for each in (plain, filled_timescale))
+            assert theirs.rows == ours.rows
+
+    check()
+
+
+def test_every_function_has_a_case() -> None:
+    covered = {function for case in CASES.values() for function in case.covers}
+    functions = public_functions()
+    missing = sorted(name for name, function in functions.items() if function not in covered and name not in EXEMPT)
+    assert EXEMPT.keys() <= functions.keys(), "these are no more"
+    assert not missing, f"no case calls them on both databases: {', '.join(missing)}"
+
+
+@pytest.mark.timescale
+def test_every_statement_is_sent(plain: Database, filled_timescale: Database, reference: Reference) -> None:
+    """Each named block of SQL, by some case on one of the two; those before this test were heard already."""
+    for case in CASES.values():
+        reference.outcome(case)
+    if not _unsent(plain.heard | filled_timescale.heard):
+        return
+    for case in CASES.values():
+        if not case.fails:
+            filled_timescale.run(case.body, by_engine=case.by_engine, tables=())
+    assert _unsent(plain.heard | filled_timescale.heard) == []
+
+
+def _unsent(heard: set[str]) -> list[str]:
+    """The blocks that are no part of what was heard."""
+    everything = "\n".join(heard)
+    found = []
+    for file, name in blocks():
+        texts = [sql(file, name, tf).text.strip() for tf in Timeframe]
+        if f"{file}.{name}" not in UNHEARD and not any(text in everything for text in texts):
+            found.append(f"{file}.{name}")
+    return found
