@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.timeframes import Timeframe
+from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
+from app.storage import bulk, candles, retention
 from app.storage.sql import sql
+from tests.contract.storage import bars, sequences
 from tests.contract.storage import cases as _cases  # noqa: F401  (registers them)
-from tests.contract.storage import sequences
+from tests.contract.storage.cases.candles import official
 from tests.contract.storage.database import TABLES, Database, Outcome
 from tests.contract.storage.registry import CASES, Case, blocks, public_functions
+from tests.processes import until
 
 # What is not asked of both, and why.
 EXEMPT: dict[str, str] = {
@@ -26,6 +32,12 @@ EXEMPT: dict[str, str] = {
     },
     **{f"migrate.{name}": "asks alembic of the whole database" for name in ("convertible", "current")},
 }
+
+CHUNKS = sa.text(
+    "SELECT hypertable_name, count(*) FILTER (WHERE is_compressed), count(*) FROM timescaledb_information.chunks"
+    " WHERE hypertable_schema = current_schema() GROUP BY 1"
+)
+WAITS = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
 
 
 class Reference:
@@ -63,6 +75,41 @@ def reference(plain: Database) -> Reference:
 
 def test_the_same_start(database: Database, reference: Reference) -> None:
     assert database.run(lambda _: None).digests == reference.start.digests
+
+
+@pytest.mark.timescale
+def test_old_chunks_are_compressed(filled_timescale: Database) -> None:
+    with filled_timescale.engine.connect() as connection:
+        rows = connection.execute(CHUNKS).all()
+    counts = {table: (compressed, chunks) for table, compressed, chunks in rows}
+    assert counts.pop("candles_1m") == counts.pop("indicators_1m") == (3, 5)
+    assert len(counts) == 10
+    assert all(0 < compressed < chunks for compressed, chunks in counts.values())
+
+
+@pytest.mark.timescale
+def test_a_page_that_meets_another_writer(filled_timescale: Database) -> None:
+    """COPY into a hypertable blocks on a bar that is not committed yet, and then gives way to the upsert."""
+    if filled_timescale.slow:
+        pytest.skip("it has one connection, and no COPY")
+    engine, time_ms = filled_timescale.engine, bars.NOW + 60 * DAY_MS
+    page = [official(bars.SOL, time_ms + n * MINUTE_MS, 5.0 + n) for n in range(50)]
+    with engine.connect() as first, ThreadPoolExecutor(1) as pool, engine.connect() as second:
+        candles.replace(first, [replace(page[7], close=9.0)])
+        pid = second.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+        pending = pool.submit(bulk.replace, second, page)
+        try:
+            until(lambda: first.execute(WAITS, {"pid": pid}).scalar(), seconds=5, every=0.01)
+        finally:
+            first.commit()
+        changed = pending.result(10)
+        stored = candles.read(second, bars.SOL, Timeframe.M1, start_ms=time_ms)
+        second.rollback()
+        retention.delete(first, Timeframe.M1, bars.SOL, time_ms, time_ms + DAY_MS)
+        first.commit()
+    assert len(changed) == 50
+    assert [bar.close for bar in stored] == [bar.close for bar in page]
+    assert [bar.revision for bar in stored[6:9]] == [0, 1, 0]
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
