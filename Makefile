@@ -19,7 +19,7 @@ JS_STAMP := static/vendor/.npm-$(JS_SUM)
 # What only tests need; npm clears the folder, and the stamp with it, when setup installs anew.
 DEV_STAMP := node_modules/.dev-$(JS_SUM)
 
-.PHONY: help setup demo test slow lint clean
+.PHONY: help setup demo test timescale slow lint clean
 
 help: ## This list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -63,16 +63,19 @@ $(DEV_STAMP): | $(JS_STAMP)
 demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
 	@exec $(PY) -m app up
 
-test: setup lint $(DEV_STAMP) ## Check and test everything but the slow tests
-	@$(PY) -m pytest -q -m "not slow" -n 2 --dist loadfile
+test: setup lint ## Check and test everything but what is slow or needs a TimescaleDB
+	@$(PY) -m pytest -q -m "not slow and not timescale" -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
 
-slow: setup $(DEV_STAMP) ## The slow tests
-	@$(PY) -m pytest -q -m slow --timeout 900
+timescale: setup $(DEV_STAMP) ## The tests on TimescaleDB: a small one in WebAssembly, or TEST_TIMESCALE_URL's
+	@$(PY) -m pytest -q -m timescale -n 2 --dist loadfile --timeout 300
+
+slow: setup ## The slow tests
+	@$(PY) -m pytest -q -m "slow and not timescale" --timeout 900
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)
 	@if [ -f .data/run.json ] && $(PY) -m app status >/dev/null 2>&1; then echo "the platform runs: stop it first"; exit 1; fi
