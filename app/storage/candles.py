@@ -8,11 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.bars import Bar, Merged, Origin, PartialBar, State
-from app.domain.timeframes import Timeframe
+from app.domain.timeframes import DAY_MS, Timeframe
 from app.storage.arrays import literal, numbers
+from app.storage.keys import Key, by_day, locked
 from app.storage.sql import sql
 
 FIRST_MS, LAST_MS = 0, 253_402_300_800_000  # 1970 to the end of 9999: constant bounds where a caller names none
+NEWEST = "newest_ms"  # what a connection keeps: the newest bar it has read
 
 
 def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:
@@ -30,7 +32,7 @@ def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:
 
 def replace(
     connection: sa.Connection, bars: Sequence[Bar], *, tf: Timeframe = Timeframe.M1, flats: bool = True
-) -> list[tuple[int, int]]:
+) -> list[Key]:
     """Stores the exchange's own bars as verified; returns the (instrument, time ms) that changed.
 
     `flats`: a bar without trades is marked flat, as on an exchange whose series has them.
@@ -42,27 +44,31 @@ def replace(
     return [(row[0], row[1]) for row in rows]
 
 
-def verify(connection: sa.Connection, keys: Sequence[tuple[int, int]]) -> None:
+def verify(connection: sa.Connection, keys: Iterable[Key]) -> None:
     """Calls these closed 1m bars (instrument, time ms) verified: the exchange's own agreed."""
-    if keys:
-        ordered = sorted(keys)
-        times = [key[1] for key in ordered]
-        values = {"instrument_id": literal(key[0] for key in ordered), "time": literal(times)}
-        connection.execute(sql("candles", "verify"), {**values, "lo": min(times), "hi": max(times) + 1})
+    for values in by_day(keys):
+        connection.execute(sql("candles", "verify"), values)
 
 
 def lock(connection: sa.Connection, instrument_id: int, lo_ms: int, hi_ms: int) -> None:
-    """Locks the instrument's 1m bars of [lo, hi) in the order in which everybody does."""
-    connection.execute(sql("candles", "lock"), {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms})
+    """Locks the instrument's 1m bars of [lo, hi) in the order in which everybody does.
+
+    Where some are compressed, those that a trade may change: all that are not verified.
+    """
+    values = {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms}
+    if locked(connection, sql("candles", "lock"), values) is None:
+        connection.execute(sql("candles", "lock_packed"), values)
 
 
-def remove(connection: sa.Connection, keys: Sequence[tuple[int, int]]) -> None:
+def hold(connection: sa.Connection, keys: Iterable[Key]) -> list[Bar]:
+    """Locks these 1m bars, compressed ones too, and returns them."""
+    return [as_bar(row) for values in by_day(keys) for row in connection.execute(sql("candles", "hold"), values)]
+
+
+def remove(connection: sa.Connection, keys: Iterable[Key]) -> None:
     """Deletes 1m bars of minutes in which nothing counts any more, and their indicators."""
-    if keys:
-        ordered = sorted(keys)
-        times = [key[1] for key in ordered]
-        values = {"instrument_id": literal(key[0] for key in ordered), "time": literal(times)}
-        connection.execute(sql("candles", "remove"), {**values, "lo": min(times), "hi": max(times) + 1})
+    for values in by_day(keys):
+        connection.execute(sql("candles", "remove"), values)
 
 
 def read(
@@ -75,13 +81,19 @@ def read(
     limit: int = 1000,
 ) -> list[Bar]:
     """The newest `limit` stored bars with start_ms <= time < end_ms, oldest first."""
-    values = {
-        "instrument_id": instrument_id,
-        "lo": FIRST_MS if start_ms is None else start_ms,
-        "hi": LAST_MS if end_ms is None else end_ms,
-        "limit": limit,
-    }
-    return [as_bar(row) for row in connection.execute(sql("candles", "read", tf), values)][::-1]
+    values = {"instrument_id": instrument_id, "hi": LAST_MS if end_ms is None else end_ms, "limit": limit}
+    los = [FIRST_MS if start_ms is None else start_ms]
+    if tf is Timeframe.M1 and start_ms is None:  # a year of minutes is many chunks: first where they mostly are
+        newest_ms = connection.info.get(NEWEST) if end_ms is None else end_ms
+        los = los if newest_ms is None else [newest_ms - max(8 * limit * tf.ms, 4 * DAY_MS), *los]
+    rows: Sequence[Sequence[Any]] = ()
+    for lo_ms in los:
+        rows = connection.execute(sql("candles", "read", tf), {**values, "lo": lo_ms}).all()
+        if len(rows) == limit:
+            break
+    if rows and end_ms is None and rows[0][1] > connection.info.get(NEWEST, 0):
+        connection.info[NEWEST] = rows[0][1]
+    return [as_bar(row) for row in rows[::-1]]
 
 
 def read_many(

@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 
 from app.domain.history import RECHECKS, Hole
-from app.domain.timeframes import Timeframe
+from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
+from app.storage import settled
 from app.storage.arrays import literal
+from app.storage.candles import FIRST_MS, LAST_MS
 from app.storage.sql import sql
 from app.storage.times import utc
+
+RECENT_MS = 7 * DAY_MS
 
 
 def cover(
@@ -49,8 +53,18 @@ def last_known(connection: sa.Connection, before: Mapping[int, int]) -> dict[int
     """
     if not before:
         return {}
-    values = {"instruments": literal(before), "before": literal(before.values())}
-    return {row[0]: row[1] for row in connection.execute(sql("holes", "last_known"), values)}
+    known: dict[int, int] = {}
+    for lo_ms in (max(before.values()) - RECENT_MS, 0):  # what lies farther back is looked for when it has to be
+        rest = {i: time_ms for i, time_ms in before.items() if i not in known}
+        if rest:
+            columns = {"instruments": literal(rest), "before": literal(rest.values())}
+            bounds = {"lo": lo_ms, "hi": max(rest.values())}
+            rows = connection.execute(sql("holes", "last_known"), {**columns, **bounds})
+            known |= {row[0]: row[1] for row in rows}
+    for instrument_id, until_ms in settled.until(connection, before).items():
+        until_ms = min(until_ms, before[instrument_id])
+        known[instrument_id] = max(known.get(instrument_id, until_ms), until_ms)
+    return known
 
 
 def record_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str) -> None:
@@ -131,7 +145,11 @@ def failed(connection: sa.Connection, ids: Sequence[int], error: str) -> None:
 def around_gap(connection: sa.Connection, instrument_id: int, first: int, end: int) -> tuple[int | None, int | None]:
     """The minutes (ms) of the bars on either side of the missing ids [first, end)."""
     values = {"instrument_id": instrument_id, "first": first, "end": end}
-    row = connection.execute(sql("holes", "around_gap"), values).one()
+    lo_ms, hi_ms = connection.execute(sql("holes", "hours_around_gap"), values).one()
+    for bounds in ({"lo": lo_ms or FIRST_MS, "hi": hi_ms or LAST_MS}, {"lo": FIRST_MS, "hi": LAST_MS}):
+        row = connection.execute(sql("holes", "around_gap"), {**values, **bounds}).one()
+        if row[0] is not None and (row[1] is not None or hi_ms is None):
+            break
     return row[0], row[1]
 
 
@@ -146,7 +164,11 @@ def standing(connection: sa.Connection, *, still_s: float) -> list[tuple[int, in
 
     Only instruments that are active and claimed into the future; one no run was ever heard of has its newest bar's.
     """
-    return [(row[0], row[1]) for row in connection.execute(sql("holes", "standing"), {"still": still_s})]
+    found = {row[0]: row[1] for row in connection.execute(sql("holes", "standing"), {"still": still_s})}
+    if unheard := [instrument_id for instrument_id, time_ms in found.items() if time_ms is None]:
+        rows = connection.execute(sql("holes", "newest"), {"instruments": literal(unheard)})
+        found |= {row[0]: row[1] + MINUTE_MS for row in rows}
+    return [(instrument_id, time_ms) for instrument_id, time_ms in found.items() if time_ms is not None]
 
 
 def missing_minutes(

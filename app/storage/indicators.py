@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 from app.domain.indicator_names import INDICATORS
 from app.domain.indicators import BarColumns, IndicatorColumns
 from app.domain.outbox import Amounts, Mark, Span
-from app.domain.timeframes import Timeframe
+from app.domain.timeframes import DAY_MS, Timeframe
 from app.storage import outbox
 from app.storage.arrays import literal
-from app.storage.sql import sql
+from app.storage.keys import near
+from app.storage.sql import sql, timed
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LONG_MS = 7 * DAY_MS
 _Y2000_MS = 946_684_800_000  # PostgreSQL sends timestamps as µs since 2000-01-01
 
 
@@ -35,7 +35,7 @@ def read_many(
     connection: sa.Connection, instruments: Iterable[int], tf: Timeframe, *, start_ms: int, end_ms: int
 ) -> list[tuple[int, dict[str, int | float | None]]]:
     """(instrument id, row as `read` gives it) of several instruments, by (instrument, time)."""
-    values = {"instruments": literal(instruments), "lo": _utc(start_ms), "hi": _utc(end_ms)}
+    values = {"instruments": literal(instruments), "lo": start_ms, "hi": end_ms}
     names = ("time", *INDICATORS)
     rows = connection.execute(_read_sql(tf), values)
     return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
@@ -55,17 +55,16 @@ def write(connection: sa.Connection, tf: Timeframe, rows: Sequence[IndicatorColu
 
 def bars(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, BarColumns]:
     """The bars of each span (one span an instrument) as columns; an instrument without any is left out."""
-    rows = connection.execute(sql("indicators", "bars", tf), _spans(spans)) if spans else ()
     return {
         row[0]: BarColumns(np.frombuffer(row[1], ">i8").astype(np.int64) // 1000 + _Y2000_MS, *map(_floats, row[2:]))
-        for row in rows
+        for row in _each(connection, "bars", tf, spans)
     }
 
 
 def amounts(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, Amounts]:
     """The exact volumes of each span's bars."""
     found = {span.instrument_id: Amounts([], [], []) for span in spans}
-    for instrument, time_ms, volume, quote in connection.execute(sql("indicators", "amounts", tf), _spans(spans)):
+    for instrument, time_ms, volume, quote in _each(connection, "amounts", tf, spans):
         columns = found[instrument]
         columns.time_ms.append(time_ms)
         columns.volume.append(volume)
@@ -75,21 +74,30 @@ def amounts(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> 
 
 def sums(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, tuple[Decimal, Decimal]]:
     """(volume, quote volume) summed over each span, exact; an instrument without bars there is left out."""
-    rows = connection.execute(sql("indicators", "sums", tf), _spans(spans)) if spans else ()
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {row[0]: (row[1], row[2]) for row in _each(connection, "sums", tf, spans)}
 
 
 def extents(
     connection: sa.Connection, tf: Timeframe, instruments: Sequence[int], *, from_ms: int
 ) -> dict[int, tuple[int, int]]:
-    """(first, last) bar time of each series that has a bar at or after `from_ms`."""
-    values = {"ids": literal(instruments), "lo": _utc(from_ms)}
-    return {row[0]: (row[1], row[2]) for row in connection.execute(sql("indicators", "extents", tf), values)}
+    """(first, last) bar time of each series that has a bar at or after `from_ms`.
+
+    Of minutes that go back for more than a week, first is 0: to find it, a year of them would open each of its chunks.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    if tf is Timeframe.M1:
+        since = from_ms - LONG_MS
+        values = {"ids": literal(instruments), "lo": from_ms, "since": since, "early": since - LONG_MS}
+        found = {row[0]: (0, row[1]) for row in connection.execute(sql("indicators", "long", tf), values)}
+    if rest := [instrument_id for instrument_id in instruments if instrument_id not in found]:
+        values = {"ids": literal(rest), "lo": from_ms}
+        found |= {row[0]: (row[1], row[2]) for row in connection.execute(sql("indicators", "extents", tf), values)}
+    return found
 
 
 def following(connection: sa.Connection, tf: Timeframe, span: Span, *, bars: int) -> int | None:
     """The time of the bar that follows the span's first `bars` bars; None where it has no more than those."""
-    values = {"id": span.instrument_id, "lo": _utc(tf.floor(span.lo_ms)), "hi": _utc(span.hi_ms), "bars": bars}
+    values = {"id": span.instrument_id, "lo": tf.floor(span.lo_ms), "hi": span.hi_ms, "bars": bars}
     time_ms: int | None = connection.execute(sql("indicators", "following", tf), values).scalar()
     return time_ms
 
@@ -114,7 +122,7 @@ def settle(connection: sa.Connection, *, done: Iterable[Mark], rest: Sequence[Sp
 
 @cache
 def _read_sql(tf: Timeframe) -> sa.TextClause:
-    return sa.text(
+    return timed(
         f"SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, {', '.join(INDICATORS)}"
         f' FROM "indicators_{tf.value}" WHERE instrument_id = ANY(CAST(:instruments AS int[]))'
         " AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz) ORDER BY instrument_id, time"
@@ -135,13 +143,18 @@ def _write_sql(tf: Timeframe) -> sa.TextClause:
     )
 
 
+def _each(connection: sa.Connection, block: str, tf: Timeframe, spans: Sequence[Span]) -> Iterator[Sequence[Any]]:
+    for group in near(spans):
+        yield from connection.execute(sql("indicators", block, tf), _spans(group))
+
+
 def _spans(spans: Sequence[Span]) -> dict[str, Any]:
     return {
         "ids": literal(span.instrument_id for span in spans),
         "los": literal(span.lo_ms for span in spans),
         "his": literal(span.hi_ms for span in spans),
-        "lo": _utc(min(span.lo_ms for span in spans)),
-        "hi": _utc(max(span.hi_ms for span in spans)),
+        "lo": min(span.lo_ms for span in spans),
+        "hi": max(span.hi_ms for span in spans),
     }
 
 
@@ -152,7 +165,3 @@ def _column(parts: Iterable[NDArray[np.float64]]) -> str:
 
 def _floats(column: memoryview) -> NDArray[np.float64]:
     return np.frombuffer(column, ">f8").astype(np.float64)
-
-
-def _utc(time_ms: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=time_ms)

@@ -11,12 +11,12 @@ from app.domain.bars import Bar
 from app.domain.official import OfficialBar
 from app.domain.timeframes import Timeframe
 from app.domain.verification import Difference
+from app.storage import candles
 from app.storage.arrays import literal
 from app.storage.candles import as_bar
+from app.storage.keys import Key, locked, unlocked
 from app.storage.sql import sql
 from app.storage.tables import differences as table
-
-Key = tuple[int, int]  # instrument id, start (ms)
 
 
 def put(connection: sa.Connection, bars: Iterable[OfficialBar]) -> None:
@@ -38,23 +38,26 @@ def put(connection: sa.Connection, bars: Iterable[OfficialBar]) -> None:
 
 def closed(connection: sa.Connection, *, patience_s: float, limit: int) -> list[Bar]:
     """Our bars that can be compared now, locked: closed ones, and any whose official bar waits over `patience_s`."""
-    lo, hi = connection.execute(sql("official", "bounds")).one()
-    if lo is None:
-        return []
-    values = {"lo": lo, "hi": hi, "patience": patience_s, "limit": limit}
-    return [as_bar(row) for row in connection.execute(sql("official", "closed"), values)]
+    found: list[Bar] = []
+    for lo, hi in connection.execute(sql("official", "days")).all():
+        values = {"lo": lo, "hi": hi, "patience": patience_s, "limit": limit - len(found)}
+        rows = locked(connection, sql("official", "closed"), values)
+        if rows is None:
+            rows = connection.execute(unlocked(sql("official", "closed")), values).all()
+            found += candles.hold(connection, [(row[0], row[1]) for row in rows])
+        else:
+            found += map(as_bar, rows)
+    return found
 
 
 def absent(connection: sa.Connection, edges: Mapping[int, int], *, patience_s: float, limit: int) -> list[Key]:
     """The bars of the exchange that we have nothing for though the instrument's clock (id → ms) has passed them."""
-    lo, hi = connection.execute(sql("official", "bounds")).one()
-    if lo is None:
-        return []
-    values = {
-        "instruments": literal(edges), "highs": literal(edges.values()), "lo": lo, "hi": hi, "patience": patience_s,
-        "limit": limit,
-    }  # fmt: skip
-    return [(row[0], row[1]) for row in connection.execute(sql("official", "absent"), values)]
+    values = {"instruments": literal(edges), "highs": literal(edges.values()), "patience": patience_s}
+    found: list[Key] = []
+    for lo, hi in connection.execute(sql("official", "days")).all():
+        bounds = {"lo": lo, "hi": hi, "limit": limit - len(found)}
+        found += [(row[0], row[1]) for row in connection.execute(sql("official", "absent"), {**values, **bounds})]
+    return found
 
 
 def get(connection: sa.Connection, keys: Sequence[Key]) -> dict[Key, OfficialBar]:

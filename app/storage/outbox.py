@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
 from app.storage.arrays import literal
+from app.storage.keys import by_day, within
 from app.storage.sql import sql
 
 
@@ -88,13 +89,16 @@ def roll_up(
 def doubt_days(connection: sa.Connection, days: Mapping[int, Iterable[int]]) -> None:
     """Has the source's own 1d bars of instrument id → days (ms) asked for again: minutes of theirs changed."""
     if pairs := _pairs(days):
-        connection.execute(sql("settle", "doubt_days"), _buckets(pairs, Timeframe.D1))
+        connection.execute(sql("settle", "doubt_days"), within(pairs))
 
 
 def clear(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> None:
     """Deletes rolled-up bars, and their indicators, of buckets (instrument id → starts) that hold nothing any more."""
     if pairs := _pairs(buckets):
-        connection.execute(sql("settle", "clear", tf), _buckets(pairs, tf))
+        values = within(pairs)
+        rows = connection.execute(sql("settle", "empty", tf), {**values, "end": values["hi"] + tf.ms})
+        for day in by_day((row[0], row[1]) for row in rows.all()):
+            connection.execute(sql("settle", "clear", tf), day)
 
 
 def _pairs(buckets: Mapping[int, Iterable[int]]) -> list[tuple[int, int]]:

@@ -23,15 +23,13 @@ WHERE instrument_id = :instrument_id AND timeframe = :timeframe AND empty_to > l
 
 -- name: unverified
 -- The stretches of the grid of [lo, hi) whose bars are not there verified.
-SELECT time + :step, next FROM (
-    SELECT time, lead(time) OVER (ORDER BY time) AS next FROM (
-        SELECT (extract(epoch FROM CAST(:lo AS timestamptz)) * 1000)::bigint - :step AS time
-        UNION ALL SELECT (extract(epoch FROM CAST(:hi AS timestamptz)) * 1000)::bigint
-        UNION ALL SELECT (extract(epoch FROM c.time) * 1000)::bigint FROM "candles_{tf}" c
-        WHERE c.instrument_id = :instrument_id AND c.state = 2
+SELECT (extract(epoch FROM before) * 1000)::bigint + :step, (extract(epoch FROM time) * 1000)::bigint FROM (
+    SELECT time, lag(time, 1, CAST(:lo AS timestamptz) - interval '{length}') OVER (ORDER BY time) AS before FROM (
+        SELECT c.time FROM "candles_{tf}" c WHERE c.instrument_id = :instrument_id AND c.state = 2
             AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
+        UNION ALL SELECT CAST(:hi AS timestamptz)
     ) t
-) g WHERE next > time + :step ORDER BY 1
+) g WHERE time > before + interval '{length}' ORDER BY 1
 
 -- name: doubtful
 -- Where flat bars do not tell: the bars of [lo, hi) that are not verified, and the open holes.

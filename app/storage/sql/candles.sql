@@ -71,13 +71,31 @@ RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 
 -- name: verify
 UPDATE candles_1m b SET state = 2 FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
-WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.state < 2
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: lock
-SELECT FROM candles_1m WHERE instrument_id = :instrument_id
+SAVEPOINT before_lock;
+SELECT count(*) FROM (
+    SELECT FROM candles_1m WHERE instrument_id = :instrument_id
+        AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
+    ORDER BY time FOR UPDATE
+) l
+
+-- name: lock_packed
+-- The same where some of them are compressed. Verified ones stay so: a trade changes none of them.
+UPDATE candles_1m SET state = state WHERE instrument_id = :instrument_id AND state < 2
     AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
-ORDER BY time FOR UPDATE
+
+-- name: hold
+-- Locks by changing nothing: compressed rows become ordinary ones with it.
+UPDATE candles_1m b SET state = b.state FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
+RETURNING b.instrument_id, (extract(epoch FROM b.time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
+    taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
 
 -- name: remove
 WITH u AS (
@@ -85,9 +103,11 @@ WITH u AS (
     FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 ), values_gone AS (
     DELETE FROM indicators_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
+        AND b.instrument_id = ANY(CAST(:instruments AS int[]))
         AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 )
 DELETE FROM candles_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: read

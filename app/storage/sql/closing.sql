@@ -1,9 +1,12 @@
 -- name: oldest_open
-SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM candles_1m WHERE state = 0
+SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM candles_1m
+WHERE state = 0 AND time >= CAST(:lo AS timestamptz) AND instrument_id = ANY(CAST(:instruments AS int[]))
 
 -- name: close
 -- Closes what is due and marks it for roll-up in the same transaction. No `state = 0` in the UPDATE: the planner,
--- believing that hardly a row is open, would scan the partial index once for each row.
+-- believing that hardly a row is open, would scan the partial index once for each row. `state < 1` says the same, and
+-- which of the compressed batches have to be unpacked.
+SAVEPOINT before_lock;
 WITH due AS MATERIALIZED (
     SELECT b.instrument_id, b.time FROM candles_1m b
     JOIN unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[]), CAST(:idles AS float8[]))
@@ -17,7 +20,8 @@ WITH due AS MATERIALIZED (
     ORDER BY 1, 2 LIMIT 20000 FOR UPDATE OF b SKIP LOCKED
 ), c AS (
     UPDATE candles_1m b SET state = 1 FROM due
-    WHERE b.instrument_id = due.instrument_id AND b.time = due.time
+    WHERE b.instrument_id = due.instrument_id AND b.time = due.time AND b.state < 1
+        AND b.instrument_id = ANY(CAST(:instruments AS int[]))
         AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
     RETURNING b.instrument_id, b.time
 ), marks AS (
@@ -27,11 +31,19 @@ WITH due AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM c), (SELECT count(*) FROM marks)
 
--- name: drop_unpriced
+-- name: unpriced
 -- Minutes that are over and never had a print with a price: no bar, as on the exchange itself.
-DELETE FROM candles_1m b USING unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, hi)
-WHERE b.instrument_id = u.i AND b.state = 0 AND b.open_time = 4611686018427387904
-    AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
+SELECT b.instrument_id, (extract(epoch FROM b.time) * 1000)::bigint
+FROM candles_1m b JOIN unnest(CAST(:instrument_id AS int[]), CAST(:highs AS bigint[])) AS u (i, hi) ON u.i = b.instrument_id
+WHERE b.state = 0 AND b.open_time = 4611686018427387904 AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
+    AND b.instrument_id = ANY(CAST(:instrument_id AS int[]))
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
+
+-- name: drop_unpriced
+DELETE FROM candles_1m b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
+    AND b.state = 0 AND b.open_time = 4611686018427387904
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
 -- name: settle
@@ -43,27 +55,33 @@ LEFT JOIN settled o ON o.instrument_id = u.i -- a conflict locks its row, even w
 WHERE o.until IS NULL OR o.until < timestamptz 'epoch' + u.t * interval '1 millisecond' ORDER BY 1
 ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until < excluded.until
 
+-- name: ripening
+-- Whether there is an open bar of a stock whose end has passed.
+SELECT '{tf}' WHERE EXISTS (SELECT FROM "candles_{tf}" b JOIN settled s ON s.instrument_id = b.instrument_id
+    WHERE b.state = 0 AND b.time + interval '{length}' <= s.until AND b.time >= CAST(:lo AS timestamptz))
+
 -- name: ripe
 -- Open bars of stocks whose end has passed: without flat minutes nothing else says that they are over.
+WITH b AS MATERIALIZED (
+    SELECT b.instrument_id, b.time, b.time + interval '{length}' AS over
+    FROM "candles_{tf}" b JOIN settled s ON s.instrument_id = b.instrument_id
+    WHERE b.state = 0 AND b.time + interval '{length}' <= s.until AND b.time >= CAST(:lo AS timestamptz)
+)
 INSERT INTO touched (stage, instrument_id, lo, hi)
-SELECT 'rollup', b.instrument_id, b.time, b.time
-FROM "candles_{tf}" b JOIN settled s ON s.instrument_id = b.instrument_id
-WHERE b.state = 0 AND b.time + interval '{length}' <= s.until
-    AND b.time >= CAST(:lo AS timestamptz)
-    AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = b.instrument_id AND h.repaired IS NULL
-        AND h.lo < b.time + interval '{length}' AND h.hi > b.time AND h.cause <> ALL(CAST(:rechecks AS text[])))
+SELECT 'rollup', b.instrument_id, b.time, b.time FROM b
+WHERE NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = b.instrument_id AND h.repaired IS NULL
+        AND h.lo < b.over AND h.hi > b.time AND h.cause <> ALL(CAST(:rechecks AS text[])))
     AND EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = b.instrument_id AND v.timeframe = '1m'
-        AND v.stretches @> tstzrange(b.time, b.time + interval '{length}'))
+        AND v.stretches @> tstzrange(b.time, b.over))
     AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = b.instrument_id AND m.state = 0
-        AND m.time >= b.time AND m.time < b.time + interval '{length}'
-        AND m.time >= CAST(:lo AS timestamptz))
+        AND m.time >= b.time AND m.time < b.over AND m.time >= CAST(:lo AS timestamptz))
     -- What is marked already waits its turn.
     AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.stage = 'rollup' AND t.instrument_id = b.instrument_id AND t.lo = b.time)
 ORDER BY b.time LIMIT 2000
 RETURNING instrument_id
 
--- name: oldest_open_longer
-SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM "candles_{tf}" WHERE state = 0
+-- name: settled_until
+SELECT (extract(epoch FROM max(until)) * 1000)::bigint FROM settled
 
 -- name: whole
 -- Buckets of instruments without flat bars that are complete with what is there: settled, covered, without a hole.
@@ -75,7 +93,8 @@ WHERE EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = u.i AND v.timefra
             OR EXISTS (SELECT 1 FROM unnest(v.stretches) x WHERE x @> tstzrange(b.lo, b.hi) AND NOT upper_inf(x))))
     AND NOT EXISTS (SELECT 1 FROM holes h WHERE h.instrument_id = u.i AND h.repaired IS NULL AND h.lo < b.hi AND h.hi > b.lo
         AND h.cause <> ALL(CAST(:rechecks AS text[])))
-    AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = u.i AND m.state = 0 AND m.time >= b.lo AND m.time < b.hi)
+    AND NOT EXISTS (SELECT 1 FROM candles_1m m WHERE m.instrument_id = u.i AND m.state = 0 AND m.time >= b.lo AND m.time < b.hi
+        AND m.time >= CAST(:lo AS timestamptz) AND m.time < CAST(:hi AS timestamptz))
 
 -- name: trailing_flats
 -- Quiet minutes at the edge: the feed was connected and its committed clock has passed them.

@@ -22,16 +22,13 @@ ON CONFLICT (instrument_id, timeframe) DO UPDATE SET stretches = c.stretches + e
 WHERE NOT c.stretches @> excluded.stretches
 
 -- name: last_known
-SELECT u.i, greatest((extract(epoch FROM b.time) * 1000)::bigint,
-    CASE WHEN s.until IS NOT NULL THEN least((extract(epoch FROM s.until) * 1000)::bigint, u.before) END)
-FROM unnest(CAST(:instruments AS int[]), CAST(:before AS bigint[])) AS u (i, before)
-LEFT JOIN LATERAL (
+SELECT u.i, (extract(epoch FROM b.time) * 1000)::bigint
+FROM unnest(CAST(:instruments AS int[]), CAST(:before AS bigint[])) AS u (i, before), LATERAL (
     SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i
         AND c.time < timestamptz 'epoch' + u.before * interval '1 millisecond'
+        AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
     ORDER BY c.time DESC LIMIT 1
-) b ON true
-LEFT JOIN settled s ON s.instrument_id = u.i
-WHERE b.time IS NOT NULL OR s.until IS NOT NULL
+) b
 
 -- name: record_all
 INSERT INTO holes (instrument_id, lo, hi, cause)
@@ -76,15 +73,27 @@ WHERE id = ANY(CAST(:ids AS bigint[])) AND lo < CAST(:lo AS timestamptz) AND rep
 -- name: failed
 UPDATE holes SET attempts = attempts + 1, tried = clock_timestamp(), error = :error WHERE id = ANY(CAST(:ids AS bigint[]))
 
+-- name: hours_around_gap
+-- Near which hours the bars around missing ids are, from hours that hold ids before and behind them.
+WITH a AS (
+    SELECT max(time) AS time FROM candles_1h WHERE instrument_id = :instrument_id AND trade_count > 0 AND close_seq > 0
+        AND open_seq < :first
+)
+SELECT (extract(epoch FROM a.time) * 1000)::bigint, (extract(epoch FROM (
+    SELECT min(c.time) + interval '1 hour' FROM candles_1h c WHERE c.instrument_id = :instrument_id AND c.time > a.time
+        AND c.trade_count > 0 AND c.open_seq >= :end)) * 1000)::bigint
+FROM a
+
 -- name: around_gap
 -- The bar that holds the last id before a gap, and the bar that holds the first id after it.
 WITH a AS (
     SELECT max(time) AS time FROM candles_1m WHERE instrument_id = :instrument_id AND trade_count > 0 AND close_seq > 0
-        AND open_seq < :first
+        AND open_seq < :first AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 )
 SELECT (extract(epoch FROM a.time) * 1000)::bigint, (extract(epoch FROM (
     SELECT min(c.time) FROM candles_1m c WHERE c.instrument_id = :instrument_id AND c.time >= a.time AND c.trade_count > 0
-        AND c.open_seq > 0 AND c.close_seq >= :end)) * 1000)::bigint
+        AND c.open_seq > 0 AND c.close_seq >= :end
+        AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz))) * 1000)::bigint
 FROM a
 
 -- name: unverified
@@ -126,10 +135,13 @@ WITH claimed AS (
         bool_or(NOT f.ended AND f.progress > clock_timestamp() - CAST(:still AS float8) * interval '1 second') AS moving
     FROM (SELECT * FROM feeds WHERE kind = 'live' ORDER BY progress DESC LIMIT 100) f, jsonb_each(f.subscribed) s GROUP BY 1
 )
-SELECT c.id, (extract(epoch FROM coalesce(h.clock, (
-    SELECT max(time) + interval '1 minute' FROM candles_1m b WHERE b.instrument_id = c.id))) * 1000)::bigint
-FROM claimed c LEFT JOIN heard h USING (id)
-WHERE NOT coalesce(h.moving, false) AND (h.clock IS NOT NULL OR EXISTS (SELECT 1 FROM candles_1m b WHERE b.instrument_id = c.id))
+SELECT c.id, (extract(epoch FROM h.clock) * 1000)::bigint
+FROM claimed c LEFT JOIN heard h USING (id) WHERE NOT coalesce(h.moving, false)
+
+-- name: newest
+SELECT u.i, (extract(epoch FROM b.time) * 1000)::bigint
+FROM unnest(CAST(:instruments AS int[])) AS u (i), LATERAL (
+    SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i ORDER BY c.time DESC LIMIT 1) b
 
 -- name: missing_minutes
 SELECT s.instrument_id, (extract(epoch FROM s.time) * 1000)::bigint + 60000, (extract(epoch FROM s.next) * 1000)::bigint

@@ -43,6 +43,15 @@ CROSS JOIN LATERAL (SELECT c.time FROM "candles_{tf}" c WHERE c.instrument_id = 
 CROSS JOIN LATERAL (SELECT c.time FROM "candles_{tf}" c WHERE c.instrument_id = u.id
     AND c.time >= CAST(:lo AS timestamptz) AND ('{tf}' <> '1m' OR c.state > 0) ORDER BY c.time DESC LIMIT 1) b
 
+-- name: long
+-- Series that begin before :since, and the last bar of each. Nothing before :early is looked at.
+SELECT u.id, (extract(epoch FROM b.time) * 1000)::bigint
+FROM unnest(CAST(:ids AS int[])) AS u (id)
+CROSS JOIN LATERAL (SELECT c.time FROM "candles_{tf}" c WHERE c.instrument_id = u.id
+    AND c.time >= CAST(:lo AS timestamptz) AND ('{tf}' <> '1m' OR c.state > 0) ORDER BY c.time DESC LIMIT 1) b
+WHERE EXISTS (SELECT FROM "candles_{tf}" c WHERE c.instrument_id = u.id AND ('{tf}' <> '1m' OR c.state > 0)
+    AND c.time >= CAST(:early AS timestamptz) AND c.time < CAST(:since AS timestamptz))
+
 -- name: lock
 SELECT pg_try_advisory_xact_lock(7002, :shard)
 

@@ -25,26 +25,31 @@ FROM unnest(CAST(:instrument_id AS int[]), CAST(:timeframe AS text[]), CAST(:tim
 ORDER BY i, tf, t
 ON CONFLICT (instrument_id, timeframe, time) DO NOTHING
 
+-- name: days
+-- From when to when there are words of each UTC day, the newest day first.
+SELECT (extract(epoch FROM min(time)) * 1000)::bigint, (extract(epoch FROM max(time)) * 1000)::bigint + 60000
+FROM official_1m GROUP BY date_bin(interval '1 day', time, timestamptz 'epoch') ORDER BY 1 DESC
+
 -- name: closed
 -- Bars of ours that are closed and of which the exchange has spoken, locked in the order in which everybody locks bars.
+SAVEPOINT before_lock;
 SELECT c.instrument_id, (extract(epoch FROM c.time) * 1000)::bigint, c.open, c.high, c.low, c.close, c.volume, c.quote_volume,
     c.taker_buy_volume, c.trade_count, c.open_time, c.open_seq, c.close_time, c.close_seq, c.state, c.revision, c.origin
 FROM (
-    SELECT o.instrument_id, o.time, o.received FROM official_1m o ORDER BY 1, 2
+    SELECT o.instrument_id, o.time, o.received FROM official_1m o
+    WHERE o.time >= CAST(:lo AS timestamptz) AND o.time < CAST(:hi AS timestamptz) ORDER BY 1, 2
 ) o JOIN candles_1m c ON c.instrument_id = o.instrument_id AND c.time = o.time
     AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
 WHERE c.state > 0 OR o.received < clock_timestamp() - CAST(:patience AS float8) * interval '1 second'
 ORDER BY 1, 2 LIMIT :limit FOR UPDATE OF c
-
--- name: bounds
-SELECT (extract(epoch FROM min(time)) * 1000)::bigint, (extract(epoch FROM max(time)) * 1000)::bigint + 60000 FROM official_1m
 
 -- name: absent
 -- The exchange has a bar where we have none, and the feed's clock has passed the minute or nobody will bring one any more.
 SELECT o.instrument_id, (extract(epoch FROM o.time) * 1000)::bigint
 FROM official_1m o
 LEFT JOIN unnest(CAST(:instruments AS int[]), CAST(:highs AS bigint[])) AS e (i, hi) ON e.i = o.instrument_id
-WHERE (o.time < timestamptz 'epoch' + e.hi * interval '1 millisecond'
+WHERE o.time >= CAST(:lo AS timestamptz) AND o.time < CAST(:hi AS timestamptz)
+    AND (o.time < timestamptz 'epoch' + e.hi * interval '1 millisecond'
         OR o.received < clock_timestamp() - CAST(:patience AS float8) * interval '1 second')
     AND EXISTS (SELECT 1 FROM coverage v WHERE v.instrument_id = o.instrument_id AND v.timeframe = '1m' AND v.stretches @> o.time)
     AND NOT EXISTS (SELECT 1 FROM candles_1m c WHERE c.instrument_id = o.instrument_id AND c.time = o.time

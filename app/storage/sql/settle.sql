@@ -60,28 +60,37 @@ ORDER BY 1, 2 ON CONFLICT DO NOTHING
 RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 
 -- name: fix_flats
--- Flat bars follow the close before them when it is revised.
-WITH w AS MATERIALIZED (
-    SELECT b.instrument_id AS i, b.time AS t, b.close AS c, coalesce((
-        SELECT min(n.time) FROM candles_1m n WHERE n.instrument_id = b.instrument_id AND n.time > b.time AND n.origin <> 3
-            AND n.time < CAST(:hi AS timestamptz)
-        ), CAST(:hi AS timestamptz)) AS nt
-    FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
-    JOIN candles_1m b ON b.instrument_id = u.i
-        AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
-        AND b.time <= timestamptz 'epoch' + u.hi * interval '1 millisecond'
-        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
-    WHERE b.origin <> 3
-), k AS MATERIALIZED (
-    SELECT f.instrument_id, f.time, w.c FROM (SELECT * FROM w ORDER BY i, t OFFSET 0) w, LATERAL (
-        SELECT n.instrument_id, n.time FROM candles_1m n WHERE n.instrument_id = w.i AND n.time > w.t AND n.time < w.nt
-            AND n.time >= CAST(:lo AS timestamptz) AND n.time < CAST(:hi AS timestamptz)
-            AND n.origin = 3 AND n.state < 2 AND n.close IS DISTINCT FROM w.c ORDER BY n.time FOR UPDATE
-    ) f
+-- Flat bars follow the close before them when it is revised: those behind the traded bars of [lo, hi] up to the next one.
+WITH u AS (
+    SELECT * FROM unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, lo, hi)
+), r AS (
+    SELECT u.i, timestamptz 'epoch' + u.lo * interval '1 millisecond' AS a, coalesce(n.time, CAST(:hi AS timestamptz)) AS z
+    FROM u LEFT JOIN LATERAL (
+        SELECT c.time FROM candles_1m c WHERE c.instrument_id = u.i AND c.origin <> 3
+            AND c.time > timestamptz 'epoch' + u.hi * interval '1 millisecond'
+            AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
+        ORDER BY c.time LIMIT 1
+    ) n ON true
+), runs AS (
+    SELECT c.instrument_id, c.time, c.close, c.origin, c.state,
+        count(*) FILTER (WHERE c.origin <> 3) OVER (PARTITION BY r.i, r.a ORDER BY c.time) AS run, r.a
+    FROM r, LATERAL (
+        SELECT * FROM candles_1m c WHERE c.instrument_id = r.i AND c.time >= r.a AND c.time < r.z
+            AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz) OFFSET 0
+    ) c
+), wrong AS (
+    SELECT DISTINCT ON (instrument_id, time) instrument_id, time, before, us FROM (
+        SELECT *, first_value(close) OVER (PARTITION BY instrument_id, a, run ORDER BY time) AS before,
+            (extract(epoch FROM time) * 1000000)::bigint AS us FROM runs WHERE run > 0
+    ) f WHERE origin = 3 AND state < 2 AND close IS DISTINCT FROM before ORDER BY 1, 2
 )
-UPDATE candles_1m f SET open = k.c, high = k.c, low = k.c, close = k.c, revision = f.revision + 1, updated = clock_timestamp()
-FROM k WHERE f.instrument_id = k.instrument_id AND f.time = k.time
-    AND f.time >= CAST(:lo AS timestamptz) AND f.time < CAST(:hi AS timestamptz)
+-- They are there: a flat bar goes only when another takes its place. As an upsert it locks them in everybody's order.
+INSERT INTO candles_1m AS f (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume, trade_count,
+    open_time, open_seq, close_time, close_seq, state, origin)
+SELECT instrument_id, time, before, before, before, before, 0, 0, 0, 0, us, 0, us, 0, 1, 3 FROM wrong ORDER BY 1, 2
+ON CONFLICT (instrument_id, time) DO UPDATE SET open = excluded.open, high = excluded.high, low = excluded.low,
+    close = excluded.close, revision = f.revision + 1, updated = clock_timestamp()
+WHERE f.origin = 3 AND f.state < 2 AND f.close IS DISTINCT FROM excluded.close
 RETURNING f.instrument_id, (extract(epoch FROM f.time) * 1000)::bigint
 
 -- name: rollup
@@ -128,22 +137,30 @@ WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
 
 -- name: doubt_days
 -- The source's own days whose minutes changed: not verified any more, so that they are asked for again.
-UPDATE candles_1d b SET state = 1 FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t)
+UPDATE candles_1d b SET state = 1 FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.origin = 1 AND b.state = 2
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 
--- name: clear
+-- name: empty
 -- Longer bars of which nothing is left below: their only minutes were taken back.
-WITH u AS (
-    SELECT i, timestamptz 'epoch' + t * interval '1 millisecond' AS time
-    FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[])) AS u (i, t)
-), gone AS (
-    DELETE FROM "candles_{tf}" b USING u WHERE b.instrument_id = u.i AND b.time = u.time AND b.origin IN (2, 3)
+SELECT b.instrument_id, (extract(epoch FROM b.time) * 1000)::bigint
+FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+JOIN "candles_{tf}" b ON b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
+    AND b.origin IN (2, 3) AND b.instrument_id = ANY(CAST(:instruments AS int[]))
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
+WHERE NOT EXISTS (SELECT 1 FROM "candles_{below}" c WHERE c.instrument_id = b.instrument_id
+    AND c.time >= b.time AND c.time < b.time + interval '{length}'
+    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:end AS timestamptz))
+
+-- name: clear
+WITH gone AS (
+    DELETE FROM "candles_{tf}" b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+    WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.origin IN (2, 3)
+        AND b.instrument_id = ANY(CAST(:instruments AS int[]))
         AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
-        AND NOT EXISTS (SELECT 1 FROM "candles_{below}" c WHERE c.instrument_id = u.i AND c.time >= u.time
-            AND c.time < u.time + interval '{length}'
-            AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz))
     RETURNING b.instrument_id, b.time
 )
 DELETE FROM "indicators_{tf}" b USING gone WHERE b.instrument_id = gone.instrument_id AND b.time = gone.time
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
