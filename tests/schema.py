@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,7 @@ from app.storage.engine import database_url
 from app.storage.tables import metadata
 
 REVISIONS = ("0003", "0002", "0001", "base")
+NUMBER = re.compile(r"(_materialized_hypertable_|cagg_watermark\()\d+")  # another one each time
 NOON = datetime(2024, 2, 29, 12, tzinfo=UTC)
 
 COLUMNS = """SELECT table_name, column_name, data_type, is_nullable, column_default, identity_generation
@@ -46,7 +48,8 @@ def shape(url: str, *, timescale: bool = False) -> dict[str, list[str]]:
         more = {"hypertables": HYPERTABLES, "compression": COMPRESSION, "jobs": JOBS, "procedures": PROCEDURES}
         wanted |= more
     with connected(url) as connection:
-        return {name: sorted(map(repr, connection.execute(sa.text(query)))) for name, query in wanted.items()}
+        found = {name: connection.execute(sa.text(query)).all() for name, query in wanted.items()}
+    return {name: sorted(NUMBER.sub(r"\1", repr(tuple(row))) for row in rows) for name, rows in found.items()}
 
 
 def content(url: str) -> dict[str, list[dict[str, Any]]]:

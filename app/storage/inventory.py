@@ -68,6 +68,8 @@ def read(connection: sa.Connection) -> Inventory:
     )
     if hyper:
         _add_chunks(connection, found.tables)
+    _count(connection, found.tables)
+    if hyper:
         values = {"tables": list(timescale.TABLES)}
         found.jobs = [Job(*row) for row in connection.execute(sql("inventory", "jobs"), values)]
     if any(table.name == "retention" for table in found.tables):
@@ -82,13 +84,15 @@ def sessions(connection: sa.Connection) -> list[str]:
 
 def _tables(connection: sa.Connection) -> list[Table]:
     tables = [Table(*row) for row in connection.execute(sql("inventory", "tables"))]
-    for table in tables:
-        if table.rows is not None and table.rows < 0:
-            small = table.bytes <= COUNTED_BYTES
-            table.rows = (
-                connection.scalar(sa.select(sa.func.count()).select_from(sa.table(table.name))) if small else None
-            )
     return sorted((table for table in tables if table.name != "alembic_version"), key=lambda table: _place(table.name))
+
+
+def _count(connection: sa.Connection, tables: list[Table]) -> None:
+    """Rows of tables that nobody has analysed yet, where counting them takes no time."""
+    for table in tables:
+        if table.rows is not None and table.rows <= 0:
+            count = sa.select(sa.func.count()).select_from(sa.table(table.name))
+            table.rows = connection.scalar(count) if table.bytes <= COUNTED_BYTES else None
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from app.storage.sql import sql
 KINDS = ("candles", "indicators")
 TABLES = tuple(f"{kind}_{tf.value}" for kind in KINDS for tf in Timeframe)
 OLDEST = (2, 18)  # it named the columnstore so
-CODES = {"42501", "0A000"}  # no privilege; a feature that this build or licence has not
+DENIED, UNSUPPORTED = "42501", "0A000"  # no privilege; a feature that this build or licence has not
 LOAD = "set shared_preload_libraries = 'timescaledb' in postgresql.conf and restart the server"
 
 
@@ -103,21 +103,27 @@ def convert(connection: sa.Connection) -> None:
     try:
         if found.installed is None:
             connection.execute(sa.text("CREATE EXTENSION timescaledb"))
+    except sa.exc.ProgrammingError as error:
+        raise SchemaError(_forbidden(found, error)) from error
+    try:
         _convert(connection)
     except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) not in CODES:
+        if getattr(error.orig, "pgcode", None) not in {DENIED, UNSUPPORTED}:
             raise
-        raise SchemaError(_refused(found, error)) from error
+        raise SchemaError(f"TimescaleDB {found.installed or found.default} refuses: {_reason(error)}") from error
 
 
-def _refused(found: Offer, error: sa.exc.DBAPIError) -> str:
-    reason = str(error.orig).strip().splitlines()[0]
-    if found.installed is None and "extension" in reason:
-        return (
-            f"{found.user} may not create the extension ({reason}): have a superuser run CREATE EXTENSION timescaledb "
-            f"in database {found.database}, or GRANT CREATE ON DATABASE {found.database} TO {found.user}"
-        )
-    return f"TimescaleDB {found.installed or found.default} refuses: {reason}"
+def _forbidden(found: Offer, error: sa.exc.DBAPIError) -> str:
+    if getattr(error.orig, "pgcode", None) != DENIED:
+        return f"the extension timescaledb cannot be created: {_reason(error)}"
+    return (
+        f"{found.user} may not create the extension ({_reason(error)}): have a superuser run CREATE EXTENSION "
+        f"timescaledb in database {found.database}, or GRANT CREATE ON DATABASE {found.database} TO {found.user}"
+    )
+
+
+def _reason(error: sa.exc.DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]
 
 
 def _convert(connection: sa.Connection) -> None:
