@@ -28,6 +28,7 @@ GONE = "ADA/USDT"  # once on the watchlist: we claim to hold it, and nobody miss
 
 def fill(engine: sa.Engine) -> dict[str, int]:
     """Stores the whole market, roll-ups and indicators too; returns symbol → instrument id."""
+    market()  # it takes seconds to draw: longer than a transaction may idle
     with engine.begin() as connection:
         ids = _watchlist(connection)
         _sessions(connection)
