@@ -14,14 +14,8 @@ from app.config import load_settings
 from app.local.postgres import PostgresServer
 from app.storage import migrate
 from app.storage.engine import make_engine
-from tests.contract.storage.database import Database
+from tests.contract.storage.database import NO_BITMAPS, Database
 from tests.timescale.servers import TimescaleServer
-
-# Up to PostgreSQL 16 a bitmap scan does not see the rows that the same UPDATE or DELETE has just decompressed
-# (TimescaleDB 2.23): it passes over them in silence.
-LOSES = sa.text(
-    "SELECT current_setting('enable_bitmapscan') = 'on' AND current_setting('server_version_num')::int < 170000"
-)
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +41,7 @@ def filled_timescale(timescale_server: TimescaleServer) -> Iterator[Database]:
             connection.execute(sa.text("CREATE EXTENSION timescaledb"))
         engine.dispose()
         migrate.upgrade(served.url)
-        planner = "SET LOCAL enable_bitmapscan = off"  # see LOSES; by_index does without it
-        database = Database(engine, hypertables=True, slow=served.connections == 1, planner=planner)
+        database = Database(engine, hypertables=True, slow=served.connections == 1, planner=NO_BITMAPS)
         database.fill()
         yield database
         engine.dispose()
@@ -65,9 +58,7 @@ def _execute(postgres: PostgresServer, statement: str) -> None:
 @pytest.fixture(scope="session")
 def by_index(filled_timescale: Database) -> Database:
     """The same TimescaleDB, which reads by an index wherever it can, as it would with a hundred times as many bars."""
-    with filled_timescale.engine.begin() as connection:
-        loses = connection.execute(LOSES).scalar_one()
-    return replace(filled_timescale, planner="SET LOCAL enable_seqscan = off", loses=loses)
+    return replace(filled_timescale, planner=f"{filled_timescale.planner}; SET LOCAL enable_seqscan = off")
 
 
 @pytest.fixture(

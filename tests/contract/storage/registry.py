@@ -28,8 +28,6 @@ class Case:
     covers: tuple[Callable[..., Any], ...]
     changed: Changed = field(default_factory=dict)
     by_engine: bool = False  # the body takes the engine: it makes transactions of its own
-    fails: str = ""  # why TimescaleDB does not answer the same yet
-    loses: bool = False  # a bitmap scan may lose it rows (see LOSES)
 
 
 CASES: dict[str, Case] = {}
@@ -38,8 +36,6 @@ CASES: dict[str, Case] = {}
 def case(
     *covers: Callable[..., Any],
     by_engine: bool = False,
-    fails: str = "",
-    loses: bool = False,
     changed: Changed | None = None,
     **tables: tuple[int, int],
 ) -> Callable[[Body], Body]:
@@ -48,7 +44,7 @@ def case(
     def register(body: Body) -> Body:
         name = f"{body.__module__.rpartition('.')[2]}.{body.__name__}"
         assert name not in CASES, f"two cases are called {name}"
-        CASES[name] = Case(name, body, covers, {**(changed or {}), **tables}, by_engine, fails, loses)
+        CASES[name] = Case(name, body, covers, {**(changed or {}), **tables}, by_engine)
         return body
 
     return register

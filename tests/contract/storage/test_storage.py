@@ -16,6 +16,7 @@ from app.storage import bulk, candles, retention
 from app.storage.sql import sql
 from tests.contract.storage import bars, sequences
 from tests.contract.storage import cases as _cases  # noqa: F401  (registers them)
+from tests.contract.storage.bars import at
 from tests.contract.storage.cases.candles import official
 from tests.contract.storage.database import TABLES, Database, Outcome
 from tests.contract.storage.registry import CASES, Case, blocks, public_functions
@@ -25,6 +26,7 @@ from tests.processes import until
 EXEMPT: dict[str, str] = {
     "inventory.read": "sizes, chunks and jobs: what the two differ in",
     "inventory.sessions": "a server of one connection sees nobody",
+    "keys.locked": "asks what it is given",
     "retention.by_job": "says which of the two it is",
     **{
         f"timescale.{name}": "says which of the two it is, or makes the one the other"
@@ -36,6 +38,20 @@ EXEMPT: dict[str, str] = {
 CHUNKS = sa.text(
     "SELECT hypertable_name, count(*) FILTER (WHERE is_compressed), count(*) FROM timescaledb_information.chunks"
     " WHERE hypertable_schema = current_schema() GROUP BY 1"
+)
+# A week of minutes of ten instruments, compressed, and three days of half of them written again since, as repair does.
+WEEK = at("2019-12-05")
+A_WEEK = sa.text("""
+    INSERT INTO candles_1m SELECT i, g, 1, 2, 1, 2, 1, 1, 1, 5, 1, 1, 2, 2, 1, 0, 0, now()
+    FROM generate_series(1, 10) AS i, generate_series(timestamptz '2019-12-05', '2019-12-11 23:59', '1 minute') AS g;
+    SELECT compress_chunk(c) FROM show_chunks('candles_1m', newer_than => timestamptz '2019-12-05') AS c;
+    UPDATE candles_1m SET revision = 1 WHERE instrument_id <= 5 AND time >= '2019-12-07' AND time < '2019-12-10';
+    ANALYZE candles_1m
+""")
+# TimescaleDB 2.23 up to PostgreSQL 16: where a bitmap scan is planned, an UPDATE or DELETE does not see what it has
+# just decompressed, and says nothing; with a DELETE in a WITH as well the server crashes.
+LOSES = sa.text(
+    "SELECT current_setting('enable_bitmapscan') = 'on' AND current_setting('server_version_num')::int < 170000"
 )
 WAITS = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0")
 
@@ -112,18 +128,32 @@ def test_a_page_that_meets_another_writer(filled_timescale: Database) -> None:
     assert [bar.revision for bar in stored[6:9]] == [0, 1, 0]
 
 
+@pytest.mark.timescale
+def test_no_row_is_passed_over(filled_timescale: Database, request: pytest.FixtureRequest) -> None:
+    """Changing compressed bars changes all of them, by whatever plan the platform's own connections get."""
+    if filled_timescale.slow:
+        pytest.skip("a hundred thousand bars are too many for it")
+    with filled_timescale.engine.connect() as connection:
+        if connection.execute(LOSES).scalar_one():
+            reason = "a bitmap scan loses rows: the engine has to switch enable_bitmapscan off"
+            request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+        connection.execute(A_WEEK)
+        gone = retention.delete(connection, Timeframe.M1, 2, WEEK, WEEK + 7 * DAY_MS)
+        day = range(WEEK + DAY_MS, WEEK + 2 * DAY_MS, MINUTE_MS)
+        candles.verify(connection, [(i, time_ms) for i in range(3, 11) for time_ms in day])
+        query = "SELECT count(*) FROM candles_1m WHERE state = 2 AND time >= '2019-12-05'"
+        verified = connection.execute(sa.text(query)).scalar_one()
+        connection.rollback()
+    assert (gone, verified) == (7 * 1440, 8 * 1440)
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_case(name: str, database: Database, reference: Reference, request: pytest.FixtureRequest) -> None:
+def test_case(name: str, database: Database, reference: Reference) -> None:
     case = CASES[name]
     expected = reference.outcome(case)
     if not database.hypertables:
         assert reference.changed(expected) == case.changed
         return
-    if case.fails:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=case.fails))
-    if case.loses and database.loses:  # by which index it goes is the planner's guess
-        reason = "a bitmap scan loses rows: switch them off in the engine"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
     tables = case.changed if database.slow else TABLES
     found = database.run(case.body, by_engine=case.by_engine, tables=tables)
     assert found.answer == expected.answer
@@ -175,8 +205,7 @@ def test_every_statement_is_sent(plain: Database, filled_timescale: Database, re
     if not _unsent(plain.heard | filled_timescale.heard):
         return
     for case in CASES.values():
-        if not case.fails:
-            filled_timescale.run(case.body, by_engine=case.by_engine, tables=())
+        filled_timescale.run(case.body, by_engine=case.by_engine, tables=())
     assert _unsent(plain.heard | filled_timescale.heard) == []
 
 

@@ -211,20 +211,28 @@ def bulk_of_hours_and_of_few(c: sa.Connection) -> object:
     return sorted(hours) + sorted(bulk.replace(c, page(ETH, HAND + 10 * M, 5)))
 
 
-@case(candles.verify, loses=True, candles_1m=(4, 4))
+@case(candles.verify, candles_1m=(4, 4))
 def verify(c: sa.Connection) -> None:
     keys = [(SOL, HAND), (SOL, EDGE - M), (SOL, EDGE + 2 * M), (SOL, HAND + 4 * M), (SOL, LIVE)]
     candles.verify(c, keys)
     candles.verify(c, [])
 
 
-@case(candles.lock, fails="TimescaleDB locks no compressed rows")
+@case(candles.lock)
 def lock(c: sa.Connection) -> None:
     candles.lock(c, SOL, HAND, HAND + 9 * M)
     candles.lock(c, BTC, OLD, NOW)
 
 
-@case(candles.remove, loses=True, candles_1m=(4, 0), indicators_1m=(4, 0))
+@case(candles.hold)
+def hold(c: sa.Connection) -> object:
+    keys = [(SOL, HAND), (SOL, LIVE), (SOL, HAND + 4 * M), (SOL, HAND + 6 * M), (AAPL, 0)]
+    found = sorted(candles.hold(c, keys), key=lambda bar: bar.time_ms)
+    assert [bar.time_ms for bar in found] == [HAND, HAND + 6 * M, LIVE]
+    return found, candles.hold(c, [])
+
+
+@case(candles.remove, candles_1m=(4, 0), indicators_1m=(4, 0))
 def remove(c: sa.Connection) -> object:
     candles.remove(c, [(SOL, HAND), (SOL, HAND + 4 * M), (SOL, HAND + 5 * M), (SOL, EDGE + 2 * M), (SOL, LIVE)])
     candles.remove(c, [])

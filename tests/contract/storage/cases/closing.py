@@ -15,9 +15,11 @@ M = MINUTE_MS
 
 @case(closing.oldest_open)
 def oldest_open(c: sa.Connection) -> object:
-    found = closing.oldest_open(c)
-    assert found == HAND + 5 * M
-    return found
+    everything = [BTC, ETH, SOL, AAPL, MSFT, THYAO]
+    assert closing.oldest_open(c, everything, from_ms=0) == HAND + 5 * M
+    assert closing.oldest_open(c, [SOL], from_ms=HAND + 6 * M) == LIVE + 2 * M
+    assert closing.oldest_open(c, [THYAO], from_ms=0) is None
+    return [closing.oldest_open(c, everything, from_ms=lo) for lo, _, _ in CLUSTERS]
 
 
 @case(closing.close, candles_1m=(9, 9), touched=(0, 3))
@@ -32,7 +34,7 @@ def close_the_newest_minutes(c: sa.Connection) -> int:
     return closing.close(c, due, lo_ms=LIVE)
 
 
-@case(closing.close, loses=True, candles_1m=(1, 1), touched=(0, 1))
+@case(closing.close, candles_1m=(1, 1), touched=(0, 1))
 def close_in_a_compressed_chunk(c: sa.Connection) -> int:
     found = closing.close(c, [Due(SOL, HAND, NOW - 60 * M, 0), Due(BTC, OLD, LIVE, 0)], lo_ms=HAND)
     assert found == 1
@@ -64,6 +66,11 @@ def ripen(c: sa.Connection) -> int:
     assert first > 0
     assert closing.ripen(c) == 0  # what is marked waits its turn
     return first
+
+
+@case(closing.ripen, touched=(0, 43))
+def ripen_of_late(c: sa.Connection) -> int:
+    return closing.ripen(c, everything=False)
 
 
 @case(closing.whole)

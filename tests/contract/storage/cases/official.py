@@ -54,10 +54,14 @@ def closed_and_live(c: sa.Connection) -> object:
     return found
 
 
-@case(official.closed, fails="TimescaleDB locks no compressed rows")
+@case(official.closed)
 def closed_in_a_compressed_chunk(c: sa.Connection) -> object:
     found = official.closed(c, patience_s=2 * 3600, limit=100)
-    assert [bar.time_ms for bar in found][:3] == [HAND, LIVE, LIVE + 2 * M]
+    assert [bar.time_ms for bar in found if bar.instrument_id == SOL] == [
+        LIVE,
+        LIVE + 2 * M,
+        HAND,
+    ]  # the newest day first
     return found, official.closed(c, patience_s=0, limit=2)
 
 
@@ -70,7 +74,7 @@ def closed_without_any(c: sa.Connection) -> object:
 @case(official.absent)
 def absent(c: sa.Connection) -> object:
     found = official.absent(c, {SOL: LIVE + 2 * M, ETH: LIVE}, patience_s=24 * 3600, limit=10)
-    assert found == [(SOL, HAND + 4 * M), (SOL, LIVE + M)]  # ETH's lies outside coverage
+    assert found == [(SOL, LIVE + M), (SOL, HAND + 4 * M)]  # ETH's lies outside coverage
     return found, official.absent(c, {}, patience_s=3600, limit=2)
 
 

@@ -76,7 +76,7 @@ def flats_of_drawn_series(c: sa.Connection) -> object:
     return sorted(found)
 
 
-@case(outbox.fix_flats, loses=True, candles_1m=(1, 1))
+@case(outbox.fix_flats, candles_1m=(1, 1))
 def flats_behind_a_revised_close(c: sa.Connection) -> object:
     found = outbox.fix_flats(c, [Span(SOL, HAND, HAND + 8 * M)], lo_ms=HAND - 7 * DAY_MS, hi_ms=HAND + 7 * DAY_MS)
     assert found == [(SOL, HAND + 7 * M)]

@@ -77,4 +77,4 @@ def _delete(tf: Timeframe) -> Any:
 for _tf, _gone in zip(Timeframe, ((342, 225), (86, 49), (30, 15), (14, 7), (10, 6), (14, 5)), strict=True):
     _names = (f"candles_{_tf.value}", f"indicators_{_tf.value}")
     _changed = {name: (gone, 0) for name, gone in zip(_names, _gone, strict=True)}
-    case(retention.delete, loses=True, changed=_changed)(_delete(_tf))
+    case(retention.delete, changed=_changed)(_delete(_tf))
