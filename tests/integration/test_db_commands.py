@@ -31,7 +31,6 @@ from tests.keeping import extent, fill, retain, today_ms
 from tests.klines_server import Klines, klines_server
 
 M1, M5, M15, H1, H4, D1 = Timeframe
-NOTHING_RUNS = "nothing runs on {}: start it with `make demo` or `python -m app up`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +230,7 @@ def test_the_embedded_database_of_a_stopped_platform_is_started_for_the_command(
     assert not (folder / "postgres" / "postmaster.pid").exists(), "and stopped again"
     for name in ("status", "timescale", "upgrade"):
         said = app.refused("db", name, DATA_DIR=tmp_path / "none", DATABASE_URL="", REDIS_URL="")
-        assert said == NOTHING_RUNS.format(tmp_path / "none")
+        assert said.startswith(f"nothing runs on {tmp_path / 'none'}: start it with ")
     assert not (tmp_path / "none").exists()
 
 
@@ -268,17 +267,12 @@ class TestKeep:
         assert app(*words, **market).returncode == 0, "now it may come"
 
     def test_a_file_beyond_is_refused_before_anything_is_written(
-        self,
-        app: Command,
-        engine: sa.Engine,
-        market: dict[str, str],
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, app: Command, engine: sa.Engine, market: dict[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        trades = tmp_path / "XRPETH-aggTrades-2019-10-11.zip"
+        trades = app.folder / "XRPETH-aggTrades-2019-10-11.zip"
         with zipfile.ZipFile(trades, "w") as archive:
             archive.writestr("trades.csv", "1,0.1,5,1,2,1570753000000,True,True\n")
-        klines = tmp_path / "XRPETH-1h-2019-10.csv"
+        klines = app.folder / "XRPETH-1h-2019-10.csv"
         klines.write_text("1569888000000,1,1,1,1,5,1569891599999,5,2,0,0,0\n")
         for file, timeframe, day, longer in (
             (trades, "1m", "2019-10-11", " and longer"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -19,6 +20,7 @@ from app.services import retention as service
 from app.services.retention import admit
 from app.storage import backfills, holes, retention, timescale
 from app.storage.times import utc
+from tasks import upkeep
 from tests.factories import add_instrument
 from tests.keeping import extent, fill, retain, today_ms
 
@@ -135,6 +137,16 @@ def test_a_turn_is_bounded_and_the_next_goes_on(
     assert slice_ms(M1) == 6 * DAY_MS
     assert slice_ms(D1) == 10_000 * DAY_MS
     assert extent(platform.engine, one, M1)[:2] == (2 * 1440 - 1440, today - DAY_MS)
+
+
+def test_the_task_asks_for_its_next_turn_while_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, asked = [True, False], list[str]()
+    service_of_worker = SimpleNamespace(retention=SimpleNamespace(run=lambda: turns.pop(0)))
+    monkeypatch.setattr(upkeep, "platform", lambda: service_of_worker)
+    monkeypatch.setattr(upkeep, "current_app", SimpleNamespace(send_task=lambda name, **_: asked.append(name)))
+    upkeep.retain.run()
+    upkeep.retain.run()
+    assert asked == [upkeep.retain.name]
 
 
 def test_two_turns_at_once_do_no_harm(platform: Platform, today: int) -> None:
