@@ -143,10 +143,10 @@ def test_indicators_stand_beside_their_bars(connection: sa.Connection) -> None:
 
 def test_a_symbol_reaches_the_primary_key(connection: sa.Connection) -> None:
     plan = plan_of(connection, ASK)
-    conditions = [line for line in plan.splitlines() if "Index Cond" in line]
-    assert len(conditions) == plan.count("candles_1m_pkey") == 1, plan
-    assert "(instrument_id = i.id)" in conditions[0]
-    assert '("time" >= (now()' in conditions[0]
+    (condition,) = conditions(plan)
+    assert plan.count("candles_1m_pkey") == 1, plan
+    assert "instrument_id = i" in condition
+    assert '"time" >= (now()' in condition
     assert not [tf.value for tf in Timeframe if tf is not Timeframe.M1 and f"candles_{tf.value}" in plan]
 
 
@@ -156,15 +156,19 @@ def test_a_join_by_id_reads_one_instrument(connection: sa.Connection) -> None:
         "SELECT c.close, n.rsi_14 FROM candles c JOIN indicators n USING (instrument_id, timeframe, time)"
         f" WHERE c.symbol = 'BTC/USDT' AND timeframe = '1m' AND c.time >= {DAY_AGO} AND n.time >= {DAY_AGO}",
     )
-    assert "candles_1m_pkey" in plan
-    assert "indicators_1m_pkey" in plan
-    assert "Seq Scan on candles_1m" not in plan
-    assert "Seq Scan on indicators_1m" not in plan
+    assert plan.count("candles_1m_pkey") == plan.count("indicators_1m_pkey") == 1, plan
+    assert sum("instrument_id = i" in line and '"time" >= (now()' in line for line in conditions(plan)) == 2, plan
 
 
 def plan_of(connection: sa.Connection, query: str) -> str:
-    """What the planner makes of a query."""
+    """What the planner makes of a query on a table too big to be read through."""
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
     return "\n".join(connection.exec_driver_sql(f"EXPLAIN {query}").scalars())
+
+
+def conditions(plan: str) -> list[str]:
+    """What is looked up in the indexes of bars and indicators."""
+    return [line for line in plan.splitlines() if "Index Cond" in line and "instrument_id" in line]
 
 
 def test_the_reader_may_read_everything_and_change_nothing(stored: sa.Engine) -> None:
