@@ -36,6 +36,10 @@ def make_engine(settings: Settings, *, process: str = "") -> sa.Engine:
         "statement_timeout": str(settings.db_web_statement_timeout_ms if web else settings.db_statement_timeout_ms),
         "lock_timeout": str(settings.db_lock_timeout_ms),
         "idle_in_transaction_session_timeout": str(settings.db_idle_tx_timeout_ms),
+        # A correction may unpack over 100,000 compressed rows. And up to PostgreSQL 16 a bitmap scan passes over the
+        # rows that its own UPDATE or DELETE unpacked, or ends the server; nothing here is slower without one.
+        "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
+        "enable_bitmapscan": "off",
     }
     return sa.create_engine(
         database_url(settings.database_url),

@@ -132,7 +132,7 @@ def _convert(connection: sa.Connection) -> None:
         for tf in Timeframe:
             chosen, table = layout(tf, instruments), f"{kind}_{tf.value}"
             connection.execute(_of("hypertable", table), {"days": chosen.chunk})
-            connection.execute(_of("columnstore", table))
+            connection.execute(_of(f"columnstore_{kind}", table))
             connection.execute(_of("compression", table), {"days": chosen.compress_after})
     connection.execute(sa.text("DROP VIEW quality_1h"))
     for name in ("quality", "quality_policy"):

@@ -95,7 +95,12 @@ RETURNING f.instrument_id, (extract(epoch FROM f.time) * 1000)::bigint
 
 -- name: rollup
 -- {tf} from {below}, just the touched buckets. Flat children count only where all are flat. A bar stays open until
--- every child is there and closed; a closed bar gives way only to a complete one.
+-- every child is there and closed; a closed bar gives way only to a complete one. IS TRUE: the planner makes one pass
+-- over the children of it, with the buckets in a hash table, where it would compare each with each for a join.
+WITH u AS MATERIALIZED (
+    SELECT i, timestamptz 'epoch' + t * interval '1 millisecond' AS bucket, whole
+    FROM unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[]), CAST(:wholes AS boolean[])) AS u (i, t, whole)
+)
 INSERT INTO "candles_{tf}" AS r (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume,
     trade_count, open_time, open_seq, close_time, close_seq, state, origin)
 SELECT c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch') AS bucket,
@@ -108,14 +113,13 @@ SELECT c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch
     coalesce((array_agg(c.open_seq ORDER BY c.time) FILTER (WHERE c.trade_count > 0))[1], 0),
     coalesce((array_agg(c.close_time ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], max(c.close_time)),
     coalesce((array_agg(c.close_seq ORDER BY c.time DESC) FILTER (WHERE c.trade_count > 0))[1], 0),
-    CASE WHEN count(*) FILTER (WHERE c.state > 0) = {children} OR bool_or(u.whole) AND bool_and(c.state > 0) THEN min(c.state)
+    CASE WHEN count(*) FILTER (WHERE c.state > 0) = {children} OR bool_and(c.state > 0) AND (c.instrument_id,
+        date_bin(interval '{length}', c.time, timestamptz 'epoch')) IN (SELECT i, bucket FROM u WHERE whole) THEN min(c.state)
         ELSE 0 END,
     CASE WHEN bool_and(c.origin = 3) THEN 3 ELSE 2 END
 FROM "candles_{below}" c
-JOIN unnest(CAST(:bucket_instruments AS int[]), CAST(:buckets AS bigint[]), CAST(:wholes AS boolean[])) AS u (i, t, whole)
-    ON u.i = c.instrument_id
-    AND date_bin(interval '{length}', c.time, timestamptz 'epoch') = timestamptz 'epoch' + u.t * interval '1 millisecond'
-WHERE c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
+WHERE ((c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoch')) IN (SELECT i, bucket FROM u)) IS TRUE
+    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
     AND c.instrument_id = ANY(CAST(:instruments AS int[]))
     AND ('{below}' <> '1m' OR c.state > 0)
 GROUP BY 1, 2 ORDER BY 1, 2

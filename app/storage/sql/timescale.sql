@@ -18,8 +18,15 @@ WHERE hypertable_schema = current_schema() AND hypertable_name = ANY(CAST(:table
 SELECT create_hypertable(CAST('"{table}"' AS regclass), by_range('time', CAST(:days AS int) * interval '1 day'),
     create_default_indexes => false, migrate_data => true)
 
--- name: columnstore
-ALTER TABLE "{table}" SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'instrument_id', timescaledb.orderby = 'time DESC')
+-- name: columnstore_candles
+-- An instrument has one bar a time, so `state` orders nothing; but each batch keeps the lowest and the highest value of
+-- what it is ordered by, and open bars are found without unpacking the others.
+ALTER TABLE "{table}" SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'instrument_id',
+    timescaledb.orderby = 'time DESC, state')
+
+-- name: columnstore_indicators
+ALTER TABLE "{table}" SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'instrument_id',
+    timescaledb.orderby = 'time DESC')
 
 -- name: compression
 CALL add_columnstore_policy(CAST('"{table}"' AS regclass), after => CAST(:days AS int) * interval '1 day')
