@@ -14,7 +14,7 @@ from app.config import load_settings
 from app.local.postgres import PostgresServer
 from app.storage import migrate
 from app.storage.engine import make_engine
-from tests.contract.storage.database import NO_BITMAPS, Database
+from tests.contract.storage.database import Database
 from tests.timescale.servers import TimescaleServer
 
 
@@ -41,7 +41,7 @@ def filled_timescale(timescale_server: TimescaleServer) -> Iterator[Database]:
             connection.execute(sa.text("CREATE EXTENSION timescaledb"))
         engine.dispose()
         migrate.upgrade(served.url)
-        database = Database(engine, hypertables=True, slow=served.connections == 1, planner=NO_BITMAPS)
+        database = Database(engine, hypertables=True, slow=served.connections == 1)
         database.fill()
         yield database
         engine.dispose()
@@ -58,7 +58,7 @@ def _execute(postgres: PostgresServer, statement: str) -> None:
 @pytest.fixture(scope="session")
 def by_index(filled_timescale: Database) -> Database:
     """The same TimescaleDB, which reads by an index wherever it can, as it would with a hundred times as many bars."""
-    return replace(filled_timescale, planner=f"{filled_timescale.planner}; SET LOCAL enable_seqscan = off")
+    return replace(filled_timescale, planner="SET LOCAL enable_seqscan = off")
 
 
 @pytest.fixture(

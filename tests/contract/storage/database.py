@@ -32,9 +32,6 @@ ROWS_A_STATEMENT = 200
 SEQUENCES = ", ".join(f"setval('{name}_id_seq', {OURS})" for name in NUMBERED)
 START = f"SET LOCAL TIME ZONE 'UTC'; SELECT {SEQUENCES};"
 TABLES = tuple(sorted(metadata.tables))
-# A bitmap scan may pass over rows that were just decompressed, or end the server: test_no_row_is_passed_over says so
-# once, and no other test depends on what the planner chooses.
-NO_BITMAPS = "SET LOCAL enable_bitmapscan = off"
 COMPRESS = sa.text(
     "SELECT compress_chunk(format('%I.%I', chunk_schema, chunk_name)::regclass, true)"
     " FROM timescaledb_information.chunks WHERE hypertable_schema = current_schema() AND range_end <= :edge"
