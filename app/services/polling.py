@@ -85,7 +85,7 @@ class _Due(NamedTuple):
     next_ms: int
     expected: list[Window]
     pace: Pace
-    kept_ms: int  # nothing older is kept
+    kept_ms: int = 0  # nothing older is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Polling:
             now_ms, until_ms, pace.asked_ms, expected, lag_ms=self._lag_ms, every_ms=int(self.poll_s * 1000)
         )  # fmt: skip
         if due.ask:
-            return _Due(item, until_ms, due.until_ms, expected, pace, 0)
+            return _Due(item, until_ms, due.until_ms, expected, pace)
         if due.until_ms > until_ms:
             with self.engine.begin() as connection:  # nothing was traded since: known without asking
                 self._settle(connection, item, until_ms, due.until_ms)
