@@ -48,7 +48,7 @@ async def _receive(socket: Any, count: int) -> list[dict[str, Any]]:
 
 async def test_trade_socket(client: AsyncClient) -> None:
     """Raw trades, contiguous, as documented."""
-    trades = await _receive(BinanceSocketManager(client).trade_socket("BTCUSDT"), 60)
+    trades = await _receive(BinanceSocketManager(client, max_queue_size=10_000).trade_socket("BTCUSDT"), 60)
     assert set(trades[0]) == {"e", "E", "s", "t", "p", "q", "T", "m", "M"}
     ids = [trade["t"] for trade in trades]
     assert ids == list(range(ids[0], ids[0] + 60))
@@ -60,7 +60,7 @@ async def test_trade_socket(client: AsyncClient) -> None:
 
 async def test_kline_socket_closes_each_minute_with_what_history_says(client: AsyncClient) -> None:
     """The closed kline of a minute comes once, with its ids, and equals the row of history."""
-    events = await _receive(BinanceSocketManager(client).kline_socket("BTCUSDT", "1m"), 6)
+    events = await _receive(BinanceSocketManager(client, max_queue_size=10_000).kline_socket("BTCUSDT", "1m"), 6)
     closed = [event["k"] for event in events if event["k"]["x"]]
     assert len(closed) >= 2 and closed[1]["t"] == closed[0]["t"] + 60_000
     assert closed[1]["f"] == closed[0]["L"] + 1 and closed[0]["L"] - closed[0]["f"] + 1 == closed[0]["n"]
@@ -72,7 +72,7 @@ async def test_multiplex_socket(client: AsyncClient) -> None:
     """Combined streams say which stream they belong to."""
     names = ["btcusdt@trade", "ethusdt@trade", "btcusdt@kline_1m", "btcusdt@kline_5m"]
     messages: list[dict[str, Any]] = []
-    async with BinanceSocketManager(client).multiplex_socket(names) as stream:
+    async with BinanceSocketManager(client, max_queue_size=10_000).multiplex_socket(names) as stream:
         while len({message["stream"] for message in messages}) < len(names) and len(messages) < 10_000:
             messages.append(await asyncio.wait_for(stream.recv(), 10))
     assert {message["stream"] for message in messages} == set(names)
