@@ -70,7 +70,8 @@ WHERE b.state < 2 OR (b.open, b.high, b.low, b.close, round(b.volume, 8), round(
 RETURNING instrument_id, (extract(epoch FROM time) * 1000)::bigint
 
 -- name: verify
-UPDATE candles_1m b SET state = 2 FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+-- Nobody waits for a verified bar to rest: its `updated` is told to the minute, which compresses to nothing.
+UPDATE candles_1m b SET state = 2, updated = date_trunc('minute', clock_timestamp()) FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
 WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.state < 2
     AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
