@@ -37,7 +37,8 @@ ASK = f"""SELECT * FROM candles WHERE exchange = 'binance' AND symbol = 'BTC/USD
 @pytest.fixture(scope="module")
 def stored(database_url: str) -> Iterator[sa.Engine]:
     """A database with the whole known market in it."""
-    engine = make_engine(load_settings(database_url=database_url, db_idle_tx_timeout_ms=0, _env_file=None), process="tests")
+    settings = load_settings(database_url=database_url, db_idle_tx_timeout_ms=0, _env_file=None)
+    engine = make_engine(settings, process="tests")
     fill(engine)
     with engine.begin() as connection:
         connection.exec_driver_sql(sql_docs.FREEZE)
