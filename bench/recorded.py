@@ -122,10 +122,9 @@ def live(source: Source, symbol: int, start_ms: int) -> Iterator[str]:
             first, last = ((time_ms + ms) * 1000 for ms in (one.first_ms, one.last_ms))
             edges = f"{first}\t{trade}\t{last}\t{trade + one.trades - 1}\t2\t0"
             trade += one.trades
-            written = last + chance.randrange(50_000, 450_000)  # the batch it came with, and the way
         else:
             edges = f"{time_ms * 1000}\t0\t{time_ms * 1000}\t0\t2\t3"
-            written = (time_ms + MINUTE_MS + 2_000) * 1000 + (place * 7919) % 1_000_000  # of all that closed with it
+        written = (time_ms + MINUTE_MS * (1 if chance.random() < 0.98 else 2)) * 1000  # the exchange's word came then
         yield f"{symbol}\t{_utc(time_ms * 1000)}\t{values}\t{edges}\t{_utc(written)}\n"
 
 
