@@ -34,10 +34,10 @@ def close(connection: sa.Connection, due: Sequence[Due], *, lo_ms: int) -> int:
         "instruments": literal(sorted({item.instrument_id for item in due})),
         "lo": lo_ms, "hi": max(item.hi_ms for item in due),
     }  # fmt: skip
-    rows = locked(connection, sql("closing", "close"), values)
+    rows = locked(connection, sql("closing", "due"), values)
     if rows is None:
-        rows = connection.execute(unlocked(sql("closing", "close")), values).all()
-    return int(rows[0][0])
+        rows = connection.execute(unlocked(sql("closing", "due")), values).all()
+    return int(connection.execute(sql("closing", "close"), within(_keys(rows))).one()[0]) if rows else 0
 
 
 def drop_unpriced(connection: sa.Connection, edges: Mapping[int, int], *, lo_ms: int) -> int:

@@ -3,6 +3,9 @@
 Only constants tell TimescaleDB at planning which chunks matter, and which batches of a compressed one it has to unpack
 before it changes their rows: `instrument_id = ANY(:instruments)` and the bounds [lo, hi). Keys that lie far apart are
 therefore handed over day by day. Plain PostgreSQL goes by the key and does not mind.
+
+An UPDATE or DELETE unpacks before anything else of its statement is read: what is to be changed is found by a statement
+before it, which would find nothing any more, and each statement changes one hypertable.
 """
 
 from __future__ import annotations

@@ -98,7 +98,8 @@ def clear(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterab
         values = within(pairs)
         rows = connection.execute(sql("settle", "empty", tf), {**values, "end": values["hi"] + tf.ms})
         for day in by_day((row[0], row[1]) for row in rows.all()):
-            connection.execute(sql("settle", "clear", tf), day)
+            if gone := [(row[0], row[1]) for row in connection.execute(sql("settle", "clear", tf), day)]:
+                connection.execute(sql("settle", "clear_indicators", tf), within(gone))
 
 
 def _pairs(buckets: Mapping[int, Iterable[int]]) -> list[tuple[int, int]]:

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
+from app.storage import outbox
 from app.storage.arrays import literal
 from app.storage.sql import sql
-from app.storage.times import utc
 
 
 def until(connection: sa.Connection, instruments: Iterable[int]) -> dict[int, int]:
@@ -77,5 +77,11 @@ def ask_daily(connection: sa.Connection, exchange: str, *, ended_ms: int, days: 
 
     Nothing is asked of what lies before `kept_ms`, or `days` before its newest session.
     """
-    values = {"exchange": exchange, "ended": ended_ms, "days": days, "kept": utc(kept_ms)}
-    return list(connection.execute(sql("settled", "ask_daily"), values).scalars())
+    values = {"exchange": exchange, "ended": ended_ms, "days": days, "kept": kept_ms}
+    wanted = connection.execute(sql("settled", "daily_wanted"), values).all()
+    if not wanted:
+        return []
+    # A source goes on changing its newest day for hours: it is taken once more with the day after it.
+    outbox.doubt_days(connection, {row[0]: [row[1]] for row in wanted if row[3]})
+    columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*wanted, strict=True)), strict=False))
+    return list(connection.execute(sql("settled", "ask_daily"), columns).scalars())

@@ -99,15 +99,12 @@ RETURNING b.instrument_id, (extract(epoch FROM b.time) * 1000)::bigint, open, hi
     taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin
 
 -- name: remove
-WITH u AS (
-    SELECT i, timestamptz 'epoch' + t * interval '1 millisecond' AS time
-    FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
-), values_gone AS (
-    DELETE FROM indicators_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
-        AND b.instrument_id = ANY(CAST(:instruments AS int[]))
-        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
-)
-DELETE FROM candles_1m b USING u WHERE b.instrument_id = u.i AND b.time = u.time
+DELETE FROM indicators_1m b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz);
+DELETE FROM candles_1m b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
     AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 

@@ -2,25 +2,27 @@
 SELECT (extract(epoch FROM min(time)) * 1000)::bigint FROM candles_1m
 WHERE state = 0 AND time >= CAST(:lo AS timestamptz) AND instrument_id = ANY(CAST(:instruments AS int[]))
 
--- name: close
--- Closes what is due and marks it for roll-up in the same transaction. No `state = 0` in the UPDATE: the planner,
--- believing that hardly a row is open, would scan the partial index once for each row. `state < 1` says the same, and
--- which of the compressed batches have to be unpacked.
+-- name: due
+-- What is over, locked in the order in which everybody locks bars.
 SAVEPOINT before_lock;
-WITH due AS MATERIALIZED (
-    SELECT b.instrument_id, b.time FROM candles_1m b
-    JOIN unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[]), CAST(:idles AS float8[]))
-        AS u (i, lo, hi, idle) ON u.i = b.instrument_id
-    WHERE b.state = 0
-        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
-        AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
-        AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
-        AND b.updated <= clock_timestamp() - u.idle * interval '1 second'
-        AND b.open_time < 4611686018427387904
-    ORDER BY 1, 2 LIMIT 20000 FOR UPDATE OF b SKIP LOCKED
-), c AS (
-    UPDATE candles_1m b SET state = 1 FROM due
-    WHERE b.instrument_id = due.instrument_id AND b.time = due.time AND b.state < 1
+SELECT b.instrument_id, (extract(epoch FROM b.time) * 1000)::bigint FROM candles_1m b
+JOIN unnest(CAST(:instrument_id AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[]), CAST(:idles AS float8[]))
+    AS u (i, lo, hi, idle) ON u.i = b.instrument_id
+WHERE b.state = 0 AND b.instrument_id = ANY(CAST(:instruments AS int[]))
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
+    AND b.time >= timestamptz 'epoch' + u.lo * interval '1 millisecond'
+    AND b.time < timestamptz 'epoch' + u.hi * interval '1 millisecond'
+    AND b.updated <= clock_timestamp() - u.idle * interval '1 second'
+    AND b.open_time < 4611686018427387904
+ORDER BY b.instrument_id, b.time LIMIT 20000 FOR UPDATE OF b SKIP LOCKED
+
+-- name: close
+-- Closes what is due and marks it for roll-up in the same transaction. No `state = 0`: the planner, believing that hardly
+-- a row is open, would scan the partial index once for each row. `state < 1` says the same, and which of the compressed
+-- batches have to be unpacked.
+WITH c AS (
+    UPDATE candles_1m b SET state = 1 FROM unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+    WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.state < 1
         AND b.instrument_id = ANY(CAST(:instruments AS int[]))
         AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
     RETURNING b.instrument_id, b.time

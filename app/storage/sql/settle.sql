@@ -158,13 +158,14 @@ WHERE NOT EXISTS (SELECT 1 FROM "candles_{below}" c WHERE c.instrument_id = b.in
     AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:end AS timestamptz))
 
 -- name: clear
-WITH gone AS (
-    DELETE FROM "candles_{tf}" b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
-    WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.origin IN (2, 3)
-        AND b.instrument_id = ANY(CAST(:instruments AS int[]))
-        AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
-    RETURNING b.instrument_id, b.time
-)
-DELETE FROM "indicators_{tf}" b USING gone WHERE b.instrument_id = gone.instrument_id AND b.time = gone.time
+DELETE FROM "candles_{tf}" b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond' AND b.origin IN (2, 3)
+    AND b.instrument_id = ANY(CAST(:instruments AS int[]))
+    AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
+RETURNING b.instrument_id, (extract(epoch FROM b.time) * 1000)::bigint
+
+-- name: clear_indicators
+DELETE FROM "indicators_{tf}" b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)
+WHERE b.instrument_id = u.i AND b.time = timestamptz 'epoch' + u.t * interval '1 millisecond'
     AND b.instrument_id = ANY(CAST(:instruments AS int[]))
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)

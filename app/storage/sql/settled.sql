@@ -56,7 +56,7 @@ DELETE FROM sessions WHERE calendar = :calendar
     AND date < (timestamp 'epoch' + CAST(:hi AS bigint) * interval '1 millisecond')::date
     AND date <> ALL(SELECT (timestamp 'epoch' + d * interval '1 millisecond')::date FROM unnest(CAST(:dates AS bigint[])) d)
 
--- name: ask_daily
+-- name: daily_wanted
 -- Stocks whose newest session that is over has no bar of the source's own yet. Asked in vain, twice as long passes
 -- until the next time, up to an hour.
 WITH due AS (
@@ -75,26 +75,28 @@ WITH due AS (
             CAST(:kept AS timestamptz)) AS lo,
         l.day + interval '1 day' AS hi, l.last < l.day AS further
     FROM lacking l WHERE l.last IS NULL OR l.last < l.day OR l.doubted IS NOT NULL
-), wanted AS (
-    SELECT a.* FROM asked a
-    WHERE NOT EXISTS (SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.state IN ('waiting', 'running'))
-        AND NOT EXISTS (
-            SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.asked_by = 'daily' AND b.hi = a.hi
-            HAVING max(b.updated) > clock_timestamp() - least(3600, 30 * power(2, count(*)) + CASE WHEN bool_or(b.state = 'failed')
-                THEN 3600 ELSE 0 END) * interval '1 second')
-), newest AS (
-    -- A source goes on changing its newest day for hours: it is taken once more with the day after it.
-    UPDATE candles_1d c SET state = 1 FROM wanted w
-    WHERE c.instrument_id = w.id AND c.time = w.lo AND w.further AND c.origin = 1 AND c.state = 2
+)
+SELECT a.id, (extract(epoch FROM a.lo) * 1000)::bigint, (extract(epoch FROM a.hi) * 1000)::bigint, a.further FROM asked a
+WHERE NOT EXISTS (SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.state IN ('waiting', 'running'))
+    AND NOT EXISTS (
+        SELECT 1 FROM backfills b WHERE b.instrument_id = a.id AND b.timeframe = '1d' AND b.asked_by = 'daily' AND b.hi = a.hi
+        HAVING max(b.updated) > clock_timestamp() - least(3600, 30 * power(2, count(*)) + CASE WHEN bool_or(b.state = 'failed')
+            THEN 3600 ELSE 0 END) * interval '1 second')
+ORDER BY 1
+
+-- name: ask_daily
+-- One that failed takes its row again, so that a source without a key does not fill the table.
+WITH w AS (
+    SELECT i AS id, timestamptz 'epoch' + l * interval '1 millisecond' AS lo, timestamptz 'epoch' + h * interval '1 millisecond' AS hi
+    FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, l, h)
 ), again AS (
-    -- One that failed takes its row again, so that a source without a key does not fill the table.
-    UPDATE backfills b SET state = 'waiting', cursor = b.lo, error = NULL, updated = clock_timestamp() FROM wanted w
+    UPDATE backfills b SET state = 'waiting', cursor = b.lo, error = NULL, updated = clock_timestamp() FROM w
     WHERE b.id = (SELECT max(f.id) FROM backfills f WHERE f.instrument_id = w.id AND f.timeframe = '1d' AND f.asked_by = 'daily'
         AND f.hi = w.hi AND f.state = 'failed')
     RETURNING b.id, b.instrument_id
 ), made AS (
     INSERT INTO backfills (instrument_id, timeframe, lo, hi, cursor, state, asked_by)
-    SELECT w.id, '1d', w.lo, w.hi, w.lo, 'waiting', 'daily' FROM wanted w
+    SELECT w.id, '1d', w.lo, w.hi, w.lo, 'waiting', 'daily' FROM w
     WHERE NOT EXISTS (SELECT 1 FROM again g WHERE g.instrument_id = w.id)
     ORDER BY w.id RETURNING id
 )
