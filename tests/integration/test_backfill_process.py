@@ -130,7 +130,7 @@ def test_cancelled_by_the_command_and_left_by_ctrl_c(run: Processes, engine: sa.
     watching = run.cli_beside("backfill", "-s", "BTC/USDT", "--start", "2024-06-01")
     until(lambda: bars(engine) >= 2000, what="the first pages")
     watching.send_signal(2)
-    said = watching.communicate(timeout=20)[0]
+    said = watching.communicate(timeout=60)[0]
     assert watching.returncode == 130 and "the platform goes on with backfill" in said, said
     item = items(engine)[0]
     until(lambda: items(engine)[0].bars > item.bars, what="progress without us")

@@ -35,6 +35,8 @@ from tests.integration.web_data import START_MS, bar
 from tests.unit.test_processes import run_of
 from webapp import create_app
 
+pytestmark = pytest.mark.slow
+
 SLEEP = sa.text("SELECT pg_sleep(5)")
 
 

@@ -30,6 +30,8 @@ from tests.factories import add_instrument
 from tests.keeping import extent, fill, retain, today_ms
 from tests.klines_server import Klines, klines_server
 
+pytestmark = pytest.mark.slow
+
 M1, M5, M15, H1, H4, D1 = Timeframe
 
 

@@ -128,8 +128,6 @@ def test_one_comes_and_one_goes_under_load_and_the_others_lose_no_trade(
     assert {symbol: len(pieces) for symbol, pieces in last.items()} == dict.fromkeys(
         ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT"), 1
     )
-    (eth,), (btc,) = last["ETH/USDT"], last["BTC/USDT"]
-    assert eth[1] - eth[0] < btc[1] - btc[0]
     with engine.begin() as connection:
         doubts = connection.execute(
             sa.text("SELECT DISTINCT i.symbol, h.cause FROM holes h JOIN instruments i ON i.id = h.instrument_id")
