@@ -1,9 +1,8 @@
-"""History into the database, alternating in one run: `python bench/backfill.py [PAGES] [ROUNDS]`.
+"""History into the database: `python bench/backfill.py [--url postgresql://…] [--rounds N] [--pages N]`.
 
-From the bytes of a klines page (1,000 bars) to committed rows, idempotently. Peer: psycopg2's execute_values, as it
-comes (100 rows a statement) and with the whole page in one statement; beside them candles.replace, bar objects and
-one statement. Subject: columns and COPY, into an empty stretch, and over the same bars again (all there already).
-The embedded PostgreSQL serves them, with durability off, so that the disk of the machine has no word in it.
+From the bytes of klines pages (1,000 bars each) to committed rows, idempotently. Subject: columns and COPY, as the
+platform stores a page, into an empty stretch and over the same bars again. Peer: orjson and execute_values, as it comes
+(100 rows a statement) and with the whole page in one; beside them candles.replace, bar objects and one statement.
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ from __future__ import annotations
 import json
 import random
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
+from itertools import count
 from pathlib import Path
-from statistics import median
 
 import orjson
 import sqlalchemy as sa
@@ -24,30 +22,24 @@ from psycopg2.extras import execute_values
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from app.config import load_settings
-from app.local.postgres import PostgresServer
-from app.storage import bulk, candles, migrate
-from app.storage.engine import make_engine
+from app.storage import bulk, candles
 from app.wire.binance_history import parse_klines
 from app.wire.binance_klines import parse_columns
+from bench.database import arguments, database, kind, run, server
+from bench.judged import Goal, Seconds, in_turn, judge
+from bench.peers import UPSERT
+from bench.series import units
 
 START_MS, ROWS = 1_700_000_040_000 // 60_000 * 60_000, 1000
-NAMES = (
-    "instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume, trade_count, open_time, "
-    "open_seq, close_time, close_seq, state, origin"
-)
-UPSERT = f"""INSERT INTO candles_1m ({NAMES}) VALUES %s ON CONFLICT (instrument_id, time) DO UPDATE SET
-    open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
-    quote_volume = excluded.quote_volume, taker_buy_volume = excluded.taker_buy_volume,
-    trade_count = excluded.trade_count, state = 2"""
 TEMPLATE = "(%s, timestamptz 'epoch' + %s * interval '1 millisecond'" + ", %s" * 14 + ")"
+OURS, PEER = "bulk.replace", "execute_values"
 
 
-def pages(count: int) -> list[bytes]:
+def pages(number: int) -> list[bytes]:
     """Answers of GET /api/v3/klines, as bytes."""
     chance, price = random.Random(7), 6_500_000_000_000
     found = []
-    for page in range(count):
+    for page in range(number):
         rows = []
         for row in range(ROWS):
             time_ms, open_ = START_MS + (page * ROWS + row) * 60_000, price
@@ -55,18 +47,14 @@ def pages(count: int) -> list[bytes]:
             high, low = max(open_, price) + chance.randrange(10**8), min(open_, price) - chance.randrange(10**8)
             size = chance.randrange(10**8, 10**11)
             rows.append(
-                [time_ms, *map(_text, (open_, high, low, price, size)), time_ms + 59_999, _text(size * 65_000),
-                 chance.randrange(1, 5000), _text(size // 2), _text(size * 32_500), "0"]
+                [time_ms, *map(units, (open_, high, low, price, size)), time_ms + 59_999, units(size * 65_000),
+                 chance.randrange(1, 5000), units(size // 2), units(size * 32_500), "0"]
             )  # fmt: skip
         found.append(json.dumps(rows).encode())
     return found
 
 
-def _text(units: int) -> str:
-    return f"{units // 10**8}.{units % 10**8:08d}"
-
-
-def by_execute_values(engine: sa.Engine, page: bytes, instrument_id: int, page_size: int) -> None:
+def by_execute_values(engine: sa.Engine, page: bytes, instrument_id: int, *, page_size: int) -> None:
     """The peer: the rows of the page as tuples, execute_values, an upsert."""
     rows = [
         (instrument_id, row[0], *map(float, row[1:5]), Decimal(row[5]), Decimal(row[7]), Decimal(row[9]), row[8],
@@ -94,61 +82,48 @@ def by_bulk(engine: sa.Engine, page: bytes, instrument_id: int) -> None:
 type Way = Callable[[sa.Engine, bytes, int], None]
 
 WAYS: dict[str, Way] = {
-    "execute_values": lambda engine, page, i: by_execute_values(engine, page, i, 100),
-    "execute_values, one statement": lambda engine, page, i: by_execute_values(engine, page, i, ROWS),
+    OURS: by_bulk,
+    PEER: partial(by_execute_values, page_size=100),
+    "execute_values, one statement": partial(by_execute_values, page_size=ROWS),
     "candles.replace": by_replace,
-    "bulk.replace": by_bulk,
 }
 
 
-def rates(engine: sa.Engine, bodies: list[bytes]) -> dict[str, float]:
-    """Bars a second of each way, page by page in turn, each with an instrument of its own; then all of it again."""
-    with engine.begin() as connection:
-        connection.execute(sa.text("TRUNCATE candles_1m"))
-    found: dict[str, float] = {}
-    for suffix in ("", ", again"):
-        seconds = dict.fromkeys(WAYS, 0.0)
+def measure(engine: sa.Engine, bodies: list[bytes], rounds: int, *, again: bool) -> Seconds:
+    """All pages by each way, each round and way with an instrument of its own, or all with the same once more."""
+    run(engine, "TRUNCATE candles_1m")
+    ids = count(len(WAYS) + 1)
+
+    def store(way: Way, place: int, _: int) -> None:
+        own = place if again else next(ids)
         for body in bodies:
-            for instrument_id, (name, way) in enumerate(WAYS.items(), 1):
-                began = time.perf_counter()
-                way(engine, body, instrument_id)
-                seconds[name] += time.perf_counter() - began
-        found |= {f"{name}{suffix}": len(bodies) * ROWS / took for name, took in seconds.items()}
-    with engine.begin() as connection:
-        stored = connection.scalar(sa.text("SELECT count(*) FROM candles_1m WHERE state = 2"))
-    assert stored == len(bodies) * ROWS * len(WAYS)
-    return found
+            way(engine, body, own)
+
+    return in_turn({name: partial(store, way, place) for place, (name, way) in enumerate(WAYS.items(), 1)}, rounds)
 
 
-def measure(engine: sa.Engine, bodies: list[bytes], rounds: int) -> None:
-    """Prints the rates, and each way's ratio to the peer round by round; a first round warms up."""
-    all_rounds = [rates(engine, bodies) for _ in range(rounds + 1)][1:]
-    for name in all_rounds[0]:
-        peer = "execute_values, again" if name.endswith("again") else "execute_values"
-        ratios = [found[name] / found[peer] for found in all_rounds]
-        print(
-            f"{name:37} {median(found[name] for found in all_rounds):9,.0f} bars/s   {median(ratios):5.2f} x "
-            f"execute_values ({min(ratios):.2f} to {max(ratios):.2f})"
+def main() -> int:
+    """Measures both cases."""
+    parser = arguments(__doc__)
+    parser.add_argument("--pages", type=int, default=10, help="pages of 1,000 bars (10)")
+    given = parser.parse_args()
+    bodies = pages(given.pages)
+    with server(given.url) as url, database(url, "backfill") as engine:
+        print(kind(engine))
+        new = judge(
+            f"{given.pages} pages of klines, new",
+            lambda: measure(engine, bodies, given.rounds, again=False),
+            [Goal(OURS, PEER, 4)],
+            rows=given.pages * ROWS,
         )
-
-
-def main() -> None:
-    """Starts a PostgreSQL of its own and measures."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        Path(folder).chmod(0o755)
-        server = PostgresServer(Path(folder))
-        server.OPTIONS = {**PostgresServer.OPTIONS, "fsync": "off"}
-        server.start()
-        try:
-            migrate.upgrade(server.url)
-            engine = make_engine(load_settings(database_url=server.url, _env_file=None), process="bench")
-            measure(engine, pages(count), rounds)
-            engine.dispose()
-        finally:
-            server.stop()
+        same = judge(
+            f"{given.pages} pages of klines, all there",
+            lambda: measure(engine, bodies, given.rounds, again=True),
+            [Goal(OURS, PEER, 2.5)],
+            rows=given.pages * ROWS,
+        )
+    return 0 if new and same else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
