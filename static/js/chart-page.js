@@ -91,7 +91,10 @@ const hooks = {
   onOlder: (how) => {
     if (how === "loading") older.show({ text: "Loading older bars" });
     else if (how === "failed") older.show({ text: "Older bars could not be loaded", retry: () => feed.retryOlder() });
-    else older.hide();
+    else {
+      older.hide();
+      painter.now(); // until they are drawn, the chart still looks at its start and would ask for the next page
+    }
   },
 };
 
