@@ -77,5 +77,7 @@ def test_a_day_of_three_markets(tmp_path: Path, seed: int) -> None:
     for (exchange, door, kind), n in fired.items():
         if (exchange, door) == ("yahoo", "rest"):
             continue  # it may have struck the request for a cookie, without which yfinance goes on
+        if not door and any(fired[exchange, "stream", cut] for cut in ("silence", "disconnect")):
+            continue  # nobody may have heard of the amendment: the outage's own repair brought its bar
         reasons = [reason.format(exchange) for reason in EXPLAINED.get((door, kind), EXPLAINED.get(("", kind), ()))]
         assert not n or not reasons or any(counted.get(reason) for reason in reasons), (exchange, door, kind, counted)
