@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from flask import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from werkzeug.exceptions import UnsupportedMediaType
 
 from app.domain.instruments import Exchange
@@ -35,7 +35,13 @@ class Body(BaseModel):
             raise BadBody(_said(error)) from None
 
 
-Decimals = Annotated[int, Field(ge=0, le=MAX_DECIMALS, description="How many decimals prices are shown with.")]
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # to JSON, 2.0 is an integer
+
+
+Decimals = Annotated[
+    int, BeforeValidator(_whole), Field(ge=0, le=MAX_DECIMALS, description="How many decimals prices are shown with.")
+]
 
 
 class NewInstrument(Body):
