@@ -50,6 +50,7 @@ ERRORS: dict[int, str] = {
     500: "A defect; the server's log has the details.",
     503: "The database, or what else is needed, cannot be reached; try again.",
 }
+FIRST, LAST = ("charts", "quotes", "overview", "screener", "instruments", "exchanges"), ("health", "docs")  # tags
 PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "symbol": {
         "schema": {"type": "string", "minLength": 1},
@@ -133,6 +134,7 @@ def document(app: Flask) -> dict[str, Any]:
             "version": "1",
             "description": "Bars, indicators and quotes of crypto and stocks. Times are milliseconds since 1970 UTC.",
         },
+        "tags": [{"name": name} for name in _tags(paths)],
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -141,6 +143,12 @@ def document(app: Flask) -> dict[str, Any]:
             },
         },
     }
+
+
+def _tags(paths: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The tags in use, what most come for first."""
+    used = {tag for operations in paths.values() for operation in operations.values() for tag in operation["tags"]}
+    return [tag for tag in FIRST if tag in used] + sorted(used.difference(FIRST, LAST)) + [t for t in LAST if t in used]
 
 
 def _operation(
@@ -155,7 +163,7 @@ def _operation(
     if told.query is not None:
         parameters += _parameters(schemas[names[told.query]])
     shown: dict[str, Any] = {
-        "operationId": rule.endpoint.replace(".", "_"),
+        "operationId": re.sub(r"[._](\w)", lambda found: found[1].upper(), rule.endpoint.removeprefix("api.")),
         "tags": [told.tag or rule.rule.removeprefix(ROOT).split("/")[0]],
         "summary": " ".join(first.split()).removesuffix("."),
         "parameters": parameters,
