@@ -180,7 +180,7 @@ class Charts:
             # Some of the indicators: cheaper read than picked out of the encoded ones.
             start_ms = tail_ms if tuple(names) == INDICATORS else first_ms
             end_ms = tail[-1].time_ms + tf.ms if tail else tail_ms
-            rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms)
+            rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms) if names else []
             head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=first_ms, hi_ms=None)
         return _joined(head, chart, surplus=surplus, tail=_encoded(instrument, tail), rows=rows, names=names)
 
