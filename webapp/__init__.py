@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 
 from app.bootstrap import platform
 from app.config import ROOT, Settings
-from webapp import api, errors, pages, sockets
+from webapp import api, errors, pages, sockets, tagged
 from webapp.composition import compose
 
 STATIC_MAX_AGE_S = 365 * 86_400
@@ -24,6 +24,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["web"] = web
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
+    tagged.install(app)
     app.register_blueprint(api.blueprint(web))
     app.register_blueprint(pages.blueprint(web))
     sockets.install(app, web)

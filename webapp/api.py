@@ -1,22 +1,22 @@
-"""The REST API: symbols, charts, overview, health; answers and errors are JSON."""
+"""The REST API: symbols, exchanges, quotes, charts, overview; answers and errors are JSON."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import orjson
-import sqlalchemy as sa
 from flask import Blueprint, Response, request
-from redis import RedisError
 
-from app.cache import health
-from app.domain.instruments import RULES, Instrument
-from webapp import quality
-from webapp.composition import Web, market_facts, overview_json, quotes_json
-from webapp.errors import AWAY
-from webapp.schemas import ChartQuery, InstrumentQuery, ListQuery
+from app.domain.instruments import RULES, Exchange, Instrument
+from app.domain.timeframes import Timeframe
+from webapp import answers, docs, formats, health, quality, watchlist
+from webapp.answers_series import ChartAnswer, OverviewAnswer, QuotesAnswer
+from webapp.composition import Web, overview_json, quotes_json
+from webapp.openapi import JSON, describe
+from webapp.schemas import ChartQuery, InstrumentQuery
+from webapp.tagged import compressed, tagged, tagged_json
 
 
 def blueprint(web: Web) -> Blueprint:
@@ -24,26 +24,37 @@ def blueprint(web: Web) -> Blueprint:
     api = Blueprint("api", __name__, url_prefix="/api")
 
     @api.get("/symbols")
+    @describe(answers={200: answers.SymbolsAnswer}, tagged=True, tag="instruments")
+    @compressed
     def symbols() -> Response:
         """All instruments, by exchange."""
         items = sorted(web.instruments(), key=lambda item: list(RULES).index(item.exchange))
         groups = groupby(items, key=lambda item: item.exchange)
-        return _json(
+        return tagged_json(
             {
                 "exchanges": [
-                    {"exchange": name.value, "title": RULES[name].title, "symbols": [_symbol(item) for item in group]}
+                    {
+                        "exchange": name.value,
+                        "title": RULES[name].title,
+                        "symbols": [watchlist.symbol_json(item) for item in group],
+                    }
                     for name, group in groups
                 ]
             }
         )
 
-    @api.get("/instruments")
-    def instruments() -> Response:
-        """The watchlist with the hours of its markets and the state of its feeds."""
-        found = web.instruments(active_only=ListQuery.read(request.args).active)
-        return _json({"instruments": [_instrument(web, item) for item in found]})
+    @api.get("/exchanges")
+    @describe(answers={200: answers.ExchangesAnswer})
+    def exchanges() -> Response:
+        """Each exchange: the hours and the state of its markets, how its data comes in, and what it has."""
+        items, states = web.instruments(), web.watch.states()
+        found = [
+            _exchange(name, states[name.value], [item for item in items if item.exchange is name]) for name in RULES
+        ]
+        return _json({"exchanges": found})
 
     @api.get("/quotes")
+    @describe(query=InstrumentQuery, answers={200: QuotesAnswer}, errors=(400, 404))
     def quotes() -> Response:
         """Last price, best bid and ask, and halts of the instruments."""
         query = InstrumentQuery.read(request.args)
@@ -54,24 +65,34 @@ def blueprint(web: Web) -> Blueprint:
         return _json({"quotes": quotes_json(web, found)})
 
     @api.get("/charts/<path:symbol>")
+    @describe(query=ChartQuery, answers={200: {JSON: ChartAnswer, "text/csv": None}}, errors=(400, 404), tagged=True)
+    @compressed
     def charts(symbol: str) -> Response:
-        """The bars and indicators of a series."""
+        """The bars and indicators of a series, oldest first, the live bar last."""
         query = ChartQuery.read(request.args)
         instrument = web.find(symbol, query.exchange.value if query.exchange else None)
-        return Response(web.charts.chart(instrument, query.request), mimetype="application/json")
+        chart = web.charts.chart(instrument, query.request)
+        if query.format == "json":
+            return tagged(chart.body, tag=chart.tag)
+        tag = f"{chart.tag}-{query.format}"
+        if query.format == "columns":
+            return tagged(formats.columns_json(chart.body, names=query.indicators), tag=tag)
+        response = tagged(formats.csv_text(chart.body, names=query.indicators), tag=tag, mimetype="text/csv")
+        name = formats.file_name(instrument, query.timeframe)
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return response
 
     @api.get("/overview")
+    @describe(answers={200: OverviewAnswer}, tagged=True)
+    @compressed
     def overview() -> Response:
         """The last price and the last 24 hours of all active instruments."""
-        return _json(overview_json(web))
+        return tagged_json(overview_json(web))
 
-    @api.get("/health")
-    def state() -> Response:
-        """What works: 200 while charts can be read, 503 without the database."""
-        facts = health_json(web)
-        return _json(facts, status=503 if facts["status"] == "down" else 200)
-
+    watchlist.install(api, web)
     quality.install(api, web)
+    health.install(api, web)
+    docs.install(api)
 
     @api.after_request
     def never_stored(response: Response) -> Response:
@@ -81,60 +102,19 @@ def blueprint(web: Web) -> Blueprint:
     return api
 
 
-def health_json(web: Web) -> dict[str, Any]:
-    """The state of database, Redis, live updates, feeds and processes; ok, degraded or down in one word."""
-    database, redis = _database(web), _redis(web)
-    live = {"clients": web.hub.clients, "subscribed": web.hub.subscribed.is_set()}
-    status = "down" if not database["ok"] else "ok" if redis["ok"] else "degraded"
-    facts: dict[str, Any] = {"status": status, "database": database, "redis": redis, "live": live}
-    facts["feeds"] = web.watch.states()
-    try:
-        facts["processes"], facts["counters"] = health.read(web.redis), health.counters(web.redis)
-    except RedisError:
-        facts["processes"], facts["counters"] = {}, {}
-    if status == "down":
-        facts["error"] = {"code": "unavailable", "message": "the database cannot be reached; try again in a moment"}
-    return facts
-
-
-def _database(web: Web) -> dict[str, Any]:
-    began = time.perf_counter()
-    try:
-        with web.engine.connect() as conn:
-            conn.execute(sa.text("SELECT 1"))
-    except (*AWAY, sa.exc.DBAPIError) as error:
-        return {"ok": False, "cause": type(error).__name__}
-    return {"ok": True, "ms": _ms(began)}
-
-
-def _redis(web: Web) -> dict[str, Any]:
-    began = time.perf_counter()
-    try:
-        web.redis.ping()
-    except (RedisError, OSError) as error:
-        return {"ok": False, "cause": type(error).__name__, "effect": "charts come from the database; no live updates"}
-    return {"ok": True, "ms": _ms(began)}
-
-
-def _ms(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 2)
-
-
-def _symbol(item: Instrument) -> dict[str, Any]:
+def _exchange(name: Exchange, state: dict[str, Any], items: Sequence[Instrument]) -> dict[str, Any]:
+    rules = RULES[name]
+    active = [item for item in items if item.active]
     return {
-        "symbol": item.symbol,
-        "active": item.active,
-        "price_decimals": item.price_decimals,
-        "currency": item.currency,
-        "asset_class": item.asset_class,
-        "calendar": item.calendar,
+        "exchange": name.value,
+        "title": rules.title,
+        "calendars": sorted({item.calendar for item in active}) or [rules.calendar],
+        "streamed": rules.streamed,
+        "timeframes": [tf.value for tf in Timeframe],
+        "instruments": {"active": len(active), "known": len(items)},
+        **state,
     }
 
 
-def _instrument(web: Web, item: Instrument) -> dict[str, Any]:
-    title = RULES[item.exchange].title
-    return {"exchange": item.exchange.value, "title": title, **_symbol(item), **market_facts(web.watch, item)}
-
-
-def _json(body: Any, *, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status=status, mimetype="application/json")
+def _json(body: Any) -> Response:
+    return Response(orjson.dumps(body), mimetype=JSON)

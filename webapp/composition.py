@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from redis import Redis, RedisError
 
 from app.bootstrap import Platform
+from app.cache import keys
 from app.cache.charts import ChartCache
 from app.cache.pubsub import quotes
 from app.config import Settings
@@ -24,7 +25,9 @@ from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
+from app.services.watchlist import Watchlist
 from app.storage import candles, catalog, indicators, quality, sessions
+from webapp import listings
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
 from webapp.live import Hub
@@ -45,6 +48,7 @@ class Web:
     overview: Overview
     watch: Watch
     hub: Hub
+    watchlist: Watchlist
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
@@ -85,7 +89,7 @@ def compose(platform: Platform) -> Web:
     ) -> tuple[bytes, Newest]:
         limit = settings.chart_bars if since_ms is None else MAX_BARS
         request = ChartRequest(tf, limit, start_ms=since_ms, indicators=names)
-        chart = charts.chart(instrument, request)
+        chart = charts.chart(instrument, request).body
         with engine.connect() as conn:
             return chart, charts.newest(conn, instrument, tf)
 
@@ -97,7 +101,14 @@ def compose(platform: Platform) -> Web:
         coalesce_s=settings.ws_coalesce_ms / 1000,
         ping_s=settings.ws_ping_s,
     )
-    web = Web(settings, engine, redis, charts, Overview(engine.connect, candles, now_ms=now_ms), watch, hub)
+    watchlist = Watchlist(
+        engine,
+        catalog,
+        lambda exchange, symbol: listings.look(exchange, symbol),
+        lambda: platform.publisher.hint(keys.WATCHLIST, [{}]),
+    )
+    overview = Overview(engine.connect, candles, now_ms=now_ms)
+    web = Web(settings, engine, redis, charts, overview, watch, hub, watchlist)
     return web
 
 

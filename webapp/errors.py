@@ -8,7 +8,7 @@ from redis import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
 
-from app.errors import AmbiguousSymbol, BadInput, BadRange, Unavailable, UnknownInstrument
+from app.errors import AmbiguousSymbol, BadInput, BadRange, SourceError, Unavailable, UnknownInstrument
 from app.storage.trouble import Trouble, trouble_of
 
 AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, Unavailable)
@@ -26,6 +26,8 @@ def describe(error: Exception) -> tuple[int, str, str]:
             return 400, "bad_range", str(error)
         case BadInput():
             return 400, "bad_parameter", str(error)
+        case SourceError():
+            return 503, "exchange_unavailable", str(error)
         case HTTPException():
             code = error.name.lower().replace(" ", "_")
             return error.code or 500, code, error.description or error.name

@@ -9,7 +9,9 @@ from flask import Blueprint, Response, request
 
 from app.domain.gaps import CAUSES
 from app.storage import quality
+from webapp.answers_series import DifferencesAnswer, HolesAnswer
 from webapp.composition import Web
+from webapp.openapi import describe
 from webapp.schemas import HolesQuery, PageQuery
 
 
@@ -17,6 +19,7 @@ def install(api: Blueprint, web: Web) -> None:
     """Add the routes below /api."""
 
     @api.get("/holes")
+    @describe(query=HolesQuery, answers={200: HolesAnswer}, errors=(400, 404), tag="quality")
     def holes() -> Response:
         """Holes, newest first, with how often and with what result a repair was tried."""
         query = HolesQuery.read(request.args)
@@ -28,6 +31,7 @@ def install(api: Blueprint, web: Web) -> None:
         return _listed("holes", rows, limit=query.limit)
 
     @api.get("/differences")
+    @describe(query=PageQuery, answers={200: DifferencesAnswer}, errors=(400, 404), tag="quality")
     def differences() -> Response:
         """Where a bar of ours and the exchange's own were not equal, newest first, with what both said."""
         query = PageQuery.read(request.args)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from app.domain.indicator_names import INDICATORS
 from app.domain.instruments import Exchange
@@ -46,8 +46,19 @@ def _indicators(value: Any) -> Any:
     return tuple(dict.fromkeys(names))
 
 
-TimeMs = Annotated[int, BeforeValidator(_time_ms), Field(ge=0, le=LAST_MS)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_indicators)]
+_MS_OR_ISO = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": LAST_MS},
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "format": "date"},
+    ]
+}
+_NAME = f"({'|'.join(INDICATORS)})"
+_LIST = {"type": "string", "pattern": f"^(none|{_NAME}(,{_NAME})*)$"}
+TimeMs = Annotated[int, BeforeValidator(_time_ms), Field(ge=0, le=LAST_MS), WithJsonSchema(_MS_OR_ISO)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_indicators), WithJsonSchema(_LIST)]
+ExchangeName = Annotated[Exchange | None, Field(description="Needed where several exchanges have the symbol.")]
+Format = Literal["json", "csv", "columns"]
 
 
 class Query(BaseModel):
@@ -67,43 +78,48 @@ class Query(BaseModel):
 class ListQuery(Query):
     """The parameters of GET /api/instruments: `active=1` leaves out what is not collected."""
 
-    active: bool = False
+    active: bool = Field(False, description="Leave out what is not collected.")
 
 
 class InstrumentQuery(Query):
     """Which instrument is meant; all where none is named."""
 
-    exchange: Exchange | None = None
-    symbol: str | None = None
+    exchange: Exchange | None = Field(None, description="Only this exchange.")
+    symbol: str | None = Field(None, description="BTC/USDT, or BTC-USDT; all where none is named.")
 
 
 class PageQuery(InstrumentQuery):
     """A page of a list, newest first; `before` is the `next` that the page before ended with."""
 
-    limit: int = Field(100, ge=1, le=1000)
-    before: int | None = Field(None, ge=0, le=2**63 - 1)
+    limit: int = Field(100, ge=1, le=1000, description="At most so many, the newest.")
+    before: int | None = Field(None, ge=0, le=2**63 - 1, description="The `next` of the page before.")
 
 
 class HolesQuery(PageQuery):
     """The parameters of GET /api/holes: `open=1` leaves out what is repaired."""
 
-    open: bool = False
+    open: bool = Field(False, description="Leave out what is repaired.")
 
 
 class SeriesQuery(Query):
     """Which series is meant: the exchange where the symbol alone does not say it, the timeframe, its indicators."""
 
-    exchange: Exchange | None = None
-    timeframe: Timeframe = Timeframe.M1
-    indicators: Names = INDICATORS
+    exchange: ExchangeName = None
+    timeframe: Timeframe = Field(Timeframe.M1, description="The length of a bar.")
+    indicators: Names = Field(
+        INDICATORS,
+        description="Names separated by commas, or `none`; all by default.",
+        json_schema_extra={"default": ",".join(INDICATORS)},
+    )
 
 
 class ChartQuery(SeriesQuery):
     """The parameters of GET /api/charts/<symbol>."""
 
-    limit: int = Field(1000, ge=1, le=MAX_BARS)
-    start: TimeMs | None = None
-    end: TimeMs | None = None
+    limit: int = Field(1000, ge=1, le=MAX_BARS, description="At most so many bars, the newest of the range.")
+    start: TimeMs | None = Field(None, description="The range begins here: ms since 1970, or ISO 8601 (UTC).")
+    end: TimeMs | None = Field(None, description="The range ends before this: ms since 1970, or ISO 8601 (UTC).")
+    format: Format = Field("json", description="`json`: one object a bar. `columns`: one list a field. `csv`: a file.")
 
     @model_validator(mode="after")
     def _forward(self) -> Self:

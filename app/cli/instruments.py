@@ -76,6 +76,27 @@ def remove(symbol: SymbolArgument, exchange: WhichOption = "") -> None:
     print(f"{item.exchange.value} {item.symbol} is off the watchlist; its bars stay")
 
 
+@app.command("look", hidden=True)
+def look(symbol: SymbolArgument, exchange: ExchangeOption = "binance") -> None:
+    """Print what an exchange lists of a symbol, or why it lists none, as a line of JSON: the web process asks so."""
+    import json
+
+    from app.bootstrap import platform
+    from app.cli.platform import attached_settings
+    from app.errors import PlatformError
+    from app.services.watchlist import shaped
+    from app.storage.catalog import exchange_named
+
+    where = exchange_named(exchange)
+    parts = platform(attached_settings(), process="cli")
+    try:
+        found = parts.watchlist.look(where, shaped(where, symbol))
+        told = {name: getattr(found, name) for name in ("currency", "calendar", "price_decimals", "status")}
+    except PlatformError as error:
+        told = {"refused": type(error).__name__, "message": str(error)}
+    print(json.dumps(told))
+
+
 @contextmanager
 def _watchlist() -> Iterator[Watchlist]:
     """The running platform's watchlist; its errors as the command line says them."""

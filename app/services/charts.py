@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import orjson
 import sqlalchemy as sa
 
 from app.domain.bars import Bar, State
@@ -16,7 +17,7 @@ from app.domain.instruments import RULES, Instrument
 from app.domain.rollup import live_bar
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import bar_json
-from app.services.encoded import Elements, EncodedChart, chart_json
+from app.services.encoded import ChartBytes, Elements, EncodedChart, chart_json, tag_of
 
 MAX_MINUTES = 5000  # most minutes read to build live bars; more only stand unrolled when roll-ups are days behind
 
@@ -97,8 +98,8 @@ class Charts:
         self._connect, self._bars, self._indicators, self._cache = connect, bars, indicators, cache
         self._gaps, self._chart_bars, self._facts = gaps, chart_bars, facts
 
-    def chart(self, instrument: Instrument, request: ChartRequest) -> bytes:
-        """The chart as JSON, `facts` about its instrument in it; raises what the driver raises without a database."""
+    def chart(self, instrument: Instrument, request: ChartRequest) -> ChartBytes:
+        """The chart as JSON, `facts` about its instrument in it; without a database, what the driver raises."""
         if (request.limit, request.start_ms, request.end_ms) == (self._chart_bars, None, None):
             return self._newest_chart(instrument, request.timeframe, names=request.indicators)
         head = self._head(instrument, request.timeframe)
@@ -109,7 +110,8 @@ class Charts:
             lo_ms = bars[0].time_ms if bars and cut else request.start_ms
             head["holes"] = self._gaps.of(conn, instrument, request.timeframe, lo_ms=lo_ms, hi_ms=request.end_ms)
         picked = Elements.of(pick(rows, request.indicators))
-        return chart_json(head, bars=[_encoded(instrument, bars).data], indicators=[picked.data])
+        body = chart_json(head, bars=[_encoded(instrument, bars).data], indicators=[picked.data])
+        return ChartBytes(body, tag_of(body))
 
     def newest(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe) -> Newest:
         """What the live bar of the series is made of now."""
@@ -158,14 +160,14 @@ class Charts:
         first = tf.floor(minutes[0].time_ms)  # its minutes may be cut off: no bar rather than a wrong one
         return [minute for minute in minutes if tf.floor(minute.time_ms) != first]
 
-    def _newest_chart(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
+    def _newest_chart(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> ChartBytes:
         chart = EncodedChart.read(self._cache.get(instrument, tf))
         answer = None if chart is None else self._spliced(instrument, tf, chart=chart, names=names)
         return self._rebuilt(instrument, tf, names=names) if answer is None else answer
 
     def _spliced(
         self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart, names: Sequence[str]
-    ) -> bytes | None:
+    ) -> ChartBytes | None:
         """The cached chart with what came after it; None where more came than can be cut off at the other end."""
         request = ChartRequest(tf, self._chart_bars, start_ms=chart.last_ms + tf.ms)
         head = self._head(instrument, tf)
@@ -175,20 +177,14 @@ class Charts:
             if surplus >= len(chart.bars.times):
                 return None
             first_ms, tail_ms = chart.bars.times[surplus], chart.last_ms + tf.ms
-            whole = tuple(names) == INDICATORS
             # Some of the indicators: cheaper read than picked out of the encoded ones.
-            start_ms = tail_ms if whole else first_ms
+            start_ms = tail_ms if tuple(names) == INDICATORS else first_ms
             end_ms = tail[-1].time_ms + tf.ms if tail else tail_ms
-            rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms)
+            rows = self._indicator_rows(conn, instrument, tf, start_ms=start_ms, end_ms=end_ms) if names else []
             head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=first_ms, hi_ms=None)
-        old = chart.indicators.without(chart.indicators.before(first_ms)) if whole else b""
-        return chart_json(
-            head,
-            bars=[chart.bars.without(surplus), _encoded(instrument, tail).data],
-            indicators=[old, Elements.of(pick(rows, names)).data],
-        )
+        return _joined(head, chart, surplus=surplus, tail=_encoded(instrument, tail), rows=rows, names=names)
 
-    def _rebuilt(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> bytes:
+    def _rebuilt(self, instrument: Instrument, tf: Timeframe, *, names: Sequence[str]) -> ChartBytes:
         generation = self._cache.generation(instrument)  # before the read: a later commit then voids the value
         head = self._head(instrument, tf)
         with self._connect() as conn:
@@ -198,14 +194,14 @@ class Charts:
             lo_ms = bars[0].time_ms if bars else None
             head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=lo_ms, hi_ms=None)
         settled = _settled(bars, stored, tf)
-        old_bars, new_bars = _encoded(instrument, bars[:settled]), _encoded(instrument, bars[settled:])
+        last_ms = bars[settled - 1].time_ms if settled else -1
+        old_rows = Elements.of(row for row in rows if row["time"] <= last_ms)
+        chart = EncodedChart.of(last_ms, _encoded(instrument, bars[:settled]), old_rows)
         if settled:
-            last_ms = bars[settled - 1].time_ms
-            old_rows = Elements.of(row for row in rows if row["time"] <= last_ms)
-            value = EncodedChart(last_ms, old_bars, old_rows).dump()
-            self._cache.put(instrument, tf, value=value, generation=generation)
-        picked = Elements.of(pick(rows, names))
-        return chart_json(head, bars=[old_bars.data, new_bars.data], indicators=[picked.data])
+            self._cache.put(instrument, tf, value=chart.dump(), generation=generation)
+        if tuple(names) == INDICATORS:
+            rows = [row for row in rows if row["time"] > last_ms]
+        return _joined(head, chart, surplus=0, tail=_encoded(instrument, bars[settled:]), rows=rows, names=names)
 
     def _head(self, instrument: Instrument, tf: Timeframe) -> dict[str, Any]:
         """What stands before the bars and the holes: which series it is, and the facts of its instrument.
@@ -232,6 +228,29 @@ class Charts:
         if start_ms >= end_ms:
             return []
         return self._indicators.read(conn, instrument.id, tf, start_ms=start_ms, end_ms=end_ms)
+
+
+def _joined(
+    head: Mapping[str, Any],
+    chart: EncodedChart,
+    *,
+    surplus: int,
+    tail: Elements,
+    rows: Iterable[Mapping[str, Any]],
+    names: Sequence[str],
+) -> ChartBytes:
+    """The encoded chart without its `surplus` oldest bars, then the tail.
+
+    `rows` are the indicators of the tail where all are asked for, and else those of the whole answer.
+    """
+    new = Elements.of(pick(rows, names)).data
+    whole, old = tuple(names) == INDICATORS, b""
+    if whole:
+        older = chart.indicators.before(chart.bars.times[surplus]) if surplus else 0
+        old = chart.indicators.without(older)
+    body = chart_json(head, bars=[chart.bars.without(surplus), tail.data], indicators=[old, new])
+    cut = orjson.dumps([chart.tag, surplus, whole])
+    return ChartBytes(body, tag_of(cut, orjson.dumps(head), tail.data, new))
 
 
 def pick(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]]:

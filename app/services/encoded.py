@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -46,16 +47,23 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChart:
-    """The bars and indicators of a series up to `last_ms`, the time of its newest bar."""
+    """The bars and indicators of a series up to `last_ms`, the time of its newest bar; `tag` names this content."""
 
     last_ms: int
     bars: Elements
     indicators: Elements
+    tag: str = ""
+
+    @classmethod
+    def of(cls, last_ms: int, bars: Elements, indicators: Elements) -> Self:
+        """The chart with its tag: hashed here once, so that no answer made of it has to be."""
+        return cls(last_ms, bars, indicators, tag_of(bars.data, indicators.data))
 
     def dump(self) -> bytes:
         """One line of JSON with the places, then the data; read() reverses it."""
         head = {
             "last": self.last_ms,
+            "tag": self.tag,
             "bars": [len(self.bars.data), self.bars.count, self.bars.times, self.bars.ends],
             "indicators": [self.indicators.count, self.indicators.times, self.indicators.ends],
         }
@@ -69,9 +77,26 @@ class EncodedChart:
             head = orjson.loads(line)
             length, count, times, ends = head["bars"]
             bars = Elements(data[:length], count, times, ends)
-            return cls(int(head["last"]), bars, Elements(data[length:], *head["indicators"]))
+            return cls(int(head["last"]), bars, Elements(data[length:], *head["indicators"]), str(head["tag"]))
         except (KeyError, TypeError, ValueError):
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class ChartBytes:
+    """A chart as JSON, and a word that is another one for every other content."""
+
+    body: bytes
+    tag: str
+
+
+def tag_of(*parts: bytes) -> str:
+    """A word for the parts, in their order."""
+    found = hashlib.sha1(usedforsecurity=False)
+    for part in parts:
+        found.update(len(part).to_bytes(8))
+        found.update(part)
+    return found.hexdigest()
 
 
 def chart_json(head: Mapping[str, Any], *, bars: Iterable[bytes], indicators: Iterable[bytes]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -27,6 +27,7 @@ class Catalog(Protocol):
 
     def find(self, connection: sa.Connection, symbol: str, exchange: str | None, /) -> Instrument: ...
     def set_active(self, connection: sa.Connection, instrument_id: int, active: bool, /) -> None: ...
+    def set_decimals(self, connection: sa.Connection, instrument_id: int, decimals: int, /) -> None: ...
     def add(
         self,
         connection: sa.Connection,
@@ -98,7 +99,13 @@ class Watchlist:
             item = self.catalog.find(connection, symbol, exchange)
             self.catalog.set_active(connection, item.id, False)
         self.hint()
-        return item
+        return replace(item, active=False)
+
+    def show_decimals(self, item: Instrument, decimals: int) -> Instrument:
+        """Has the instrument's prices shown with so many decimals, until its exchange is asked again."""
+        with self.engine.begin() as connection:
+            self.catalog.set_decimals(connection, item.id, decimals)
+        return replace(item, price_decimals=decimals)
 
 
 def shaped(exchange: Exchange, symbol: str) -> str:

@@ -96,6 +96,11 @@ def set_active(connection: sa.Connection, instrument_id: int, active: bool) -> N
     connection.execute(sa.update(table).where(table.c.id == instrument_id).values(active=active))
 
 
+def set_decimals(connection: sa.Connection, instrument_id: int, decimals: int) -> None:
+    """Says with how many decimals the instrument's prices are shown."""
+    connection.execute(sa.update(table).where(table.c.id == instrument_id).values(price_decimals=decimals))
+
+
 def _instrument(row: sa.Row[Any]) -> Instrument:
     fields = row._asdict()
     fields.pop("added")

@@ -96,6 +96,8 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("chart-refused", "/charts/alpaca/AAPL", _refused),
     ("chart-holes", f"{CHART}?timeframe=1m", _holes),
     ("error", "/nowhere", _usual),
+    ("api-docs", "/api/docs", _usual),
+    ("api-docs-open", "/api/docs#/charts/charts", _usual),
 ]
 
 
