@@ -45,6 +45,7 @@ class Web:
     overview: Overview
     watch: Watch
     hub: Hub
+    now_ms: Callable[[], int]  # exchange time
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
@@ -97,7 +98,8 @@ def compose(platform: Platform) -> Web:
         coalesce_s=settings.ws_coalesce_ms / 1000,
         ping_s=settings.ws_ping_s,
     )
-    web = Web(settings, engine, redis, charts, Overview(engine.connect, candles, now_ms=now_ms), watch, hub)
+    overview = Overview(engine.connect, candles, now_ms=now_ms)
+    web = Web(settings, engine, redis, charts, overview, watch, hub, now_ms)
     return web
 
 
