@@ -18,6 +18,7 @@ AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, Unavailable)
 """What reading the database raises while it cannot be reached."""
 
 TITLES = {404: "Nothing here", 429: "Too many requests", 503: "Not available right now"}
+RETRY_S = "2"  # what a client is told to wait while something is away
 DATA = ("/api", "/ws", "/udf", "/metrics")  # asked by programs: their errors are no pages
 
 
@@ -77,21 +78,23 @@ def answer(error: Exception) -> Response:
         logger.opt(exception=error).error("request failed path={}", request.path)
     elif status == 503:
         logger.warning("request refused path={} cause={}", request.path, type(error).__name__)
-    response = _shown(error, status, code, message=message)
-    response.headers.update(_headers(error))
-    response.headers.setdefault("Cache-Control", "no-store")
+    headers = _headers(error) | {"Cache-Control": "no-store"}
     if status == 503:
-        response.headers.setdefault("Retry-After", "2")
+        headers.setdefault("Retry-After", RETRY_S)
+    response = _shown(error, status, code, message=message, retry_after=headers.get("Retry-After"))
+    response.headers.update(headers)
     return response
 
 
-def _shown(error: Exception, status: int, code: str, *, message: str) -> Response:
+def _shown(error: Exception, status: int, code: str, *, message: str, retry_after: str | None) -> Response:
     if request.path.startswith("/udf/") or request.path == "/udf":
         return _json({"s": "error", "errmsg": f"{code}: {message}"}, status)
     if any(request.path == place or request.path.startswith(f"{place}/") for place in DATA):
         return _json({"error": {"code": code, "message": message}}, status)
     title = TITLES.get(status, "Something broke on our side" if status >= 500 else "That did not work")
-    page = render_template("error.html", code=status, title=title, message=message, near=_near(error))
+    page = render_template(
+        "error.html", code=status, title=title, message=message, near=_near(error), retry_after=retry_after
+    )
     return Response(page, status=status, mimetype="text/html")
 
 

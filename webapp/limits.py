@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import redis
@@ -13,6 +14,7 @@ from flask_cors import CORS
 from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.cache import keys
 from app.config import Settings
@@ -41,6 +43,12 @@ def install(app: Flask, settings: Settings) -> None:
     _rates(app, settings)
     _sockets(app, settings)
 
+    @app.before_request
+    def small_enough() -> None:
+        # Before anybody reads it: a view that takes no body would let it pass. Chunked ones are counted while read.
+        if (request.content_length or 0) > settings.max_body_bytes:
+            raise RequestEntityTooLarge
+
 
 def client() -> str:
     """The address a request came from; one for all whose address is not known."""
@@ -52,7 +60,7 @@ def _is_free() -> bool:
 
 
 def _rates(app: Flask, settings: Settings) -> None:
-    wanted = [
+    wanted: list[str | Callable[[], str] | ApplicationLimit] = [
         ApplicationLimit(rate, key_function=client, methods=methods, scope=scope, exempt_when=_is_free)
         for rate, scope, methods in (
             (settings.rate_limit_reads, "reads", ("GET", "HEAD")),
@@ -104,7 +112,9 @@ def _sockets(app: Flask, settings: Settings) -> None:
             return
         origin = request.headers.get("Origin")
         if origin is not None and not allowed(origin, request.host, settings.origins):
-            raise Refused(403, "origin_refused", "pages of this origin may not connect: CORS_ORIGINS names those that may")
+            raise Refused(
+                403, "origin_refused", "pages of this origin may not connect: CORS_ORIGINS has those that may"
+            )
         address = client()
         with lock:
             if open_sockets[address] >= most:

@@ -22,12 +22,12 @@ ADDRESSES = ("RAW_URI", "REQUEST_URI")  # gunicorn's, werkzeug's: the address as
 
 def install(app: Flask, settings: Settings) -> None:
     """Wrap the application, the proxy's headers outermost."""
-    wrapped = limited(app, app.wsgi_app, seconds=settings.request_timeout_s)
+    wrapped: WSGIApplication = limited(app, app.wsgi_app, seconds=settings.request_timeout_s)
     wrapped = token_out_of_address(wrapped)
     if settings.trusted_proxies:
         n = settings.trusted_proxies
         wrapped = ProxyFix(wrapped, x_for=n, x_proto=n, x_host=n, x_port=0, x_prefix=0)
-    app.wsgi_app = wrapped  # type: ignore[method-assign]
+    app.wsgi_app = wrapped  # type: ignore[assignment, method-assign]
 
 
 def token_out_of_address(inner: WSGIApplication) -> WSGIApplication:
@@ -86,5 +86,3 @@ def _parted(query: str) -> tuple[str, str]:
         else:
             kept.append(part)
     return "&".join(kept), token
-
-

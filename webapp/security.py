@@ -15,7 +15,7 @@ from app.config import ROOT
 CHART_LIBRARY = ROOT / "static" / "vendor" / "lightweight-charts.js"
 HSTS = "max-age=31536000"
 _STYLE = re.compile(r'createElement\("style"\),this\.\w+\.innerText="([^"\\]*)"')
-_NOT_OURS = ("accelerometer", "camera", "geolocation", "gyroscope", "magnetometer", "microphone", "midi", "payment", "usb")
+_NOT_OURS = ("accelerometer", "camera", "geolocation", "gyroscope", "magnetometer", "microphone", "payment", "usb")
 
 
 def install(app: Flask) -> None:

@@ -13,12 +13,8 @@ let timer = 0;
 
 bindThemeButton();
 if (waiting) {
-  const wait = Number(content.dataset.retryAfter) * 1000;
   document.getElementById("again").addEventListener("click", now);
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && Number.isNaN(wait)) now();
-  });
-  plan(wait || FIRST_MS);
+  plan(Number(content.dataset.retryAfter) * 1000 || FIRST_MS);
   if (parts) tell();
 }
 

@@ -26,6 +26,7 @@ from app.config import ROOT
 from tests.browser.generated import Row
 from tests.browser.market import CRYPTO, Market
 from tests.browser.states import TITLES
+from webapp import offline, security
 
 
 def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
@@ -33,6 +34,8 @@ def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.config["TEMPLATES_AUTO_RELOAD"] = True
     app.context_processor(lambda: {"request_timeout_ms": request_timeout_ms})
+    security.install(app)
+    offline.install(app)
     _pages(app, market)
     _api(app, market)
     _sockets(app, market)

@@ -28,6 +28,8 @@ def web_server(settings: Settings, **overrides: object) -> Iterator[str]:
         "DATA_DIR": settings.data_dir,
         "LOG_DIR": settings.log_dir,
         "WEB_PORT": port,
+        "RATE_LIMIT_READS": settings.rate_limit_reads,
+        "RATE_LIMIT_WRITES": settings.rate_limit_writes,
         **overrides,
     }
     log = settings.data_dir / f"web-{port}.log"
