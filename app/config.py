@@ -181,7 +181,7 @@ class Settings(BaseSettings):
         for origin in value.split(","):
             if origin.strip() and not _ORIGIN.fullmatch(origin.strip()):
                 raise ValueError(
-                    f"{origin.strip()!r} is no exact origin: write it as https://charts.example.org or http://10.0.0.7:3000; "
+                    f"{origin.strip()!r} is no exact origin: write it as https://charts.example.org:8443; "
                     "* is not taken, since it would open the API to every page a user visits"
                 )
         return value

@@ -24,7 +24,7 @@ from webapp.errors import Refused, answer
 
 WAIT_S = 0.2  # longest a request waits for its counter, before counting goes on in this process's memory
 CONNECTIONS = 32  # counters asked for at the same moment; more go on in memory too
-FREE = ("/static", "/api/health/live", "/sw.js", "/favicon.ico")
+FREE = ("/static/", "/api/health/live", "/sw.js", "/favicon.ico")
 PREFLIGHT_S = 600
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -56,7 +56,7 @@ def client() -> str:
 
 
 def _is_free() -> bool:
-    return below(request.path, *FREE)
+    return request.path.startswith(FREE)
 
 
 def _rates(app: Flask, settings: Settings) -> None:

@@ -66,6 +66,10 @@ def _refused(market: Market) -> None:
     market.states.feeds["alpaca"] = REFUSED
 
 
+def _closed_reads(market: Market) -> None:
+    market.token = "a token"
+
+
 def _holes(market: Market) -> None:
     start, end = market.lose("BTC/USDT", 40, 14)
     gap = {"cause": "feed down", "reason": "the feed was down", "found": end}
@@ -96,6 +100,12 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("chart-refused", "/charts/alpaca/AAPL", _refused),
     ("chart-holes", f"{CHART}?timeframe=1m", _holes),
     ("error", "/nowhere", _usual),
+    ("error-near", "/errors/404", _usual),
+    ("error-busy", "/errors/429", _usual),
+    ("error-broken", "/errors/500", _usual),
+    ("error-away", "/errors/503", _usual),
+    ("error-offline", "/offline", _broken),
+    ("token", "/", _closed_reads),
 ]
 
 
