@@ -7,10 +7,11 @@ file: `BINANCE_API_SECRET_FILE=/run/secrets/binance` reads the value from there.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError
@@ -18,6 +19,10 @@ from app.errors import ConfigError
 ROOT = Path(__file__).resolve().parent.parent
 
 Market = Literal["sandbox", "live"]
+
+LEAST_SECRET_BYTES = {"api_token": 16, "jwt_secret": 32}  # HS256 wants a key as long as its hash
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
+_RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour)")
 
 
 class Settings(BaseSettings):
@@ -121,6 +126,18 @@ class Settings(BaseSettings):
     ws_queue: int = Field(256, ge=2, description="updates held for one slow client before it is skipped")
     ws_coalesce_ms: int = Field(100, ge=0)
     ws_ping_s: float = Field(20.0, gt=0)
+    ws_per_client: int = Field(50, ge=1, description="sockets one address may hold at a time")
+
+    # Who may use the API, and how much of it.
+    api_token: SecretStr = SecretStr("")
+    jwt_secret: SecretStr = SecretStr("")
+    api_reads_need_token: bool = False
+    cors_origins: str = ""  # exact origins, comma separated
+    rate_limit_reads: str = "1200/minute"  # of one address; "off" for none
+    rate_limit_writes: str = "60/minute"
+    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies whose X-Forwarded-… headers are believed")
+    max_body_bytes: int = Field(65_536, ge=1024, le=2**26)
+    request_timeout_s: float = Field(30.0, gt=0, description="longest a request may take; sockets are none")
 
     @model_validator(mode="before")
     @classmethod
@@ -146,6 +163,41 @@ class Settings(BaseSettings):
         if level not in {"TRACE", "DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ValueError("use TRACE, DEBUG, INFO, WARNING or ERROR")
         return level
+
+    @field_validator("api_token", "jwt_secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        least = LEAST_SECRET_BYTES[info.field_name or ""]
+        if value.get_secret_value() and len(value.get_secret_value().encode()) < least:
+            raise ValueError(
+                f"too short to be safe: use at least {least} bytes, "
+                "as of python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact_origins(cls, value: str) -> str:
+        for origin in value.split(","):
+            if origin.strip() and not _ORIGIN.fullmatch(origin.strip()):
+                raise ValueError(
+                    f"{origin.strip()!r} is no exact origin: write it as https://charts.example.org:8443; "
+                    "* is not taken, since it would open the API to every page a user visits"
+                )
+        return value
+
+    @field_validator("rate_limit_reads", "rate_limit_writes")
+    @classmethod
+    def _known_rate(cls, value: str) -> str:
+        rate = value.strip().lower()
+        if rate != "off" and not _RATE.fullmatch(rate):
+            raise ValueError(f"{value!r} is no rate: use 1200/minute, 20/second, 5000/hour or off")
+        return rate
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins that may use the API from a browser, besides the platform's own."""
+        return tuple(origin.strip().lower() for origin in self.cors_origins.split(",") if origin.strip())
 
     @property
     def broker_url(self) -> str:

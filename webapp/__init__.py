@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 
 from app.bootstrap import platform
 from app.config import ROOT, Settings
-from webapp import api, errors, pages, sockets, tagged
+from webapp import api, auth, errors, limits, offline, pages, proxies, security, sockets, tagged, udf
 from webapp.composition import compose
 
 STATIC_MAX_AGE_S = 365 * 86_400
@@ -25,12 +25,20 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False
     tagged.install(app)
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = web.settings.max_body_bytes
+    security.install(app)
+    limits.install(app, web.settings)  # before auth: guesses of tokens count
+    auth.install(app, web.settings)
     app.register_blueprint(api.blueprint(web))
+    app.register_blueprint(udf.blueprint(web))
     app.register_blueprint(pages.blueprint(web))
+    offline.install(app)
     sockets.install(app, web)
     errors.install(app)
     app.url_defaults(_version_static)
-    app.after_request(_headers)
+    app.after_request(_keep_static)
+    app.context_processor(lambda: {"reads_need_token": web.settings.api_reads_need_token})
+    proxies.install(app, web.settings)
     return app
 
 
@@ -47,10 +55,8 @@ def _version(path: Path, modified_ns: int) -> str:  # the time only makes a chan
     return hashlib.sha256(path.read_bytes()).hexdigest()[:10]
 
 
-def _headers(response: Response) -> Response:
+def _keep_static(response: Response) -> Response:
     if request.endpoint == "static":
         kept = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.args else "no-cache"
         response.headers["Cache-Control"] = kept
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "same-origin")
     return response

@@ -49,6 +49,7 @@ class Web:
     watch: Watch
     hub: Hub
     watchlist: Watchlist
+    now_ms: Callable[[], int]  # exchange time
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
@@ -108,7 +109,7 @@ def compose(platform: Platform) -> Web:
         lambda: platform.publisher.hint(keys.WATCHLIST, [{}]),
     )
     overview = Overview(engine.connect, candles, now_ms=now_ms)
-    web = Web(settings, engine, redis, charts, overview, watch, hub, watchlist)
+    web = Web(settings, engine, redis, charts, overview, watch, hub, watchlist, now_ms)
     return web
 
 

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, jsonify, render_template, request
+from collections.abc import Mapping
+
+import orjson
+from flask import Flask, Response, render_template, request
 from loguru import logger
 from redis import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
 
-from app.errors import AmbiguousSymbol, BadInput, BadRange, SourceError, Unavailable, UnknownInstrument
+from app.errors import (
+    AmbiguousSymbol,
+    BadInput,
+    BadRange,
+    PlatformError,
+    SourceError,
+    Unavailable,
+    UnknownInstrument,
+)
 from app.storage.trouble import Trouble, trouble_of
 
 AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, Unavailable)
 """What reading the database raises while it cannot be reached."""
 
+TITLES = {404: "Nothing here", 429: "Too many requests", 503: "Not available right now"}
+RETRY_S = "2"  # what a client is told to wait while something is away
+DATA = ("/api", "/ws", "/udf", "/metrics")  # asked by programs: their errors are no pages
+
+
+class Refused(PlatformError):
+    """Raised where a request is not let in: a token, a limit, an origin."""
+
+    def __init__(self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None) -> None:
+        self.status, self.code, self.headers = status, code, dict(headers or {})
+        super().__init__(message)
+
+
+class TooSlow(PlatformError):
+    """Raised for a request that took longer than any may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"this took longer than {seconds:g} s and was ended; ask for less, or try again in a moment")
+
 
 def describe(error: Exception) -> tuple[int, str, str]:
     """(HTTP status, code, message) for a client; the message of an unforeseen error says nothing of its inside."""
     match error:
+        case Refused():
+            return error.status, error.code, str(error)
+        case TooSlow():
+            return 503, "too_slow", str(error)
         case UnknownInstrument():
             return 404, "unknown_symbol", str(error)
         case AmbiguousSymbol():
@@ -28,6 +62,8 @@ def describe(error: Exception) -> tuple[int, str, str]:
             return 400, "bad_parameter", str(error)
         case SourceError():
             return 503, "exchange_unavailable", str(error)
+        case HTTPException() if error.code == 413:
+            return 413, "too_large", "the request's body is too large; MAX_BODY_BYTES says how much is taken"
         case HTTPException():
             code = error.name.lower().replace(" ", "_")
             return error.code or 500, code, error.description or error.name
@@ -43,7 +79,8 @@ def describe(error: Exception) -> tuple[int, str, str]:
             return 500, "internal", "something went wrong here; the log has the details"
 
 
-def _answer(error: Exception) -> tuple[Response, int] | tuple[str, int] | Response:
+def answer(error: Exception) -> Response:
+    """What a client gets: JSON for programs, in UDF's own shape below /udf, a page of the product for people."""
     if isinstance(error, HTTPException) and error.code is not None and error.code < 400:
         return error.get_response()  # type: ignore[return-value]  # a redirect is an exception too
     status, code, message = describe(error)
@@ -51,11 +88,46 @@ def _answer(error: Exception) -> tuple[Response, int] | tuple[str, int] | Respon
         logger.opt(exception=error).error("request failed path={}", request.path)
     elif status == 503:
         logger.warning("request refused path={} cause={}", request.path, type(error).__name__)
-    if request.path.startswith(("/api/", "/ws/")) or request.path == "/api":
-        return jsonify(error={"code": code, "message": message}), status
-    return render_template("error.html", code=status, message=message), status
+    headers = _headers(error) | {"Cache-Control": "no-store"}
+    if status == 503:
+        headers.setdefault("Retry-After", RETRY_S)
+    response = _shown(error, status, code, message=message, retry_after=headers.get("Retry-After"))
+    response.headers.update(headers)
+    return response
+
+
+def _shown(error: Exception, status: int, code: str, *, message: str, retry_after: str | None) -> Response:
+    if request.path.startswith("/udf/") or request.path == "/udf":
+        return _json({"s": "error", "errmsg": f"{code}: {message}"}, status)
+    if any(request.path == place or request.path.startswith(f"{place}/") for place in DATA):
+        return _json({"error": {"code": code, "message": message}}, status)
+    title = TITLES.get(status, "Something broke on our side" if status >= 500 else "That did not work")
+    page = render_template(
+        "error.html", code=status, title=title, message=message, near=_near(error), retry_after=retry_after
+    )
+    return Response(page, status=status, mimetype="text/html")
+
+
+def _near(error: Exception) -> list[dict[str, str]]:
+    """Charts whose address is near to one that nobody has."""
+    from webapp.suggestions import nearest  # it needs what needs this module
+
+    return nearest() if isinstance(error, UnknownInstrument) else []
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    """The headers that belong to an error: which methods there are, how long to wait, which token to send."""
+    if isinstance(error, Refused):
+        return error.headers
+    if isinstance(error, HTTPException):
+        return {name: value for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")}
+    return {}
+
+
+def _json(body: dict[str, object], status: int) -> Response:
+    return Response(orjson.dumps(body) + b"\n", status=status, mimetype="application/json")
 
 
 def install(app: Flask) -> None:
     """Let every error of `app` end here."""
-    app.register_error_handler(Exception, _answer)
+    app.register_error_handler(Exception, answer)

@@ -27,6 +27,10 @@ keepalive = 30
 timeout = 60
 graceful_timeout = 2  # WebSockets never end by themselves
 control_socket_disable = True
+limit_request_line = 4094  # bytes: the longest address, a JWT in it too
+limit_request_fields = 64
+limit_request_field_size = 8190
+forwarded_allow_ips = ""  # TRUSTED_PROXIES alone says whose X-Forwarded-… headers count
 accesslog = None
 proc_name = "market-web"
 

@@ -11,6 +11,7 @@ QUOTES = "quotes"  # hash: exchange:symbol → JSON last trade price and time
 BOOK = "book"  # hash: exchange:symbol → JSON best bid and ask: bid, bid_size, ask, ask_size, time (exchange ms)
 HALTS = "halts"  # hash: exchange:symbol → JSON trading status that is not normal: code, reason, time (exchange ms)
 DELIVERIES = "deliveries:"  # + task id: how often it was delivered
+REQUESTS = "requests"  # + :…: how many requests an address has made in a window (Flask-Limiter's counters)
 PARKED = "parked"  # list: messages delivered too often
 
 

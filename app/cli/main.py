@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import backfill, db, importing, instruments, status, up, verify
+from app.cli import backfill, db, importing, instruments, status, token, up, verify
 from app.errors import BadInput, PlatformError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(instruments.app, name="instruments")
 app.command("import")(importing.import_command)
 app.command("backfill")(backfill.backfill)
 app.command("verify")(verify.verify)
+app.command("token")(token.token)
 app.add_typer(db.app, name="db")
 
 

@@ -13,6 +13,8 @@ ALWAYS = "24/7"
 MARGINS: dict[str, tuple[int, int]] = {"XIST": (20, 10)}
 # Extended hours of the United States: 04:00 to 20:00 New York time.
 EXTENDED: dict[str, tuple[int, int]] = {"XNYS": (330, 240)}
+# Where each calendar's clocks hang.
+ZONES: dict[str, str] = {ALWAYS: "Etc/UTC", "XNYS": "America/New_York", "XIST": "Europe/Istanbul"}
 
 
 class Session(NamedTuple):

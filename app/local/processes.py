@@ -126,8 +126,11 @@ def _sandbox(run: Run) -> ChildSpec:
 def _web(settings: Settings, run: Run) -> ChildSpec:
     conf = str(ROOT / "webapp" / "gunicorn_conf.py")
     argv = (sys.executable, "-m", "gunicorn", "-c", conf, "webapp:create_app()")
+    # The one of DATA_DIR too, which no environment has; only this process needs to know it.
+    known = settings.api_token.get_secret_value()
+    token = {"API_TOKEN": known} if known else {}
     return ChildSpec(
-        "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web"}, stage=WORK, stop_s=3.5,
+        "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web", **token}, stage=WORK, stop_s=3.5,
         connections=settings.db_web_connections,
     )  # fmt: skip
 

@@ -6,14 +6,17 @@ import re
 
 from app.config import Settings
 from app.local.runfile import Run
+from app.local.token import token_path
 
 
 def address_table(settings: Settings, run: Run, *, seconds: float) -> str:
     """Where everything is, passwords left out; lines are never cut or broken, so that they can be copied."""
+    token = token_path(settings)
     rows = {
         "Live chart": f"{run.web_url}/charts/binance/BTC-USDT",
         "Market overview": f"{run.web_url}/",
         "REST": f"{run.web_url}/api/charts/BTC-USDT?exchange=binance&timeframe=1m&limit=10",
+        "API token": f"in {token} (writes need it)" if token else "",
         "Flower": run.flower_url,
         "Simulated market": run.sandbox_url,
         "Database": without_password(run.database_url),

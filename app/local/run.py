@@ -31,6 +31,7 @@ from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
+from app.local.token import with_token
 from app.logs import logger, setup_logging
 
 BEAT_S = 5.0
@@ -88,7 +89,7 @@ class Platform:
         settings = self._settings
         if left := end_orphans(settings.data_dir):
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
-        settings = self._settings = claim_ports(settings)
+        settings = self._settings = with_token(claim_ports(settings))
         self._embedded = Embedded(settings, say=self._say)
         run = self._describe()
         table = self._table(settings, run, self._run_dir)

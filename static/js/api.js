@@ -1,4 +1,6 @@
 // Requests to the REST API: each has a time limit, short outages are tried again, errors carry the server's words.
+import { askTokenOnce, authorization, token } from "./token.js";
+
 const TIMEOUT_MS = Number(document.documentElement.dataset.requestTimeoutMs) || 10_000;
 const DELAYS_MS = [400, 1200];
 
@@ -29,9 +31,11 @@ export function getChart({ exchange, symbol }, { timeframe, range = {}, names = 
 
 async function getJson(address, { signal } = {}) {
   for (let attempt = 0; ; attempt += 1) {
+    const sent = token();
     try {
       return await once(address, signal);
     } catch (error) {
+      if (error.status === 401 && !signal?.aborted && (token() !== sent || (await askTokenOnce(error.message)) !== null)) continue;
       const again = error instanceof ApiError && error.passing && attempt < DELAYS_MS.length;
       if (!again || signal?.aborted) throw error;
       await new Promise((resolve) => setTimeout(resolve, DELAYS_MS[attempt]));
@@ -44,7 +48,7 @@ async function once(address, signal) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const either = signal ? AbortSignal.any([signal, timeout]) : timeout;
   try {
-    const response = await fetch(address, { signal: either, headers: { Accept: "application/json" } });
+    const response = await fetch(address, { signal: either, headers: { Accept: "application/json", ...authorization() } });
     const body = await response.json().catch((error) => {
       if (either.aborted) throw error;
       return null;

@@ -1,4 +1,6 @@
 // A WebSocket that comes back: backoff with jitter, the address asked anew each time (so it can carry `since=`).
+import { askTokenOnce, readsNeedToken, token } from "./token.js";
+
 const FIRST_MS = 500;
 const LONGEST_MS = 15_000;
 const CONNECT_MS = 8_000;
@@ -39,7 +41,12 @@ export class Live {
 
   #open() {
     clearTimeout(this.#timer);
+    if (readsNeedToken() && token() === null) {
+      this.#ask();
+      return;
+    }
     const url = new URL(this.address(), location.href);
+    if (readsNeedToken()) url.searchParams.set("token", token()); // a socket's request carries no header of ours
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.#socket = socket;
@@ -64,6 +71,13 @@ export class Live {
       clearTimeout(overdue);
       if (this.#socket === socket) this.#lost();
     };
+  }
+
+  async #ask() {
+    const given = await askTokenOnce("Prices are shown only to those who have the platform's token.");
+    if (this.#closed || this.#socket !== null) return;
+    if (given === null) this.onState({ phase: "off" });
+    else this.#open();
   }
 
   #ping(socket) {

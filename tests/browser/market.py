@@ -72,6 +72,9 @@ class Market:
         self.changed: dict[tuple[str, str], Series] = {}
         self.sockets: list[tuple[str, str, queue.Queue[str | None]]] = []
         self.asked: list[str] = []  # addresses of chart requests, newest last
+        self.token: str | None = None  # what reading needs
+        self.refused: list[str] = []  # the header Authorization of requests that were not let in
+        self.mended: set[int] = set()  # error pages (/errors/<code>) whose cause is over
         self.states = States()
         self.holes: dict[str, list[Row]] = {}  # open ones, by symbol
         self.quotes: dict[str, Row] = {}  # book and halt, by symbol

@@ -66,6 +66,10 @@ def _refused(market: Market) -> None:
     market.states.feeds["alpaca"] = REFUSED
 
 
+def _closed_reads(market: Market) -> None:
+    market.token = "a token"
+
+
 def _holes(market: Market) -> None:
     start, end = market.lose("BTC/USDT", 40, 14)
     gap = {"cause": "feed down", "reason": "the feed was down", "found": end}
@@ -98,6 +102,12 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("error", "/nowhere", _usual),
     ("api-docs", "/api/docs", _usual),
     ("api-docs-open", "/api/docs#/charts/charts", _usual),
+    ("error-near", "/errors/404", _usual),
+    ("error-busy", "/errors/429", _usual),
+    ("error-broken", "/errors/500", _usual),
+    ("error-away", "/errors/503", _usual),
+    ("error-offline", "/offline", _broken),
+    ("token", "/", _closed_reads),
 ]
 
 

@@ -27,13 +27,25 @@ from tests.browser import api_docs
 from tests.browser.generated import Row
 from tests.browser.market import CRYPTO, Market
 from tests.browser.states import TITLES
+from webapp import offline, security
+
+ERRORS = {
+    404: ("Nothing here", "unknown symbol 'BTC-USD' on binance: `instruments list` shows the watchlist", None),
+    429: ("Too many requests", "one address may ask 1200 times a minute: wait 40 s", "40"),
+    500: ("Something broke on our side", "something went wrong here; the log has the details", None),
+    503: ("Not available right now", "the database cannot be reached; try again in a moment", "2"),
+}
 
 
 def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
     """The pages, the API and the sockets over a Market."""
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.config["TEMPLATES_AUTO_RELOAD"] = True
-    app.context_processor(lambda: {"request_timeout_ms": request_timeout_ms})
+    app.context_processor(
+        lambda: {"request_timeout_ms": request_timeout_ms, "reads_need_token": market.token is not None}
+    )
+    security.install(app)
+    offline.install(app)
     _pages(app, market)
     _api(app, market)
     _sockets(app, market)
@@ -55,6 +67,18 @@ def _pages(app: Flask, market: Market) -> None:
     def chart(exchange: str, symbol: str) -> str:
         return render_template("chart.html", instrument=_find(market, symbol))
 
+    @app.get("/errors/<int:code>")
+    def error(code: int) -> tuple[str, int]:
+        near = [
+            {"symbol": one["symbol"], "title": TITLES[one["exchange"]], "address": f"/charts/binance/{one['symbol']}"}
+            for one in market.instruments[:3]
+        ]
+        title, message, wait = ERRORS[code]
+        page = render_template(
+            "error.html", code=code, title=title, message=message, near=near if code == 404 else [], retry_after=wait
+        )
+        return page, 200 if code in market.mended else code
+
     @app.errorhandler(404)
     def missing(_error: Exception) -> tuple[str, int]:
         return render_template("error.html", code=404, message=f"There is no page {request.path}."), 404
@@ -65,6 +89,10 @@ def _api(app: Flask, market: Market) -> None:
     def faults() -> tuple[Response, int] | None:
         if not request.path.startswith("/api/"):
             return None
+        if market.token is not None and request.headers.get("Authorization") != f"Bearer {market.token}":
+            market.refused.append(request.headers.get("Authorization", ""))
+            refusal = {"error": {"code": "token_wrong", "message": "the token is not right"}}
+            return Response(json.dumps(refusal), mimetype="application/json"), 401
         time.sleep(market.slow_s)
         if market.failing is None:
             return None
@@ -74,6 +102,10 @@ def _api(app: Flask, market: Market) -> None:
     @app.get("/api/overview", endpoint="api-overview")
     def overview() -> Row:
         return market.overview()
+
+    @app.get("/api/health", endpoint="api-health")
+    def health() -> Row:
+        return {"status": "down", "database": {"ok": False}, "redis": {"ok": True}}
 
     @app.get("/api/symbols")
     def symbols() -> Row:
@@ -103,7 +135,7 @@ def _sockets(app: Flask, market: Market) -> None:
 
     @sock.route("/ws/<path:symbol>")
     def live(ws: Any, symbol: str) -> None:
-        if market.refusing:
+        if market.refusing or request.args.get("token") != market.token:
             _end(ws)
             return
         if symbol == "overview":

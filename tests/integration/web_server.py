@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ def web_server(settings: Settings, **overrides: object) -> Iterator[str]:
         "DATA_DIR": settings.data_dir,
         "LOG_DIR": settings.log_dir,
         "WEB_PORT": port,
+        "RATE_LIMIT_READS": settings.rate_limit_reads,
+        "RATE_LIMIT_WRITES": settings.rate_limit_writes,
         **overrides,
     }
     log = settings.data_dir / f"web-{port}.log"
@@ -54,6 +57,10 @@ def _await(url: str, process: subprocess.Popen[bytes], said: Any) -> None:
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
+        except urllib.error.HTTPError as error:
+            if error.code == 401:  # it serves, and lets nobody in
+                return
+            time.sleep(0.1)
         except OSError:
             time.sleep(0.1)
     raise AssertionError(said())

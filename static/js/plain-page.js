@@ -1,3 +1,0 @@
-import { bindThemeButton } from "./theme.js";
-
-bindThemeButton();
