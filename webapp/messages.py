@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from app.domain.indicator_names import INDICATORS
 from app.domain.instruments import RULES, Exchange, Instrument, canonical
@@ -36,12 +36,19 @@ class _Message(BaseModel):
     id: Id | None = None
 
 
+def _joined(value: Any) -> Any:
+    """A list of indicators as an address would name them, since their names are checked there."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return ",".join(value)
+    return value
+
+
 class Subscribe(_Message):
     """Asks for channels; naming one again replaces what was asked of it."""
 
     action: Literal["subscribe"]
     channels: list[Name] = Field(min_length=1)
-    indicators: Annotated[Names, Field(strict=False)] = INDICATORS
+    indicators: Annotated[Names, Field(strict=False), BeforeValidator(_joined)] = INDICATORS
     since: dict[str, TimeMs] = Field(default_factory=dict)
     initial: bool = True
     limit: int | None = Field(None, ge=1, le=MAX_BARS)
