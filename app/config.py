@@ -138,6 +138,11 @@ class Settings(BaseSettings):
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies whose X-Forwarded-… headers are believed")
     max_body_bytes: int = Field(65_536, ge=1024, le=2**26)
     request_timeout_s: float = Field(30.0, gt=0, description="longest a request may take; sockets are none")
+    ws_sockets: int = Field(3000, ge=1, le=100_000, description="further ones are refused with 1013")
+    ws_channels: int = Field(1000, ge=1, le=10_000, description="a socket of /ws may have so many")
+    ws_initial_bars: int = Field(100_000, ge=1, description="bars that one subscription's `initial` may have in all")
+    ws_message_bytes: int = Field(65_536, ge=128, le=1 << 20, description="a longer message closes with 1009")
+    ws_messages_per_s: float = Field(20.0, gt=0, description="further messages of a socket wait to be read")
 
     @model_validator(mode="before")
     @classmethod

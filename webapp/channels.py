@@ -7,22 +7,29 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from app.domain.bars import Bar
+from app.domain.bars import Bar, State
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.updates import bar_json
 from webapp import frames
 from webapp.board import Board
-from webapp.clients import Client
+from webapp.clients import Client, Subscription
 
+OVERVIEW = "overview"
 RELOAD_S = 1.0  # least time between two fresh charts, while an import changes bars all the time
 
 
-class Channel:
-    """Clients that get the same frames, at most one flush each `every_s`; who comes together shares one `initial`."""
+def channel_name(instrument: Instrument, tf: Timeframe) -> str:
+    """How a series is named in every message: `binance:BTC/USDT@1m`."""
+    return f"{instrument.key}@{tf.value}"
 
-    def __init__(self, *, every_s: float) -> None:
-        self.clients: set[Client] = set()
+
+class Channel:
+    """Subscribers that get the same frames, one flush in `every_s`; who comes together shares an `initial`."""
+
+    def __init__(self, name: str, *, every_s: float) -> None:
+        self.name = name
+        self.subscribers: set[Subscription] = set()
         self._every_s = every_s
         self._flushed = -every_s
         self._loading = threading.Lock()
@@ -59,23 +66,30 @@ class Channel:
         self._reload = True
         self.forget()
 
-    def flush(self) -> None:
-        """Send what waits to every client."""
+    def flush(self, touched: set[Client]) -> None:
+        """Give what waits to every subscriber; the clients of those that got something join `touched`."""
         self._flushed = time.monotonic()
         if self._reload:
             self._reload, self._reloaded = False, self._flushed
             self.clear()
-            for client in tuple(self.clients):
-                client.refresh()
+            for one in self.subscribers:
+                one.refresh()
             return
-        data = self.take()
+        data, completed = self.take()
         if data:
             self.forget()
-            for client in tuple(self.clients):
-                client.offer(data)
+            self.tell(data, touched, completed=completed)
 
-    def take(self) -> bytes:
-        """What waits, as frames in one piece; nothing waits afterwards."""
+    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None) -> None:
+        """Give frames to every subscriber, `completed` in their place to those who want only completed bars."""
+        for one in self.subscribers:
+            part = completed if one.completed_only and completed is not None else data
+            if part:
+                one.offer(part)
+                touched.add(one.client)
+
+    def take(self) -> tuple[bytes, bytes | None]:
+        """What waits, as frames in one piece, and the part of it that is completed bars; nothing waits afterwards."""
         raise NotImplementedError
 
     def clear(self) -> None:
@@ -87,7 +101,7 @@ class SeriesChannel(Channel):
     """One series: the bars that changed, and whether its live bar has to be put together again."""
 
     def __init__(self, instrument: Instrument, tf: Timeframe, *, board: Board, every_s: float) -> None:
-        super().__init__(every_s=every_s)
+        super().__init__(channel_name(instrument, tf), every_s=every_s)
         self.instrument, self.tf, self.board = instrument, tf, board
         self._bars: dict[int, Bar] = {}
         self._indicators: dict[int, dict[str, Any]] = {}
@@ -102,16 +116,18 @@ class SeriesChannel(Channel):
         if indicators is not None:
             self._indicators[bar.time_ms] = indicators
 
-    def take(self) -> bytes:
+    def take(self) -> tuple[bytes, bytes | None]:
         """The bars that changed, oldest first, the live bar in its present form; none before the board is seeded."""
         if not self.board.knows(self.tf):
-            return b""
+            return b"", None
         bars, indicators, live = self._bars, self._indicators, self._live
         self._bars, self._indicators, self._live = {}, {}, False
         newest = self.board.live(self.tf)
         if newest is not None and (live or newest.time_ms in bars):
             bars[newest.time_ms] = newest
-        return b"".join(self._frame(bars[time_ms], indicators.get(time_ms)) for time_ms in sorted(bars))
+        told = [(bars[time_ms], self._frame(bars[time_ms], indicators.get(time_ms))) for time_ms in sorted(bars)]
+        completed = b"".join(frame for bar, frame in told if bar.state is not State.OPEN)
+        return b"".join(frame for _, frame in told), completed
 
     def clear(self) -> None:
         """Nothing waits any more."""
@@ -127,6 +143,7 @@ class SeriesChannel(Channel):
                 "bar": bar_json(bar, delayed=RULES[self.instrument.exchange].delay_s > 0),
                 "indicators": indicators,
             },
+            channel=self.name,
         )
 
 
@@ -134,7 +151,7 @@ class OverviewChannel(Channel):
     """All instruments: the last prices that changed."""
 
     def __init__(self, *, every_s: float) -> None:
-        super().__init__(every_s=every_s)
+        super().__init__(OVERVIEW, every_s=every_s)
         self._prices: dict[tuple[str, str], tuple[float, int]] = {}
 
     def add(self, exchange: str, symbol: str, *, price: float, time_ms: int) -> None:
@@ -143,14 +160,14 @@ class OverviewChannel(Channel):
         if known is None or known[1] <= time_ms:
             self._prices[exchange, symbol] = (price, time_ms)
 
-    def take(self) -> bytes:
+    def take(self) -> tuple[bytes, bytes | None]:
         """The prices that changed."""
         prices, self._prices = self._prices, {}
         rows = [
             {"exchange": exchange, "symbol": symbol, "price": price, "time": time_ms}
             for (exchange, symbol), (price, time_ms) in prices.items()
         ]
-        return frames.message("update", rows) if rows else b""
+        return (frames.message("update", rows, channel=self.name) if rows else b""), None
 
     def clear(self) -> None:
         """Nothing waits any more."""

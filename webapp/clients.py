@@ -1,8 +1,7 @@
-"""One WebSocket client: a bounded queue of frames, and the thread that writes them to its socket."""
+"""One WebSocket client: its subscriptions, a bounded queue of frames, and the thread that writes what has to wait."""
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,9 +11,10 @@ from loguru import logger
 
 from webapp import frames
 from webapp.errors import describe
+from webapp.whole_socket import WholeSocket
 
 TRY_AGAIN_LATER, UNSUPPORTED = 1013, 1008
-SEND_BUFFER = 256 * 1024  # what the kernel may hold for a client that does not read
+PER_SUBSCRIPTION = 2  # frames more that may wait for each channel beside the first
 
 
 class Socket(Protocol):
@@ -23,87 +23,96 @@ class Socket(Protocol):
     sock: Any
     pong_received: bool
     connected: bool
+    input_buffer: list[str | bytes]
 
-    def receive(self, timeout: float | None = None) -> str | bytes: ...
+    def receive(self, timeout: float | None = None) -> str | bytes | None: ...
     def close(self, reason: int | None = None, message: str | None = None) -> None: ...
 
 
-class WholeWrites:
-    """A socket whose writes are whole and one at a time.
+class Subscription:
+    """What a client gets of one channel; `load` gives the frames of a fresh `initial`."""
 
-    simple-websocket answers pings and closes with `send`, which under gevent may write half of a frame, and between
-    the halves of somebody else's. Put in place of its socket, this makes each of its writes a locked `sendall`.
-    """
+    __slots__ = ("client", "completed_only", "load")
 
-    def __init__(self, sock: Any) -> None:
-        self._sock, self._lock = sock, threading.Lock()
+    def __init__(self, client: Client, load: Callable[[], bytes], *, completed_only: bool = False) -> None:
+        self.client, self.load, self.completed_only = client, load, completed_only
 
-    def send(self, data: bytes) -> int:
-        """Write all of `data`."""
-        with self._lock:
-            self._sock.sendall(data)
-        return len(data)
+    def offer(self, frame: bytes) -> None:
+        """Queue a frame; it goes out with the next push. Never blocks."""
+        self.client.queue(frame, self)
 
-    sendall = send
-
-    def recv(self, size: int) -> bytes:
-        """Read up to `size` bytes."""
-        data: bytes = self._sock.recv(size)
-        return data
-
-    def shutdown(self) -> None:
-        """End the connection whoever is reading or writing; theirs fails."""
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError as error:
-            logger.debug("socket was gone already: {}", error)
-
-    def fileno(self) -> int:
-        """The descriptor, for selectors."""
-        number: int = self._sock.fileno()
-        return number
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        self._sock.close()
+    def refresh(self) -> None:
+        """Have a fresh `initial` sent; until it is read, no other frame of the channel is needed."""
+        self.client.owe(self)
 
 
 class Client:
-    """A connected browser or bot. `load` gives the frame of a fresh `initial`.
+    """A connected browser or bot.
 
-    Offered more than `limit` frames at a time, it is skipped: its queue is emptied and a fresh `initial` takes their
-    place. Overrun again before it has caught up, it is closed with 1013.
+    More than `limit` frames waiting, it is skipped: of each channel that has some, a fresh `initial` takes their place.
+    Overrun again before it has caught up, it is closed with 1013.
     """
 
-    def __init__(self, ws: Socket, load: Callable[[], bytes], *, limit: int) -> None:
-        self._ws, self._load, self._limit = ws, load, limit
-        ws.sock = WholeWrites(ws.sock)
-        self._frames: deque[bytes] = deque()
+    def __init__(self, ws: Socket, *, limit: int) -> None:
+        self._ws, self._limit = ws, limit
+        self._sock = ws.sock = WholeSocket(ws.sock, unread=lambda: len(ws.input_buffer) if ws.connected else 0)
+        self._frames: deque[tuple[Subscription | None, bytes]] = deque()
+        self._owed: dict[Subscription, None] = {}  # in the order in which they are to be sent
+        self._subscriptions = self._left_out = 0
         self._ready = threading.Condition()
-        self._refresh = self._skipped = self._gone = False
+        self._waiting = self._skipped = self._gone = False
         self._close: tuple[int, str] | None = None
         self._pinged = False
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._gone or not self._ws.connected
+
     def start(self) -> None:
-        """Begin to write what is offered."""
+        """Begin to write what is queued."""
         threading.Thread(target=self._write, name="ws-writer", daemon=True).start()
 
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame; never blocks."""
+    def subscribe(self, load: Callable[[], bytes], *, completed_only: bool = False) -> Subscription:
+        """A subscription more, to be given to a channel."""
+        self._subscriptions += 1
+        return Subscription(self, load, completed_only=completed_only)
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Nothing of the subscription is owed any more; what waits already is still sent."""
+        with self._ready:
+            self._subscriptions -= 1
+            self._owed.pop(subscription, None)
+
+    def say(self, frame: bytes) -> None:
+        """Send a frame of no channel after what waits: an answer, an error, a ping. Never blocks."""
+        self.queue(frame, None)
+        self.push()
+
+    def queue(self, frame: bytes, of: Subscription | None) -> None:
+        """Have a frame wait for the next push."""
         with self._ready:
             if self._gone or self._close:
                 return
-            if len(self._frames) < self._limit:
-                self._frames.append(frame)
-            else:
+            if of not in self._owed:
+                self._frames.append((of, frame))
+            elif self._skipped:
+                self._left_out += 1  # its `initial` will say it, but the client is no quicker for that
+            if len(self._frames) + self._left_out > self._limit + PER_SUBSCRIPTION * max(0, self._subscriptions - 1):
                 self._overrun()
-            self._ready.notify()
 
-    def refresh(self) -> None:
-        """Have a fresh `initial` sent in place of all that waits."""
+    def push(self) -> None:
+        """Write what waits: at once where the kernel takes it, else by the writing thread. Never blocks."""
         with self._ready:
-            self._frames.clear()
-            self._refresh = True
+            if self._waiting and self._frames and not self._owed and self._sock.write_now(self._joined()):
+                self._frames.clear()
+            if self._frames or self._owed or self._close or self._sock.rest:
+                self._ready.notify()
+
+    def owe(self, subscription: Subscription) -> None:
+        """Have a fresh `initial` of the subscription sent after what waits."""
+        with self._ready:
+            self._owed[subscription] = None
             self._ready.notify()
 
     def close(self, code: int, reason: str) -> None:
@@ -117,59 +126,72 @@ class Client:
         with self._ready:
             self._gone = True
             self._frames.clear()
+            self._owed.clear()
             self._ready.notify()
 
     def ping(self) -> None:
         """Ask whether it lives; one that has not answered the last time is cut off."""
         if self._pinged and not self._ws.pong_received:
             logger.info("client cut off: it answers no ping")
-            self._ws.sock.shutdown()
+            self._sock.shutdown()
             return
         self._ws.pong_received, self._pinged = False, True
-        self.offer(frames.PING)
+        self.say(frames.PING)
 
     def _overrun(self) -> None:
-        self._frames.clear()
-        if self._skipped:
+        late = {one: None for one, _ in self._frames if one is not None}
+        if self._skipped or not late:
             logger.info("slow client closed")
+            self._frames.clear()
+            self._owed.clear()
             self._close = (TRY_AGAIN_LATER, "too slow: reconnect")
-        else:
-            logger.info("slow client skipped to the newest")
-            self._skipped = self._refresh = True
+            self._ready.notify()
+            return
+        logger.info("slow client skipped to the newest")
+        self._skipped = True
+        self._frames = deque(item for item in self._frames if item[0] is None)  # answers are not made again
+        self._owed |= late
+        self._ready.notify()
+
+    def _joined(self) -> bytes:
+        return b"".join(frame for _, frame in self._frames)
 
     def _write(self) -> None:
         try:
             while (data := self._next()) is not None:
-                self._ws.sock.sendall(data)
+                self._sock.sendall(data)
             if self._close and not self._gone:
                 self._ws.close(*self._close)
-                self._ws.sock.shutdown()
+                self._sock.shutdown()
         except OSError as error:
             logger.debug("client went away: {}", error)
-            self._ws.sock.shutdown()
+            self._sock.shutdown()
         finally:
             self.leave()
 
     def _next(self) -> bytes | None:
         """What to write next; None when it is time to stop."""
         with self._ready:
-            if not self._frames and not self._refresh:
-                self._skipped = False  # it has caught up
-            while not (self._frames or self._refresh or self._close or self._gone):
+            while not (self._frames or self._owed or self._close or self._gone or self._sock.rest):
+                self._skipped, self._left_out = False, 0  # it has caught up
+                self._waiting = True
                 self._ready.wait()
+                self._waiting = False
             if self._gone:
                 return None
-            if not self._refresh:
-                data = b"".join(self._frames)
+            if self._frames or self._sock.rest:
+                data = self._joined()
                 self._frames.clear()
-                return data or None
-            self._refresh = False
-            self._frames.clear()
-        return self._fresh()
+                return data
+            if self._close:
+                return None
+            owed = next(iter(self._owed))
+            del self._owed[owed]
+        return self._fresh(owed)
 
-    def _fresh(self) -> bytes:
+    def _fresh(self, subscription: Subscription) -> bytes:
         try:
-            return self._load()
+            return subscription.load()
         except Exception as error:  # noqa: BLE001  # whatever it is, this client is told, and the others live on
             status, code, text = describe(error)
             logger.opt(exception=error if status == 500 else None).warning("no initial chart: {}", type(error).__name__)

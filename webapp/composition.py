@@ -30,7 +30,8 @@ from app.storage import candles, catalog, indicators, quality, sessions
 from webapp import listings
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
-from webapp.live import Hub
+from webapp.live import Extent, Hub
+from webapp.members import Members
 from webapp.schemas import MAX_BARS
 from webapp.watch import FEEDS_S, NO_BOOK, Watch
 
@@ -85,20 +86,22 @@ def compose(platform: Platform) -> Web:
         facts=lambda instrument: market_facts(watch, instrument),
     )
 
-    def read_chart(
-        instrument: Instrument, tf: Timeframe, names: tuple[str, ...], since_ms: int | None
-    ) -> tuple[bytes, Newest]:
-        limit = settings.chart_bars if since_ms is None else MAX_BARS
-        request = ChartRequest(tf, limit, start_ms=since_ms, indicators=names)
-        chart = charts.chart(instrument, request).body
+    def read_newest(instrument: Instrument, tf: Timeframe) -> Newest:
         with engine.connect() as conn:
-            return chart, charts.newest(conn, instrument, tf)
+            return charts.newest(conn, instrument, tf)
+
+    def read_chart(instrument: Instrument, tf: Timeframe, extent: Extent) -> tuple[bytes, Newest]:
+        limit = extent.limit or (settings.chart_bars if extent.since_ms is None else MAX_BARS)
+        request = ChartRequest(tf, limit, start_ms=extent.since_ms, indicators=extent.names)
+        return charts.chart(instrument, request).body, read_newest(instrument, tf)
 
     hub = Hub(
         redis,
         read_chart,
+        read_newest=read_newest,
         watch=watch,
         read_overview=lambda: orjson.dumps(overview_json(web)),
+        members=Members(lambda: web.instruments(active_only=True)),
         coalesce_s=settings.ws_coalesce_ms / 1000,
         ping_s=settings.ws_ping_s,
     )

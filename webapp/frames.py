@@ -23,16 +23,23 @@ def text_frame(payload: bytes) -> bytes:
     return head + payload
 
 
-def message(kind: str, data: Any) -> bytes:
-    """The frame of {"type": kind, "data": data}."""
-    return text_frame(orjson.dumps({"type": kind, "data": data}))
+def message(kind: str, data: Any, *, channel: str | None = None) -> bytes:
+    """The frame of {"type": kind, "channel": channel, "data": data}; what is of no channel names none."""
+    named = {} if channel is None else {"channel": channel}
+    return text_frame(orjson.dumps({"type": kind, **named, "data": data}))
 
 
-def initial(chart: bytes) -> bytes:
+def initial(chart: bytes, *, channel: str) -> bytes:
     """The frame of an `initial` message around an answer that is JSON already."""
-    return text_frame(b'{"type":"initial","data":' + chart + b"}")
+    return text_frame(b'{"type":"initial","channel":' + orjson.dumps(channel) + b',"data":' + chart + b"}")
 
 
-def error(code: str, text: str) -> bytes:
+def error(code: str, text: str, *, channel: str | None = None) -> bytes:
     """The frame of an `error` message."""
-    return message("error", {"code": code, "message": text})
+    return message("error", {"code": code, "message": text}, channel=channel)
+
+
+def answer(kind: str, **fields: Any) -> bytes:
+    """The frame that answers a client's message; a field that is None is left out."""
+    told = {name: value for name, value in fields.items() if value is not None}
+    return text_frame(orjson.dumps({"type": kind, **told}))

@@ -58,7 +58,7 @@ def install(api: Blueprint, web: Web) -> None:
 def health_json(web: Web) -> dict[str, Any]:
     """The state of database, Redis, live updates, feeds and processes; ok, degraded or down in one word."""
     database, redis = _database(web), _redis(web)
-    live = {"clients": web.hub.clients, "subscribed": web.hub.subscribed.is_set()}
+    live = {"clients": len(web.hub.members), "subscribed": web.hub.subscribed.is_set()}
     status = "down" if not database["ok"] else "ok" if redis["ok"] else "degraded"
     facts: dict[str, Any] = {"status": status, "database": database, "redis": redis, "live": live}
     facts["feeds"] = web.watch.states()

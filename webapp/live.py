@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -18,14 +19,27 @@ from app.services.charts import Newest
 from webapp import frames
 from webapp.board import Board, parse_bar
 from webapp.channels import Channel, OverviewChannel, SeriesChannel
-from webapp.clients import Client
+from webapp.clients import Client, Subscription
+from webapp.loops import backoff, forever
+from webapp.members import Members
 from webapp.watch import Watch
 
 OVERVIEW_S = 0.5
 WATCH_S = 1.0
-FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
-ReadChart = Callable[[Instrument, Timeframe, tuple[str, ...], int | None], tuple[bytes, Newest]]
-"""Reads a series' chart (these indicators, from a time on in ms), and after it what its live bar is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a series an `initial` holds: these indicators, and the newest `limit` bars or all from a time on."""
+
+    names: tuple[str, ...]
+    limit: int | None = None  # None: as many as a chart has
+    since_ms: int | None = None
+
+
+ReadChart = Callable[[Instrument, Timeframe, Extent], tuple[bytes, Newest]]
+"""Reads a series' chart, and after it what its live bar is made of."""
+ReadNewest = Callable[[Instrument, Timeframe], Newest]
 
 
 class Hub:
@@ -36,13 +50,16 @@ class Hub:
         redis: Redis,
         read_chart: ReadChart,
         *,
+        read_newest: ReadNewest,
         watch: Watch,
         read_overview: Callable[[], bytes],
+        members: Members,
         coalesce_s: float,
         ping_s: float,
     ) -> None:
         self._redis, self._coalesce_s, self._ping_s = redis, coalesce_s, ping_s
-        self._read_chart, self._read_overview = read_chart, read_overview
+        self._read_chart, self._read_newest = read_chart, read_newest
+        self._read_overview, self.members = read_overview, members
         self._lock = threading.RLock()
         self._boards: dict[int, Board] = {}
         self._series: dict[int, dict[Timeframe, SeriesChannel]] = {}
@@ -53,11 +70,6 @@ class Hub:
         self.subscribed = threading.Event()
         self._watching = watch
 
-    @property
-    def clients(self) -> int:
-        """How many are connected."""
-        return sum(len(channel.clients) for channel in self._channels())
-
     def start(self) -> None:
         """Start the threads, once, and wait a moment for the subscription, so that no update falls between."""
         with self._lock:
@@ -65,7 +77,7 @@ class Hub:
         if first:
             self._watching.refresh()
             for loop in (self._subscribe, self._flush, self._watch):
-                threading.Thread(target=_forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
+                threading.Thread(target=forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
         self.subscribed.wait(2)
 
     def series(self, instrument: Instrument, tf: Timeframe) -> SeriesChannel:
@@ -78,40 +90,57 @@ class Hub:
                 channels[tf] = SeriesChannel(instrument, tf, board=board, every_s=self._coalesce_s)
             return channels[tf]
 
-    def initial(self, channel: SeriesChannel, names: tuple[str, ...], *, since_ms: int | None = None) -> bytes:
-        """The frames of a fresh `initial`, with these indicators and from `since_ms` on, `status` and the like."""
-        if since_ms is not None:
-            return self._read_initial(channel, names, since_ms)
-        return channel.load(lambda: self._read_initial(channel, names, None), variant=names)
+    def initial(self, channel: SeriesChannel, extent: Extent) -> bytes:
+        """The frames of a fresh `initial`, `status` and the like."""
+        if extent.since_ms is not None:
+            return self._read_initial(channel, extent)
+        return channel.load(lambda: self._read_initial(channel, extent), variant=extent)
 
-    def _read_initial(self, channel: SeriesChannel, names: tuple[str, ...], since_ms: int | None) -> bytes:
+    def _read_initial(self, channel: SeriesChannel, extent: Extent) -> bytes:
         """Reads the chart; what the database says also seeds the channel's board."""
-        chart, newest = self._read_chart(channel.instrument, channel.tf, names, since_ms)
+        chart, newest = self._read_chart(channel.instrument, channel.tf, extent)
+        self._seed(channel, newest)
+        return frames.initial(chart, channel=channel.name) + self._watching.initial(channel)
+
+    def prepare(self, channel: SeriesChannel) -> None:
+        """See to it that the channel's live bar can be told to those who want no `initial`."""
+        if not channel.board.knows(channel.tf):
+            self._seed(channel, self._read_newest(channel.instrument, channel.tf))
+
+    def _seed(self, channel: SeriesChannel, newest: Newest) -> None:
         with self._lock:
             channel.board.seed(channel.tf, newest.base, newest.minutes)
             channel.add(None)  # whatever came while the database was read
             self._pending.add(channel)
         self._dirty.set()
-        return frames.initial(chart) + self._watching.initial(channel)
 
     @property
     def overview(self) -> OverviewChannel:
         """The channel of the overview page."""
         return self._overview
 
-    def join(self, channel: Channel, client: Client) -> None:
-        """From now on the client gets the channel's frames, a fresh `initial` before all others."""
+    def join_series(
+        self, instrument: Instrument, tf: Timeframe, subscribe: Callable[[SeriesChannel], Subscription]
+    ) -> tuple[SeriesChannel, Subscription]:
+        """A new subscription of the series, and its channel, which nobody can leave for good in between."""
         with self._lock:
-            channel.clients.add(client)
-        client.refresh()
-        client.start()
+            channel = self.series(instrument, tf)
+            subscription = subscribe(channel)
+            self.join(channel, subscription)
+            return channel, subscription
 
-    def leave(self, channel: Channel, client: Client) -> None:
-        """The client is gone; a series without clients is forgotten."""
-        client.leave()
+    def join(self, channel: Channel, subscription: Subscription) -> None:
+        """From now on the subscription gets the channel's frames, a fresh `initial` before all others."""
         with self._lock:
-            channel.clients.discard(client)
-            if channel.clients or not isinstance(channel, SeriesChannel):
+            subscription.refresh()
+            channel.subscribers.add(subscription)
+
+    def leave(self, channel: Channel, subscription: Subscription) -> None:
+        """It gets no more of them; a series without subscribers is forgotten."""
+        subscription.client.unsubscribe(subscription)
+        with self._lock:
+            channel.subscribers.discard(subscription)
+            if channel.subscribers or not isinstance(channel, SeriesChannel):
                 return
             channels = self._series.get(channel.instrument.id, {})
             if channels.get(channel.tf) is channel:
@@ -123,7 +152,7 @@ class Hub:
 
     def initial_overview(self) -> bytes:
         """The frame of a fresh overview."""
-        return self._overview.load(lambda: frames.initial(self._read_overview()))
+        return self._overview.load(lambda: frames.initial(self._read_overview(), channel=self._overview.name))
 
     def receive(self, message: dict[str, Any]) -> None:
         """Take in one `chart_updates` message."""
@@ -158,7 +187,7 @@ class Hub:
 
     def _receive_price(self, message: dict[str, Any]) -> None:
         bars = message["series"].get("1m", {}).get("bars")
-        if bars and self._overview.clients:
+        if bars and self._overview.subscribers:
             newest = max(bars, key=lambda bar: bar["time"])
             close_ms = newest["order"][2] // 1000 or newest["time"]
             self._overview.add(message["exchange"], message["symbol"], price=newest["close"], time_ms=close_ms)
@@ -181,14 +210,14 @@ class Hub:
             return [self._overview, *(channel for group in self._series.values() for channel in group.values())]
 
     def _subscribe(self) -> None:
-        delays = _backoff()
+        delays = backoff()
         while True:
             try:
                 with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
                     pubsub.subscribe(keys.CHART_UPDATES, keys.WATCHLIST)
                     pubsub.get_message(timeout=5)  # the confirmation: only now nothing is missed
                     self._resume()
-                    delays = _backoff()
+                    delays = backoff()
                     while True:
                         self._dispatch(pubsub.get_message(timeout=5))
             except (RedisError, OSError) as error:
@@ -202,6 +231,7 @@ class Hub:
             for instrument_id in self._series:
                 self._reload(instrument_id)
             self._refresh(self._overview)
+            self.members.changed()
         self.subscribed.set()
 
     def _dispatch(self, message: dict[str, Any] | None) -> None:
@@ -212,6 +242,7 @@ class Hub:
             if (channel.decode() if isinstance(channel, bytes) else channel) == keys.WATCHLIST:
                 with self._lock:
                     self._refresh(self._overview)
+                    self.members.changed()
             else:
                 self.receive(orjson.loads(message["data"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -230,36 +261,28 @@ class Hub:
             now = time.monotonic()
             due = [channel for channel in self._pending if channel.due <= now]
             self._pending.difference_update(due)
+            touched: set[Client] = set()
             for channel in due:
-                channel.flush()
+                channel.flush(touched)
+            for client in touched:
+                client.push()
             return min((max(channel.due - now, 0.001) for channel in self._pending), default=None)
 
     def _watch(self) -> None:
         next_ping = time.monotonic() + self._ping_s
         while True:
             time.sleep(WATCH_S)
-            for channel, frame in self._watching.news(self._channels()):
-                for client in tuple(channel.clients):
-                    client.offer(frame)
+            self._tell_news()
+            self.members.tell()
             if time.monotonic() >= next_ping:
                 next_ping += self._ping_s
-                for channel in self._channels():
-                    for client in tuple(channel.clients):
-                        client.ping()
+                self.members.ping()
 
-
-def _forever(loop: Callable[[], None]) -> None:
-    """Run a loop that is never to end: what nobody foresaw is logged, and costs a second, not all live updates."""
-    while True:
-        try:
-            loop()
-        except Exception:  # noqa: BLE001
-            logger.exception("live updates failed, beginning anew")
-            time.sleep(1)
-
-
-def _backoff() -> Iterator[float]:
-    delay = FIRST_DELAY_S
-    while True:
-        yield delay
-        delay = min(delay * 2, LAST_DELAY_S)
+    def _tell_news(self) -> None:
+        news = self._watching.news(self._channels())
+        touched: set[Client] = set()
+        with self._lock:
+            for channel, data in news:
+                channel.tell(data, touched)
+        for client in touched:
+            client.push()

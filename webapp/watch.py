@@ -69,7 +69,8 @@ class Watch:
             if isinstance(channel, SeriesChannel):
                 data = self._series_news(channel, changed=changed, moved=moved, filled=filled)
             else:
-                data = (self.all_feeds() if changed else b"") + (self._all_quotes(moved) if moved else b"")
+                data = self.all_feeds(channel.name) if changed else b""
+                data += self._all_quotes(channel.name, moved) if moved else b""
             if data:
                 told.append((channel, data))
         return told
@@ -77,8 +78,8 @@ class Watch:
     def _series_news(self, channel: SeriesChannel, *, changed: set[str], moved: set[str], filled: set[int]) -> bytes:
         instrument = channel.instrument
         parts = [
-            self.status(instrument) if instrument.exchange.value in changed else b"",
-            self._quote(instrument) if instrument.key in moved else b"",
+            self.status(channel) if instrument.exchange.value in changed else b"",
+            self._quote(channel) if instrument.key in moved else b"",
             self._holes(channel) if instrument.id in filled else b"",
         ]
         return b"".join(parts)
@@ -96,31 +97,30 @@ class Watch:
 
     def initial(self, channel: SeriesChannel) -> bytes:
         """All of it for a fresh client of a series."""
-        instrument = channel.instrument
-        return self.status(instrument) + (self._quote(instrument) if instrument.key in self._quotes else b"")
+        return self.status(channel) + (self._quote(channel) if channel.instrument.key in self._quotes else b"")
 
-    def status(self, instrument: Instrument) -> bytes:
+    def status(self, channel: SeriesChannel) -> bytes:
         """The `status` frame of a series: its feed, and the hours of its market."""
-        state = dict(self.feeds.states[instrument.exchange.value])
-        state["market"] = state.pop("markets").get(instrument.calendar)
-        return frames.message("status", state)
+        state = dict(self.feeds.states[channel.instrument.exchange.value])
+        state["market"] = state.pop("markets").get(channel.instrument.calendar)
+        return frames.message("status", state, channel=channel.name)
 
-    def all_feeds(self) -> bytes:
+    def all_feeds(self, channel: str) -> bytes:
         """The `status` frame of the overview: the state of all feeds, by exchange."""
-        return frames.message("status", self.feeds.states)
+        return frames.message("status", self.feeds.states, channel=channel)
 
-    def _quote(self, instrument: Instrument) -> bytes:
+    def _quote(self, channel: SeriesChannel) -> bytes:
         """The `quote` frame of a series: best bid and ask, and whether it is halted."""
-        return frames.message("quote", self._quotes.get(instrument.key, NO_BOOK))
+        return frames.message("quote", self._quotes.get(channel.instrument.key, NO_BOOK), channel=channel.name)
 
-    def _all_quotes(self, moved: set[str]) -> bytes:
+    def _all_quotes(self, channel: str, moved: set[str]) -> bytes:
         rows = [
             dict(zip(("exchange", "symbol"), key.split(":", 1), strict=True)) | self._quotes.get(key, NO_BOOK)
             for key in sorted(moved)
         ]
-        return frames.message("quotes", rows)
+        return frames.message("quotes", rows, channel=channel)
 
     def _holes(self, channel: SeriesChannel) -> bytes:
         """The `holes` frame of a series: every gap there is now."""
         found = self._gaps[channel.instrument.id] if shows_gaps(channel.instrument, channel.tf) else []
-        return frames.message("holes", found)
+        return frames.message("holes", found, channel=channel.name)

@@ -5,13 +5,14 @@ const FIRST_MS = 500;
 const LONGEST_MS = 15_000;
 const CONNECT_MS = 8_000;
 const PING_MS = 15_000;
-const SILENCE_MS = 35_000; // two pings without an answer: the connection is dead, though nobody closed it
+const ANSWER_MS = 6_000; // a ping so long without a word of the server: the connection is dead, though nobody closed it
+const WAKING = [[window, "online"], [window, "pageshow"], [window, "focus"], [document, "visibilitychange"], [document, "resume"]];
 
 export class Live {
   #socket = null;
   #timer = 0;
   #pulse = 0;
-  #heard = 0;
+  #overdue = 0; // runs out when a ping goes unanswered
   #attempt = 0;
   #closed = false;
 
@@ -20,23 +21,23 @@ export class Live {
     this.address = address;
     this.onMessage = onMessage;
     this.onState = onState;
-    addEventListener("online", this.#now);
-    document.addEventListener("visibilitychange", this.#now);
+    for (const [target, event] of WAKING) target.addEventListener(event, this.#now);
     this.#open();
   }
 
   close() {
     this.#closed = true;
     clearTimeout(this.#timer);
-    clearInterval(this.#pulse);
-    removeEventListener("online", this.#now);
-    document.removeEventListener("visibilitychange", this.#now);
+    this.#calm();
+    for (const [target, event] of WAKING) target.removeEventListener(event, this.#now);
     this.#socket?.close();
   }
 
-  /** Back online or back in sight: a waiting reconnect need not wait any longer. */
+  /** Back online, back in sight or awake: what waits need not wait any longer, and what seems open has to prove it. */
   #now = () => {
-    if (this.#socket === null && !this.#closed && !document.hidden) this.#open();
+    if (this.#closed || document.hidden) return;
+    if (this.#socket === null) this.#open();
+    else this.#ping(this.#socket);
   };
 
   #open() {
@@ -54,13 +55,13 @@ export class Live {
     const overdue = setTimeout(() => socket.close(), CONNECT_MS);
     socket.onopen = () => {
       clearTimeout(overdue);
-      this.#heard = performance.now();
       clearInterval(this.#pulse);
       this.#pulse = setInterval(() => this.#ping(socket), PING_MS);
     };
     socket.onmessage = ({ data }) => {
       if (this.#closed || this.#socket !== socket) return;
-      this.#heard = performance.now();
+      clearTimeout(this.#overdue);
+      this.#overdue = 0;
       if (this.#attempt >= 0) {
         this.#attempt = -1; // only an answer proves the server well; an accepted socket may be closed at once
         this.onState({ phase: "connected" });
@@ -81,15 +82,23 @@ export class Live {
   }
 
   #ping(socket) {
-    if (performance.now() - this.#heard > SILENCE_MS) {
-      this.#lost(); // closing a dead connection can take minutes: it is left behind
+    if (socket.readyState !== WebSocket.OPEN || this.#overdue) return;
+    socket.send('{"type":"ping"}');
+    this.#overdue = setTimeout(() => {
+      if (this.#socket === socket) this.#lost(); // closing a dead connection can take minutes: it is left behind
       socket.close();
-    } else if (socket.readyState === WebSocket.OPEN) socket.send('{"type":"ping"}');
+    }, ANSWER_MS);
+  }
+
+  #calm() {
+    clearInterval(this.#pulse);
+    clearTimeout(this.#overdue);
+    this.#overdue = 0;
   }
 
   #lost() {
     this.#socket = null;
-    clearInterval(this.#pulse);
+    this.#calm();
     if (!this.#closed) this.#retry();
   }
 

@@ -157,12 +157,20 @@ def _serve(ws: Any, market: Market, *, key: tuple[str, str], first: Row) -> None
         ws.send(json.dumps({"type": "status", "data": market.states.status(market.exchange(key[0]))}))
         ws.send(json.dumps({"type": "quote", "data": market.quote(key[0])}))
         ws.send(json.dumps({"type": "holes", "data": market.holes.get(key[0], [])}))
+    threading.Thread(target=_pong, args=(ws, waiting), daemon=True).start()
     try:
         while ws.connected and (text := waiting.get()) is not None:
             ws.send(text)
     finally:
         market.sockets.remove(listener)
         _end(ws)
+
+
+def _pong(ws: Any, waiting: queue.Queue[str | None]) -> None:
+    """Answer the page's pings until it is gone."""
+    with contextlib.suppress(ConnectionClosed):
+        while ws.receive() is not None:
+            waiting.put('{"type":"pong"}')
 
 
 def _end(ws: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from webapp.clients import TRY_AGAIN_LATER, Client
+from webapp.clients import TRY_AGAIN_LATER, Client, Subscription
 
 
 class Gate:
@@ -15,10 +15,17 @@ class Gate:
         self.open = threading.Event()
         self.taken: list[bytes] = []
         self.over = threading.Event()
+        self.most = 1 << 20  # bytes taken at once without waiting
 
     def sendall(self, data: bytes) -> None:
         self.open.wait(5)
         self.taken.append(data)
+
+    def send(self, data: bytes, _flags: int) -> int:
+        if not self.open.is_set():
+            raise BlockingIOError
+        self.taken.append(data[: self.most])
+        return len(data[: self.most])
 
     def shutdown(self, _how: int) -> None:
         self.over.set()
@@ -33,6 +40,7 @@ class FakeSocket:
         self.pong_received = False
         self.connected = True
         self.closed: list[int | None] = []
+        self.input_buffer: list[str | bytes] = []
 
     def receive(self, timeout: float | None = None) -> str | bytes:
         raise NotImplementedError
@@ -45,12 +53,19 @@ def frames(count: int) -> list[bytes]:
     return [b"%d;" % i for i in range(count)]
 
 
-def started(limit: int) -> tuple[Client, FakeSocket]:
+def started(limit: int) -> tuple[Client, Subscription, FakeSocket]:
     ws = FakeSocket()
-    client = Client(ws, lambda: b"initial;", limit=limit)
-    client.refresh()
+    client = Client(ws, limit=limit)
+    subscription = client.subscribe(lambda: b"initial;")
+    subscription.refresh()
     client.start()
-    return client, ws
+    return client, subscription, ws
+
+
+def offer(subscription: Subscription, *frames: bytes) -> None:
+    for frame in frames:
+        subscription.offer(frame)
+        subscription.client.push()
 
 
 def wait_for(ws: FakeSocket, text: bytes) -> bytes:
@@ -62,42 +77,68 @@ def wait_for(ws: FakeSocket, text: bytes) -> bytes:
 
 
 def test_the_initial_comes_first_then_frames_in_order() -> None:
-    client, ws = started(limit=10)
+    client, series, ws = started(limit=10)
     ws.gate.open.set()
     wait_for(ws, b"initial;")
-    for frame in frames(5):
-        client.offer(frame)
+    offer(series, *frames(5))
     assert wait_for(ws, b"4;") == b"initial;0;1;2;3;4;"
     client.leave()
 
 
-def test_a_slow_client_gets_a_fresh_initial_in_place_of_what_it_missed() -> None:
-    client, ws = started(limit=3)
-    threading.Event().wait(0.05)  # the writer holds the first initial at the shut gate
-    for frame in frames(4):
-        client.offer(frame)
+def test_what_the_kernel_takes_in_part_is_finished_before_anything_else() -> None:
+    client, series, ws = started(limit=10)
     ws.gate.open.set()
-    client.offer(b"after;")
+    wait_for(ws, b"initial;")
+    ws.gate.most = 3
+    offer(series, b"a long frame;", b"the next;")
+    client.say(b"pong;")
+    assert wait_for(ws, b"pong;") == b"initial;a long frame;the next;pong;"
+    client.leave()
+
+
+def test_a_slow_client_gets_a_fresh_initial_in_place_of_what_it_missed() -> None:
+    client, series, ws = started(limit=3)
+    threading.Event().wait(0.05)  # the writer holds the first initial at the shut gate
+    offer(series, *frames(4))
+    ws.gate.open.set()
+    offer(series, b"after;")
     sent = wait_for(ws, b"initial;initial;")
     assert sent == b"initial;initial;"
-    client.offer(b"later;")
+    offer(series, b"later;")
     assert wait_for(ws, b"later;") == b"initial;initial;later;"
     assert ws.closed == []
     client.leave()
 
 
-def test_a_client_overrun_twice_is_closed() -> None:
-    client, ws = started(limit=3)
+def test_only_the_channels_that_wait_are_skipped_and_answers_are_kept() -> None:
+    client, series, ws = started(limit=3)
+    other = client.subscribe(lambda: b"other;")
+    third = client.subscribe(lambda: b"third;")
     threading.Event().wait(0.05)
-    for frame in frames(20):
-        client.offer(frame)
+    client.say(b"answer;")
+    offer(series, *frames(5))
+    offer(other, b"o;", b"o;")  # the second is one too many: three, and two for each further channel
+    offer(third, b"t;")
+    ws.gate.open.set()
+    sent = wait_for(ws, b"other;")
+    assert sent == b"initial;answer;t;initial;other;"
+    client.leave()
+
+
+def test_a_client_overrun_twice_is_closed() -> None:
+    client, series, ws = started(limit=3)
+    threading.Event().wait(0.05)
+    offer(series, *frames(4))
+    for _ in range(4):
+        client.say(b"answer;")  # the channel is owed its chart: only answers still pile up
     ws.gate.open.set()
     assert ws.gate.over.wait(5)
     assert ws.closed == [TRY_AGAIN_LATER]
+    client.leave()
 
 
 def test_who_answers_no_ping_is_cut_off() -> None:
-    client, ws = started(limit=3)
+    client, _, ws = started(limit=3)
     client.ping()
     ws.pong_received = True
     client.ping()

@@ -1,0 +1,152 @@
+"""The chart after its network, its server or its machine was away: complete again, by itself.
+
+The real web process over a real database and Redis; the bars of the outage are stored and announced as a worker would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+import redis
+import sqlalchemy as sa
+from playwright.async_api import Page
+
+from app.cache import charts, keys, pubsub
+from app.config import Settings
+from app.domain.bars import State
+from app.domain.instruments import Instrument
+from app.domain.timeframes import MINUTE_MS
+from app.storage import catalog
+from tests.browser.pages import ChartPage, Errors
+from tests.browser.wire import Wire
+from tests.integration.web_data import START_MS, bar, store, update, wipe
+from tests.integration.web_server import web_server
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+
+BEFORE = 30  # minutes on the chart before the outage
+
+
+class Collector:
+    """Stores minutes and announces them, as the workers do."""
+
+    def __init__(self, engine: sa.Engine, client: redis.Redis, instrument: Instrument) -> None:
+        self._engine, self._client, self._instrument = engine, client, instrument
+        self.count = 0
+
+    def add(self, minutes: int) -> None:
+        """So many minutes more, the last of them open; the one that was open closes."""
+        first = max(self.count - 1, 0)
+        self.count += minutes
+        last = self.count - 1
+        bars = [
+            bar(
+                self._instrument.id,
+                START_MS + number * MINUTE_MS,
+                price=100 + number % 7,
+                state=State.OPEN if number == last else State.CLOSED,
+            )
+            for number in range(first, self.count)
+        ]
+        store(self._engine, bars)
+        charts.bump(self._client, [self._instrument])
+        pubsub.publish(self._client, keys.CHART_UPDATES, update("BTC/USDT", self._instrument.id, {"1m": bars[-3:]}))
+
+    @property
+    def last_ms(self) -> int:
+        """The start of the newest minute."""
+        return START_MS + (self.count - 1) * MINUTE_MS
+
+
+@pytest.fixture(scope="module")
+def address(settings: Settings) -> Iterator[str]:
+    with web_server(settings) as address:
+        yield address
+
+
+@pytest.fixture
+def wire(address: str) -> Iterator[Wire]:
+    wire = Wire(address)
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def collector(engine: sa.Engine, redis_client: redis.Redis) -> Collector:
+    wipe(engine)
+    with engine.connect() as conn:
+        found = Collector(engine, redis_client, catalog.find(conn, "BTC/USDT", "binance"))
+    found.add(BEFORE)
+    return found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chart(page: Page, wire: Wire, collector: Collector, errors: Errors) -> AsyncIterator[ChartPage]:
+    """The chart, connected and showing the live bar."""
+    errors.forgive("net::ERR_", "WebSocket connection to")  # the browser's own words for each attempt
+    chart = ChartPage(page, wire.url)
+    await chart.open("binance", "BTC/USDT", query="?timeframe=1m")
+    await page.locator('#connection:not([data-state="connecting"])').wait_for(state="attached", timeout=20_000)
+    await complete(chart, collector, within_s=20)
+    yield chart
+
+
+async def complete(chart: ChartPage, collector: Collector, *, within_s: float) -> None:
+    """Every minute is on the chart, the newest among them, and no hole is shown."""
+    await chart.wait_for_data("live-time", collector.last_ms, within_s=within_s)
+    await chart.wait_for_data("bars", collector.count, within_s=within_s)
+    await chart.wait_for_data("gaps", 0, within_s=within_s)
+
+
+async def still_live(chart: ChartPage, collector: Collector) -> None:
+    """What comes next is shown too."""
+    await asyncio.to_thread(collector.add, 1)
+    await complete(chart, collector, within_s=15)
+
+
+@pytest.mark.slow
+async def test_a_network_that_was_away_for_30_s(chart: ChartPage, collector: Collector, wire: Wire) -> None:
+    wire.cut()
+    await chart.page.context.set_offline(True)
+    for _ in range(6):
+        await asyncio.to_thread(collector.add, 2)
+        await asyncio.sleep(5)
+    assert await chart.bars() == BEFORE
+    wire.mend()
+    await chart.page.context.set_offline(False)
+    await complete(chart, collector, within_s=30)
+    await still_live(chart, collector)
+
+
+@pytest.mark.slow
+async def test_a_web_process_that_was_restarted(
+    chart: ChartPage, collector: Collector, wire: Wire, settings: Settings
+) -> None:
+    with web_server(settings) as first:
+        wire.target = first
+        await chart.page.reload()
+        await complete(chart, collector, within_s=30)
+    await chart.wait_for_connection("reconnecting", within_s=20)
+    await asyncio.to_thread(collector.add, 4)
+    with web_server(settings) as second:
+        wire.target = second
+        await complete(chart, collector, within_s=40)
+        await still_live(chart, collector)
+
+
+@pytest.mark.slow
+async def test_a_laptop_that_slept(chart: ChartPage, collector: Collector, wire: Wire) -> None:
+    """Its timers stand still, and its connection dies without a word while it sleeps."""
+    session = await chart.page.context.new_cdp_session(chart.page)
+    await session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    wire.cut()
+    await asyncio.to_thread(collector.add, 5)
+    await asyncio.sleep(3)
+    wire.mend()
+    assert await chart.bars() == BEFORE
+    await session.send("Page.setWebLifecycleState", {"state": "active"})
+    await complete(chart, collector, within_s=25)  # seconds, not the minutes a dead connection takes to be noticed
+    await still_live(chart, collector)

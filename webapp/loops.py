@@ -1,0 +1,28 @@
+"""Loops that never end, and the waits between their attempts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from loguru import logger
+
+FIRST_DELAY_S, LAST_DELAY_S = 0.1, 5.0
+
+
+def forever(loop: Callable[[], None]) -> None:
+    """Run a loop that is never to end: what nobody foresaw is logged, and costs a second, not all live updates."""
+    while True:
+        try:
+            loop()
+        except Exception:  # noqa: BLE001
+            logger.exception("live updates failed, beginning anew")
+            time.sleep(1)
+
+
+def backoff() -> Iterator[float]:
+    """Seconds to wait before each attempt, twice as long each time, without an end."""
+    delay = FIRST_DELAY_S
+    while True:
+        yield delay
+        delay = min(delay * 2, LAST_DELAY_S)
