@@ -1,4 +1,6 @@
 // Where the data of a delayed market ends: a line behind the newest bar that says how late it is (a series primitive).
+const LINE = 14; // px
+
 export class DelayMark {
   #chart = null;
   #update = () => {};
@@ -38,8 +40,16 @@ export class DelayMark {
     context.setLineDash([]);
     context.font = font;
     context.fillStyle = color;
-    const fits = x + 6 + context.measureText(text).width < mediaSize.width;
-    context.textAlign = fits ? "left" : "right";
-    context.fillText(text, fits ? x + 5 : x - 5, mediaSize.height - 8);
+    [context.textAlign, context.textBaseline] = ["left", "alphabetic"];
+    const lines = words(text);
+    const width = Math.max(...lines.map((line) => context.measureText(line).width));
+    if (x + 8 + width > mediaSize.width) return; // beside the bars or not at all: the header says it, too
+    lines.forEach((line, index) => context.fillText(line, x + 6, mediaSize.height - 8 - (lines.length - 1 - index) * LINE));
   }
+}
+
+/** "delayed 15 min" in two lines: the room beside the newest bar is narrow. */
+function words(text) {
+  const [first, ...rest] = text.split(" ");
+  return [first, rest.join(" ")];
 }

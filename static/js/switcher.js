@@ -20,6 +20,7 @@ export class Switcher {
   /** `instrument` is the one on the page. */
   constructor(popover, instrument) {
     this.own = `${instrument.exchange}:${instrument.symbol}`;
+    this.popover = popover;
     this.input = popover.querySelector("input");
     this.list = popover.querySelector(".options");
     this.sizer = document.createElement("div");
@@ -166,6 +167,7 @@ export class Switcher {
     const page = Math.max(1, Math.floor(this.list.clientHeight / ROW) - 1);
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key];
     if (step) this.#mark(Math.max(0, Math.min(this.#items.length - 1, this.#at + step)), Math.sign(step));
+    else if (event.key === "Escape") this.popover.hidePopover(); // a search field would only be emptied by it
     else if (event.key === "Enter") this.#made.get(this.#at)?.click();
     else return;
     event.preventDefault();
