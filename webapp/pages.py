@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from app.config import ROOT
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
+from app.domain.zones import zone_of
 from webapp.composition import Web
 
 STATIC = ROOT / "static"
@@ -68,6 +69,7 @@ def page_facts(instrument: Instrument) -> dict[str, str | int | bool]:
         "price_decimals": instrument.price_decimals,
         "currency": instrument.currency,
         "calendar": instrument.calendar,
+        "time_zone": zone_of(instrument.calendar),
         "asset_class": instrument.asset_class,
         "active": instrument.active,
     }

@@ -1,37 +1,42 @@
 // The chart page: joins the feed, the drawing, the legend and the controls.
 import { Chart } from "./chart.js";
+import { chartKeys } from "./chart-keys.js";
+import { bindExport, bindSettings } from "./chart-tools.js";
 import { Connection } from "./connection.js";
 import { DataTable } from "./data-table.js";
-import { ChartFeed, STEPS } from "./feed.js";
-import { setZone, currentZone } from "./format.js";
-import { DEFAULT_STUDIES, knownStudies, namesOf, studyById } from "./indicators.js";
-import { bindKeys } from "./keys.js";
+import { ChartFeed } from "./feed.js";
+import { setExchangeZone } from "./format.js";
+import { bindFullScreen } from "./full-screen.js";
+import { delayWords, marketWords } from "./hours.js";
+import { knownStudies, namesOf, studyById } from "./indicators.js";
+import { bindKeys, writeKeys } from "./keys.js";
+import { Layout } from "./layout.js";
 import { Legend } from "./legend.js";
-import { marketWords } from "./hours.js";
 import { MarketLine } from "./market-line.js";
 import { indicatorsMenu, placePopovers } from "./menus.js";
-import { Notice } from "./notice.js";
+import { closable, Notice, Toast } from "./notice.js";
 import { Painter } from "./painter.js";
 import { Panes } from "./panes.js";
 import { Quote } from "./quote.js";
-import { remember, remembered } from "./store.js";
+import { remembered } from "./store.js";
 import { Switcher } from "./switcher.js";
-import { bindThemeButton, onTheme, setUpDown } from "./theme.js";
+import { bindThemeButton, onTheme } from "./theme.js";
 
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const instrument = JSON.parse(element("instrument").textContent);
-const asked = new URLSearchParams(location.search);
+if (instrument.time_zone) setExchangeZone(instrument.time_zone);
 
 const connection = new Connection(element("connection"));
 const notice = new Notice(element("notice"));
 const older = new Notice(element("older"));
+const toast = new Toast(element("toast"));
 const table = new DataTable(element("data-table"), instrument);
 const quote = new Quote(instrument);
 const marketLine = new MarketLine(element("market"), instrument);
 
-let timeframe = [asked.get("timeframe"), remembered("timeframe", "1m")].find((one) => one in STEPS) ?? "1m";
-let studies = knownStudies(asked.get("indicators")?.split(",") ?? remembered("studies", DEFAULT_STUDIES));
+const layout = new Layout();
+const help = element("help");
 let feed = null;
 let chart = null;
 let panes = null;
@@ -53,14 +58,14 @@ function begin() {
   notice.hide();
   older.hide();
   pending = { changed: new Set(), reshaped: false };
-  feed = new ChartFeed(instrument, timeframe, { names: namesOf(studies), hooks });
+  feed = new ChartFeed(instrument, layout.timeframe, { names: namesOf(layout.studies), hooks, at: layout.at });
   feed.start();
 }
 
 const hooks = {
   onLoading: () => state("loading"),
   onLoaded: () => {
-    chart.show(feed.series, timeframe);
+    chart.show(feed.series, layout.timeframe, { spacing: layout.spacing ?? undefined, at: layout.at });
     delete root.dataset.chartFirst;
     settle();
     if (feed.series.last) quote.tick(feed.series.last);
@@ -79,6 +84,7 @@ const hooks = {
   onMarket: (told) => {
     market = told;
     marketLine.status(told);
+    chart.setDelay(told.market?.state === "open" ? delayWords(told.delay_s) : "");
   },
   onStatus: (status) => {
     if (status.market !== undefined) hooks.onMarket(status);
@@ -113,7 +119,7 @@ function settle() {
   const { series } = feed;
   legend.show(series, pointed);
   root.dataset.bars = String(series.bars.length);
-  root.dataset.timeframe = timeframe;
+  root.dataset.timeframe = layout.timeframe;
   root.dataset.gaps = String(chart.shaded);
   root.dataset.panes = String(chart.api.panes().length);
   root.dataset.liveTime = String(series.last?.time ?? "");
@@ -135,24 +141,17 @@ function outlook() {
   return "Bars appear here by themselves as soon as its feed runs.";
 }
 
-function remembering() {
-  asked.set("timeframe", timeframe);
-  asked.set("indicators", studies.join(","));
-  history.replaceState(null, "", `?${asked.toString().replaceAll("%2C", ",")}`);
-  remember("timeframe", timeframe);
-  remember("studies", studies);
-}
-
-function switchTimeframe(value) {
-  timeframe = value;
+function switchTimeframe(timeframe) {
+  layout.set({ timeframe, at: feed === null ? layout.at : null });
+  layout.keep();
   for (const button of document.querySelectorAll("[data-timeframe].button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.timeframe === value));
+    button.setAttribute("aria-pressed", String(button.dataset.timeframe === timeframe));
   }
-  remembering();
   begin();
 }
 
 function drawStudies() {
+  const { studies } = layout;
   chart.setStudies(studies);
   legend.setStudies(studies);
   panes.arrange(["price", ...studies.filter((id) => studyById.get(id).place === "pane")]);
@@ -160,12 +159,12 @@ function drawStudies() {
 }
 
 async function toggle(id, on) {
-  studies = knownStudies(on ? [...studies, id] : studies.filter((one) => one !== id));
-  remembering();
+  layout.set({ studies: knownStudies(on ? [...layout.studies, id] : layout.studies.filter((one) => one !== id)) });
+  layout.keep();
   drawStudies();
   settle();
   try {
-    await feed.want(namesOf(studies));
+    await feed.want(namesOf(layout.studies));
   } catch (error) {
     older.show({ text: `${studyById.get(id).label} could not be loaded: ${error.message}`, retry: () => toggle(id, on) });
   }
@@ -183,9 +182,17 @@ function draw() {
       onAway: (away) => {
         element("go-to-now").hidden = !away;
       },
+      onView: () => {
+        if (root.dataset.chartState === "ready") layout.set(chart.view());
+      },
     },
   });
-  panes = new Panes(chart, { plot: element("plot"), onLayout: (layout) => legend.place(layout) });
+  panes = new Panes(chart, {
+    plot: element("plot"),
+    onLayout: (boxes) => legend.place(boxes),
+    shares: () => layout.shares,
+    onShares: (shares) => layout.set({ shares }),
+  });
   drawStudies();
 }
 
@@ -196,29 +203,32 @@ function restyle() {
   settle();
 }
 
-function bindSettings() {
-  const select = (id, value, changed) => {
-    element(id).value = String(value);
-    element(id).addEventListener("change", ({ target }) => changed(target.value));
-  };
-  select("repaints", painter.rate, (value) => {
-    painter.rate = Number(value);
-    remember("repaints", painter.rate);
+function showHelp() {
+  if (!help.open) help.showModal();
+}
+
+function bindTools() {
+  bindSettings({
+    painter,
+    instrument,
+    onZone: restyle,
+    onTable: () => table.open(feed.series, layout.timeframe, namesOf(layout.studies)),
+    onHelp: showHelp,
   });
-  select("zone", currentZone(), (value) => {
-    setZone(value);
-    restyle();
+  bindExport(element("export-menu"), {
+    instrument,
+    now: () => ({ chart, series: feed?.series, timeframe: layout.timeframe, names: namesOf(layout.studies) }),
+    said: (text) => toast.show(text),
   });
-  select("updown", root.dataset.updown ?? "normal", setUpDown);
-  element("show-table").addEventListener("click", () => {
-    element("settings-menu").hidePopover();
-    table.open(feed.series, timeframe, namesOf(studies));
-  });
+  const keys = chartKeys({ chart: () => chart, switchTimeframe, fullScreen: bindFullScreen(element("full-screen")), help: showHelp });
+  bindKeys(keys);
+  writeKeys(element("help-keys"), keys);
+  closable(help);
 }
 
 root.dataset.chartFirst = "true";
 bindThemeButton();
-bindSettings();
+bindTools();
 placePopovers();
 new Switcher(element("switcher"), instrument);
 onTheme(restyle);
@@ -226,11 +236,10 @@ for (const button of document.querySelectorAll("[data-timeframe].button")) {
   button.addEventListener("click", () => switchTimeframe(button.dataset.timeframe));
 }
 element("go-to-now").addEventListener("click", () => chart.goToNow());
-bindKeys(() => chart, switchTimeframe);
 
 try {
   draw();
-  switchTimeframe(timeframe);
+  switchTimeframe(layout.timeframe);
   document.fonts.load('12px "Inter"').then(() => chart.api.applyOptions({ layout: { fontSize: 12 } }));
 } catch (error) {
   state("error");

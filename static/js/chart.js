@@ -1,23 +1,26 @@
 // The drawing: candles, volume, overlays and panes of lightweight-charts, fed from a BarSeries.
 import {
   CandlestickSeries,
-  CrosshairMode,
   HistogramSeries,
   LineSeries,
   LineStyle,
   createChartEx,
 } from "../vendor/lightweight-charts.js";
+import { beyond, candleLook, chartLook, widened } from "./chart-look.js";
+import { DelayMark } from "./delay-mark.js";
 import * as format from "./format.js";
 import { GapShade } from "./gaps.js";
 import { studyById } from "./indicators.js";
 import { candle, histogramPoint, linePoint, volumeColumn } from "./series.js";
 import { palette, reducedMotion } from "./theme.js";
-import { ZonedScale, crosshairTime, tickMark } from "./timescale.js";
+import { ZonedScale } from "./timescale.js";
 
 const NEAR_START = 30; // bars left of the window below which older ones are asked for
 const MANY_EDITS = 40; // past so many changed old bars, drawing anew is cheaper
 const DAY = 86_400_000;
 const GLIDE_MS = 280;
+const BAR_SPACING = 8; // px a bar, unless one zooms
+const [LEAST_SPACING, MOST_SPACING] = [0.6, 60];
 const QUIET = { priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false };
 
 export class Chart {
@@ -27,19 +30,23 @@ export class Chart {
   #volume = null;
   #studies = []; // {study, plots: [{plot, api}]}
   #shade = new GapShade();
+  #scale = new ZonedScale();
+  #late = new DelayMark();
+  #lateWords = "";
   #drawnTo = -Infinity;
   #scroll = 0;
 
-  /** hooks: onCrosshair(time or null), onNeedOlder(), onAway(boolean). */
+  /** hooks: onCrosshair(time or null), onNeedOlder(), onAway(boolean), and onView() when it was moved or zoomed. */
   constructor(element, { decimals, hooks }) {
     this.decimals = decimals;
     this.hooks = hooks;
     this.timeframe = "1m";
     this.shaded = 0; // gaps that are drawn
-    this.api = createChartEx(element, new ZonedScale(), { autoSize: true, ...this.#behaviour() });
-    this.api.applyOptions(this.#look());
-    this.#candles = this.api.addSeries(CandlestickSeries, this.#candleLook(), 0);
+    this.api = createChartEx(element, this.#scale, { autoSize: true, ...this.#behaviour() });
+    this.api.applyOptions(chartLook(this.#color));
+    this.#candles = this.api.addSeries(CandlestickSeries, candleLook(this.#color, this.decimals), 0);
     this.#candles.attachPrimitive(this.#shade);
+    this.#candles.attachPrimitive(this.#late);
     this.api.subscribeCrosshairMove(({ time, point }) => {
       hooks.onCrosshair(time === undefined || point === undefined ? null : time * 1000);
     });
@@ -50,14 +57,37 @@ export class Chart {
     this.api.remove();
   }
 
-  /** Shows another series from its newest bars on. */
-  show(series, timeframe) {
+  /** Shows another series: `spacing` px a bar, up to the bar at `at` (ms), or to the newest. */
+  show(series, timeframe, { spacing = BAR_SPACING, at = null } = {}) {
     this.#series = series;
     this.timeframe = timeframe;
+    this.#scale.timeframe = timeframe;
+    this.#candles.setData([]); // the marks of the time axis are weighed anew only for new points
     this.draw();
-    this.api.timeScale().applyOptions({ barSpacing: 8 });
-    this.api.timeScale().scrollToPosition(this.api.timeScale().options().rightOffset, false);
+    const scale = this.api.timeScale();
+    scale.applyOptions({ barSpacing: Math.min(MOST_SPACING, Math.max(LEAST_SPACING, spacing)) });
+    const index = at === null ? null : scale.timeToIndex(at / 1000, true);
+    const back = index === null ? null : index - scale.timeToIndex(series.last.time / 1000, true);
+    scale.scrollToPosition(back ?? scale.options().rightOffset, false);
     this.api.priceScale("right", 0).applyOptions({ autoScale: true });
+  }
+
+  /** What is in sight, as `show` takes it: `at` is null while the newest bar is. */
+  view() {
+    const scale = this.api.timeScale();
+    const range = this.#away ? scale.getVisibleRange() : null;
+    return { spacing: scale.options().barSpacing, at: range === null ? null : range.to * 1000 };
+  }
+
+  /** Says at the newest bar how late it is; nothing where `words` are empty. */
+  setDelay(words) {
+    this.#lateWords = words;
+    this.#markDelay();
+  }
+
+  #markDelay() {
+    const time = this.#series?.last ? this.#series.last.time / 1000 : null;
+    this.#late.show({ text: this.#lateWords, time, color: this.#color("warn"), font: `11px ${this.#color("font")}` });
   }
 
   /** Puts these studies on the chart, each at its place, panes in the order given. */
@@ -90,6 +120,7 @@ export class Chart {
       }
     }
     this.#drawnTo = slots.at(-1)?.[0] ?? -Infinity;
+    this.#markDelay();
     this.shaded = this.#shade.show(this.#series.gaps, { slots, step: this.#series.step, color: this.#color("gap") });
   }
 
@@ -108,6 +139,7 @@ export class Chart {
       }
       this.#drawnTo = Math.max(this.#drawnTo, time);
     }
+    this.#markDelay();
     return undefined;
   }
 
@@ -124,6 +156,21 @@ export class Chart {
     step(began);
   }
 
+  /** To the oldest bar at hand; older ones are then asked for. */
+  goToStart() {
+    if (!this.#series?.last) return;
+    const scale = this.api.timeScale();
+    const [first, last] = [this.#series.first, this.#series.last].map(({ time }) => scale.timeToIndex(time / 1000, true));
+    const shown = scale.width() / scale.options().barSpacing;
+    scale.scrollToPosition(Math.min(scale.options().rightOffset, first - last + Math.floor(shown) - 1), false);
+  }
+
+  /** A screenful to the left (−1) or to the right (1). */
+  turnPage(direction) {
+    const scale = this.api.timeScale();
+    this.scrollBy(direction * Math.max(1, Math.floor(scale.width() / scale.options().barSpacing) - 1));
+  }
+
   /** The library moves with its next frame, so what comes before that is added up. */
   scrollBy(bars) {
     if (this.#scroll === 0) requestAnimationFrame(() => this.#scrollNow());
@@ -132,20 +179,20 @@ export class Chart {
 
   #scrollNow() {
     const scale = this.api.timeScale();
-    scale.scrollToPosition(scale.scrollPosition() + this.#scroll, false);
+    scale.scrollToPosition(Math.min(scale.options().rightOffset, scale.scrollPosition() + this.#scroll), false);
     this.#scroll = 0;
   }
 
   zoom(factor) {
     const scale = this.api.timeScale();
-    scale.applyOptions({ barSpacing: Math.min(60, Math.max(1, scale.options().barSpacing * factor)) });
+    scale.applyOptions({ barSpacing: Math.min(MOST_SPACING, Math.max(1, scale.options().barSpacing * factor)) });
   }
 
   /** After a change of theme, zone or rising colour. */
   restyle() {
     this.#color = palette();
-    this.api.applyOptions(this.#look());
-    this.#candles.applyOptions(this.#candleLook());
+    this.api.applyOptions(chartLook(this.#color));
+    this.#candles.applyOptions(candleLook(this.#color, this.decimals));
     const seen = this.api.timeScale().getVisibleLogicalRange();
     const ids = this.#studies.map(({ study }) => study.id);
     this.#candles.setData([]); // the marks of the time axis are weighed anew only for new points
@@ -156,8 +203,13 @@ export class Chart {
 
   #moved(range) {
     if (range === null || this.#series === null || this.#series.bars.length === 0) return;
-    this.hooks.onAway(this.api.timeScale().scrollPosition() < -1.5);
+    this.hooks.onAway(this.#away);
+    this.hooks.onView?.();
     if (range.from < NEAR_START) this.hooks.onNeedOlder();
+  }
+
+  get #away() {
+    return this.api.timeScale().scrollPosition() < -1.5;
   }
 
   #point(plot, time, previousTime, broken) {
@@ -199,60 +251,16 @@ export class Chart {
     return api;
   }
 
-  #candleLook() {
-    const [up, down] = [this.#color("up"), this.#color("down")];
-    return {
-      upColor: up,
-      downColor: down,
-      borderUpColor: up,
-      borderDownColor: down,
-      wickUpColor: up,
-      wickDownColor: down,
-      priceFormat: { type: "custom", minMove: 10 ** -this.decimals, formatter: (value) => format.price(value, this.decimals) },
-    };
-  }
-
-  #look() {
-    const color = this.#color;
-    const hair = { color: color("crosshair"), labelBackgroundColor: color("crosshair-label"), width: 1, style: LineStyle.Dashed };
-    return {
-      layout: {
-        background: { color: color("ground") },
-        textColor: color("text-muted"),
-        fontFamily: color("font"),
-        fontSize: 12,
-        attributionLogo: true,
-        panes: { separatorColor: color("line-strong"), separatorHoverColor: color("accent-soft"), enableResize: true },
-      },
-      grid: { vertLines: { color: color("grid") }, horzLines: { color: color("grid") } },
-      crosshair: { mode: CrosshairMode.Normal, vertLine: hair, horzLine: hair },
-      rightPriceScale: { borderColor: color("line") },
-      timeScale: { borderColor: color("line") },
-    };
-  }
-
   #behaviour() {
     return {
-      localization: { timeFormatter: (time) => crosshairTime(time, this.timeframe) },
+      localization: { timeFormatter: (time) => this.#scale.label(time) },
       timeScale: {
         timeVisible: true,
         secondsVisible: false,
         rightOffset: 8,
-        minBarSpacing: 0.6,
-        tickMarkFormatter: tickMark,
+        minBarSpacing: LEAST_SPACING,
+        tickMarkFormatter: (time, type) => this.#scale.tickMark(time, type),
       },
     };
   }
-}
-
-/** An axis label for a value that cannot be, like an RSI of 120, is left empty. */
-function beyond(value, { limits }) {
-  return limits !== undefined && (value < limits[0] || value > limits[1]);
-}
-
-/** The library's own range, widened so that the bands stay in sight, yet within what the values can be. */
-function widened(info, { within: [low, high], limits: [least, most] }) {
-  if (info === null || info.priceRange === null) return info;
-  const { minValue, maxValue } = info.priceRange;
-  return { priceRange: { minValue: Math.max(least, Math.min(minValue, low)), maxValue: Math.min(most, Math.max(maxValue, high)) } };
 }

@@ -5,6 +5,8 @@ import { BarSeries } from "./series.js";
 
 const PAGE = 1000;
 const LARGEST = 5000;
+const MOST_REACHED = 4; // so many of the largest pages are asked for to show a place in the past
+const BEFORE = 500; // bars left of that place
 export const STEPS = { "1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000 };
 
 export class ChartFeed {
@@ -18,7 +20,8 @@ export class ChartFeed {
    * hooks: onLoading(), onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onMarket({market, feed,
    * delay_s}), onStatus(status), onQuote({book, halt}), onLink(state), onOlder("loading" | "done" | "failed").
    */
-  constructor(instrument, timeframe, { names, hooks }) {
+  constructor(instrument, timeframe, { names, hooks, at = null }) {
+    this.at = at; // ms; a place in the past that is to be shown first
     this.instrument = instrument;
     this.timeframe = timeframe;
     this.names = names;
@@ -34,12 +37,26 @@ export class ChartFeed {
       this.series.merge(chart.bars, chart.indicators);
       this.series.setGaps(chart.holes ?? []);
       this.#loaded = new Set(this.names);
+      await this.#reach();
       const { market, feed, delay_s } = chart;
       if (market !== undefined) this.hooks.onMarket({ market, feed, delay_s });
       this.hooks.onLoaded();
       this.#connect();
     } catch (error) {
       if (!this.#abort.signal.aborted) this.hooks.onFailed(error);
+    }
+  }
+
+  /** Loads back to the place that is to be shown, or as far as is reasonable. */
+  async #reach() {
+    for (let pages = 0; pages < MOST_REACHED && this.at !== null && !this.#complete; pages += 1) {
+      const { first, step } = this.series;
+      if (first === null || first.time <= this.at - BEFORE * step) return;
+      const start = Math.max(0, this.at - 2 * BEFORE * step);
+      const chart = await this.#get({ start, end: first.time, limit: LARGEST });
+      if (chart.bars.length === 0) return;
+      this.series.merge(chart.bars, chart.indicators);
+      this.series.setGaps([...(chart.holes ?? []).filter((one) => !this.series.gaps.some(({ start: known }) => known === one.start)), ...this.series.gaps]);
     }
   }
 

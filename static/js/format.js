@@ -37,29 +37,79 @@ export const size = (value) => value.toLocaleString("en-US", { maximumFractionDi
 
 export const direction = (value) => (value > 0 ? "up" : value < 0 ? "down" : "");
 
-// Times: one zone for the whole page, local or UTC, always named.
-let zone = remembered("zone", "local") === "utc" ? "utc" : "local";
+// Times: one zone for the whole page, always named: the browser's, UTC, or that of the instrument's exchange.
+const DAY = 86_400_000;
+const QUARTER = 900_000;
+let zone = known(remembered("zone", "local"));
+let exchange = null; // reads the wall clock of the exchange; null where a page is of no single one
+const offsets = new Map(); // start of a day or of a quarter of an hour (ms) → minutes east of UTC at the exchange
 
-export const currentZone = () => zone;
+function known(value) {
+  return ["utc", "exchange"].includes(value) ? value : "local";
+}
+
+export const currentZone = () => (zone === "exchange" && exchange === null ? "local" : zone);
 
 export function setZone(value) {
-  zone = value === "utc" ? "utc" : "local";
+  zone = known(value);
   remember("zone", zone);
 }
 
+/** The IANA name of the zone of the page's exchange. */
+export function setExchangeZone(name) {
+  const numbers = { year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric", second: "numeric" };
+  exchange = new Intl.DateTimeFormat("en-US", { timeZone: name, hourCycle: "h23", ...numbers });
+  offsets.clear();
+}
+
+/** Intl takes microseconds a time, and a chart asks thousands of times: most days have one offset. */
+function exchangeOffset(ms) {
+  const day = ms - (ms % DAY);
+  const morning = readOffset(day);
+  return morning === readOffset(day + DAY) ? morning : readOffset(ms - (ms % QUARTER));
+}
+
+function readOffset(ms) {
+  if (!offsets.has(ms)) {
+    const { year, month, day, hour, minute, second } = Object.fromEntries(exchange.formatToParts(ms).map(({ type, value }) => [type, Number(value)]));
+    offsets.set(ms, (Date.UTC(year, month - 1, day, hour, minute, second) - ms) / 60_000);
+  }
+  return offsets.get(ms);
+}
+
+/** Minutes east of UTC in the page's zone at a time (ms). */
+function offset(ms) {
+  const chosen = currentZone();
+  if (chosen === "utc") return 0;
+  return chosen === "exchange" ? exchangeOffset(ms) : -new Date(ms).getTimezoneOffset();
+}
+
+const hoursAndMinutes = (minutes) => [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+
 export function zoneName(ms) {
-  const minutes = zone === "utc" ? 0 : -new Date(ms).getTimezoneOffset();
+  const minutes = offset(ms);
   if (minutes === 0) return "UTC";
-  const rest = Math.abs(minutes) % 60;
-  return `UTC${minutes > 0 ? "+" : "−"}${Math.floor(Math.abs(minutes) / 60)}${rest ? `:${String(rest).padStart(2, "0")}` : ""}`;
+  const [hours, rest] = hoursAndMinutes(minutes);
+  return `UTC${minutes > 0 ? "+" : "−"}${hours}${rest ? `:${two(rest)}` : ""}`;
+}
+
+/** ISO 8601 with the zone's offset, to the second: 2026-01-15T09:10:00-05:00. */
+export function iso(ms) {
+  const minutes = offset(ms);
+  const [hours, rest] = hoursAndMinutes(minutes);
+  const end = minutes === 0 ? "Z" : `${minutes > 0 ? "+" : "-"}${two(hours)}:${two(rest)}`;
+  return new Date(ms + minutes * 60_000).toISOString().slice(0, 19) + end;
 }
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const two = (number) => String(number).padStart(2, "0");
 
 /** The calendar fields of a time (ms) in the page's zone. */
-export function fields(ms) {
-  const date = new Date(zone === "utc" ? ms : ms - new Date(ms).getTimezoneOffset() * 60_000);
+export const fields = (ms) => dayFields(ms + offset(ms) * 60_000);
+
+/** Those of a trading day, whose bar is timed at the UTC midnight of its date: that date, in whatever zone. */
+export function dayFields(ms) {
+  const date = new Date(ms);
   return {
     year: date.getUTCFullYear(),
     month: date.getUTCMonth(),
@@ -75,13 +125,16 @@ export function clock(ms, withSeconds = true) {
   return withSeconds ? `${two(hour)}:${two(minute)}:${two(second)}` : `${two(hour)}:${two(minute)}`;
 }
 
-export function date(ms) {
-  const { year, month, day } = fields(ms);
+export function date(ms, read = fields) {
+  const { year, month, day } = read(ms);
   return `${two(day)} ${MONTHS[month]} ${year}`;
 }
 
-export const shortDay = (ms) => `${fields(ms).day} ${MONTHS[fields(ms).month]}`;
-export const month = (ms) => MONTHS[fields(ms).month];
+export const shortDay = (ms, read = fields) => `${read(ms).day} ${MONTHS[read(ms).month]}`;
+export const month = (ms, read = fields) => MONTHS[read(ms).month];
+
+/** When a bar begins; one of a day is named by its date alone. */
+export const barTime = (ms, timeframe) => (timeframe === "1d" ? date(ms, dayFields) : `${date(ms)} ${clock(ms, false)}`);
 
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 

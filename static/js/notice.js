@@ -23,3 +23,27 @@ export class Notice {
     this.element.hidden = true;
   }
 }
+
+/** A few words on what the user just did; they go by themselves. */
+export class Toast {
+  #timer = 0;
+
+  constructor(element) {
+    this.element = element;
+  }
+
+  show(text) {
+    this.element.textContent = text;
+    this.element.hidden = false;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => (this.element.hidden = true), 4000);
+  }
+}
+
+/** Closes a dialog by its button and by a click beside it; Esc does so by itself. */
+export function closable(dialog) {
+  dialog.querySelector("header button").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", ({ target }) => {
+    if (target === dialog) dialog.close();
+  });
+}

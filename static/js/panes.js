@@ -8,17 +8,22 @@ export class Panes {
   #observer = new ResizeObserver(() => this.#measured());
   #frame = 0;
 
-  /** onLayout([{key, top, height}]) is called whenever a pane moves or changes its height. */
-  constructor(chart, { plot, onLayout }) {
+  /**
+   * onLayout([{key, top, height}]) is called whenever a pane moves or changes its height. The heights are read by
+   * shares() and written by onShares(shares), to this browser's memory unless told otherwise.
+   */
+  constructor(chart, { plot, onLayout, shares = () => remembered("panes", {}), onShares = (kept) => remember("panes", kept) }) {
     this.chart = chart;
     this.plot = plot;
     this.onLayout = onLayout;
+    this.shares = shares;
+    this.onShares = onShares;
   }
 
   /** After the studies changed: the keys of the panes from the top. */
   arrange(keys) {
     this.#keys = keys;
-    const shares = remembered("panes", {});
+    const shares = this.shares();
     cancelAnimationFrame(this.#frame);
     this.chart.api.panes().forEach((pane, index) => {
       pane.setStretchFactor(index === 0 ? 1 : (shares[keys[index]] ?? USUAL_SHARE));
@@ -49,10 +54,10 @@ export class Panes {
 
   #keep(panes) {
     const price = panes[0].getStretchFactor();
-    const shares = remembered("panes", {});
+    const shares = { ...this.shares() };
     panes.forEach((pane, index) => {
       if (index > 0) shares[this.#keys[index]] = Number((pane.getStretchFactor() / price).toFixed(4));
     });
-    remember("panes", shares);
+    this.onShares(shares);
   }
 }

@@ -123,6 +123,7 @@ const rising = (bar) => bar.close >= bar.open;
 export function candle(time, bar, color) {
   if (bar === null) return { time: seconds(time) };
   const point = { time: seconds(time), open: bar.open, high: bar.high, low: bar.low, close: bar.close };
+  if (bar.state === "closed") return { ...point, color: color(rising(bar) ? "up-soft" : "down-soft") }; // hollow until verified
   if (bar.completed) return point;
   const live = color(rising(bar) ? "up-live" : "down-live");
   return { ...point, color: live, borderColor: live, wickColor: live };

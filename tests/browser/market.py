@@ -8,6 +8,7 @@ import queue
 import threading
 from typing import Any
 
+from app.domain.zones import zone_of
 from tests.browser.generated import MINUTE, STEPS, Row, bar, indicators, minutes, rolled_up, traded
 from tests.browser.states import CALENDARS, TITLES, States
 
@@ -34,6 +35,7 @@ def instrument(exchange: str, symbol: str) -> Row:
         "title": TITLES[exchange],
         "currency": currency,
         "calendar": CALENDARS[exchange],
+        "time_zone": zone_of(CALENDARS[exchange]),
         "price_decimals": CRYPTO[symbol][1] if crypto else 2,
         "active": True,
         "asset_class": "crypto" if crypto else "stock",
@@ -137,6 +139,13 @@ class Market:
             "sparkline": [row["close"] for row in day[::-30][::-1]],
             "time": day[-1]["time"] + 17_000,
         }
+
+    def last(self, one: Row) -> Row:
+        """A row of /api/quotes."""
+        rows = self.minutes(one["symbol"])
+        price, time = (rows[-1]["close"], rows[-1]["time"] + 17_000) if rows else (None, None)
+        named = {name: one[name] for name in ("exchange", "symbol", "currency")}
+        return {**named, "price": price, "time": time, **self.quote(one["symbol"])}
 
     def quote(self, symbol: str) -> Row:
         """Best bid and ask of a symbol, and whether it is halted."""

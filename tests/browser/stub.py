@@ -120,6 +120,14 @@ def _api(app: Flask, market: Market) -> None:
             ]
         }
 
+    @app.get("/api/instruments")
+    def instruments() -> Row:
+        return {"instruments": [{**one, **market.states.facts(one["exchange"])} for one in market.instruments]}
+
+    @app.get("/api/quotes")
+    def quotes() -> Row:
+        return {"quotes": [market.last(one) for one in market.instruments]}
+
     @app.get("/api/charts/<path:symbol>")
     def charts(symbol: str) -> Row:
         market.asked.append(request.full_path)
