@@ -28,12 +28,13 @@ export class ChartFeed {
 
   async start() {
     this.hooks.onLoading();
+    const { names } = this;
     try {
       const chart = await this.#get({ limit: PAGE });
       this.#complete = chart.bars.length < PAGE;
       this.series.merge(chart.bars, chart.indicators);
       this.series.setGaps(chart.holes ?? []);
-      this.#loaded = new Set(this.names);
+      this.#loaded = new Set(names);
       const { market, feed, delay_s } = chart;
       if (market !== undefined) this.hooks.onMarket({ market, feed, delay_s });
       this.hooks.onLoaded();

@@ -13,11 +13,13 @@ export class Quote {
   #clock = null; // {at, read}: the exchange's time (ms) and when it was told
   #flash = null;
 
-  constructor(instrument) {
+  /** `titled` puts the price into the title of the page too. */
+  constructor(instrument, { element = document.getElementById("quote"), titled = true } = {}) {
     this.instrument = instrument;
-    this.price = document.getElementById("price");
-    this.change = document.getElementById("change");
-    this.span = document.getElementById("change-span");
+    this.titled = titled;
+    this.price = element.querySelector(".price");
+    this.change = element.querySelector(".change");
+    this.span = element.querySelector(".span");
   }
 
   /** What the feed's status says of the exchange's time; a bar of a long timeframe knows only when it began. */
@@ -44,7 +46,7 @@ export class Quote {
     this.change.querySelector(".share").textContent = format.percent(share);
     this.change.className = `change ${format.direction(share)}`;
     this.span.textContent = this.#reference === null ? "bar" : "24 h";
-    document.title = `${format.price(close, decimals)} ${symbol} · Market data`;
+    if (this.titled) document.title = `${format.price(close, decimals)} ${symbol} · Market data`;
   }
 
   #blink(tone) {

@@ -51,7 +51,7 @@ export class Switcher {
         name.className = "end";
         name.textContent = title;
         element.append(symbol, name);
-        this.#rows.push({ element, text: `${symbol} ${title} ${exchange}`.toLowerCase(), own: exchange === this.instrument.exchange && symbol === this.instrument.symbol });
+        this.#rows.push({ element, text: `${symbol} ${title} ${exchange}`.toLowerCase(), own: () => exchange === this.instrument?.exchange && symbol === this.instrument.symbol });
       }
     }
   }
@@ -61,7 +61,7 @@ export class Switcher {
     const shown = this.#rows.filter(({ text }) => words.every((word) => text.includes(word) || text.replace(/[/.-]/g, "").includes(word)));
     if (shown.length === 0) this.#say("No such instrument.");
     else this.list.replaceChildren(...shown.map(({ element }) => element));
-    this.#mark(words.length === 0 ? Math.max(0, shown.findIndex(({ own }) => own)) : 0);
+    this.#mark(words.length === 0 ? Math.max(0, shown.findIndex(({ own }) => own())) : 0);
   }
 
   #mark(index) {
