@@ -59,6 +59,8 @@ async function load() {
   notice.hide();
   root.dataset.multiState = "loading";
   grid.dataset.layout = String(state.layout);
+  const bones = [...grid.children];
+  if (cells.length === 0) grid.replaceChildren(...Array.from({ length: state.layout }, () => bones[0].cloneNode(true)));
   showBar(state);
   try {
     const { exchanges } = await getSymbols();
