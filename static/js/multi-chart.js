@@ -75,7 +75,7 @@ export class ChartCell extends Cell {
 
   /** Marks the bar that holds `time` (ms), or the first within `span` after it; with null the mark goes. */
   mark(time, span) {
-    if (this.chart === null) return;
+    if (this.chart === null || this.#feed === null) return;
     const { series } = this.#feed;
     const at = time === null ? null : slotOf(series, time, span);
     const price = series.at(at)?.close ?? series.last?.close;

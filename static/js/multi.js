@@ -212,10 +212,12 @@ element("switcher").addEventListener("toggle", ({ newState }) => {
 element("switcher-options").addEventListener("click", (event) => {
   const option = event.target.closest("a");
   if (option === null || event.ctrlKey || event.metaKey || event.shiftKey) return; // that opens the chart page elsewhere
-  event.preventDefault();
   const [exchange, symbol] = option.pathname.split("/").slice(2).map(decodeURIComponent);
+  const instrument = instruments.get(`${exchange}:${symbol}`);
+  if (instrument === undefined) return; // newer than this page: its chart page knows it
+  event.preventDefault();
   element("switcher").hidePopover();
-  choose(instruments.get(`${exchange}:${symbol}`));
+  choose(instrument);
   cells[focus].part(".plot").focus({ preventScroll: true });
 });
 document.addEventListener("visibilitychange", () => {

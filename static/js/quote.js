@@ -1,6 +1,7 @@
 // The header's price: at once with every tick; its change over 24 h, or of the bar where no day-old price is known.
 import { getChart } from "./api.js";
 import * as format from "./format.js";
+import { palette } from "./theme.js";
 
 const DAY = 86_400_000;
 const QUARTER = 900_000;
@@ -51,11 +52,8 @@ export class Quote {
 
   #blink(tone) {
     this.#flash?.cancel();
-    const style = getComputedStyle(document.documentElement);
-    this.#flash = this.price.animate(
-      [{ color: style.getPropertyValue(`--${tone}`) }, { color: style.getPropertyValue("--text") }],
-      { duration: 280 },
-    );
+    const color = palette();
+    this.#flash = this.price.animate([{ color: color(tone) }, { color: color("text") }], { duration: 280 });
   }
 
   #refer() {
