@@ -30,6 +30,11 @@ def blueprint(web: Web) -> Blueprint:
         """The watchlist by exchange; its rows come by /ws/overview."""
         return render_template("overview.html")
 
+    @pages.get("/multi")
+    def multi() -> str:
+        """Several charts side by side; which ones is in the address and in the browser's memory."""
+        return render_template("multi.html")
+
     @pages.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str | BaseResponse:
         """The chart of one instrument, at its one address."""

@@ -31,12 +31,13 @@ export class ChartFeed {
 
   async start() {
     this.hooks.onLoading();
+    const { names } = this;
     try {
       const chart = await this.#get({ limit: PAGE });
       this.#complete = chart.bars.length < PAGE;
       this.series.merge(chart.bars, chart.indicators);
       this.series.setGaps(chart.holes ?? []);
-      this.#loaded = new Set(this.names);
+      this.#loaded = new Set(names);
       await this.#reach();
       const { market, feed, delay_s } = chart;
       if (market !== undefined) this.hooks.onMarket({ market, feed, delay_s });

@@ -37,3 +37,11 @@ export function feedWords({ feed, since, at, error, missing, delay_s: delay }, {
       return ["none", "no feed yet"];
   }
 }
+
+/** When the first bars of an instrument can be expected, or what has to be done before. */
+export function outlookWords({ market, feed, missing, error }) {
+  if (feed === "no_key") return `Its exchange asks for a key: set ${missing}, then start again.`;
+  if (feed === "refused") return `Its exchange refuses us${error ? `: ${error}` : ""}.`;
+  if (market?.state === "closed") return `${marketWords(market)}.`;
+  return "Bars appear here by themselves as soon as its feed runs.";
+}

@@ -5,6 +5,7 @@ import { palette } from "./theme.js";
 export function placePopovers() {
   for (const popover of document.querySelectorAll("[popover]")) {
     const button = document.querySelector(`[popovertarget="${popover.id}"]`);
+    if (button === null) continue; // it is opened from several places, by whoever knows which
     popover.addEventListener("toggle", ({ newState }) => {
       const open = newState === "open";
       button.setAttribute("aria-expanded", String(open));
@@ -13,7 +14,7 @@ export function placePopovers() {
   }
 }
 
-function place(popover, button) {
+export function place(popover, button) {
   const box = button.getBoundingClientRect();
   const left = Math.max(8, Math.min(box.left, innerWidth - popover.offsetWidth - 8));
   popover.style.left = `${left}px`;

@@ -1,6 +1,7 @@
 // The header's price: at once with every tick; its change over 24 h, or of the bar where no day-old price is known.
 import { getChart } from "./api.js";
 import * as format from "./format.js";
+import { palette } from "./theme.js";
 
 const DAY = 86_400_000;
 const QUARTER = 900_000;
@@ -13,11 +14,13 @@ export class Quote {
   #clock = null; // {at, read}: the exchange's time (ms) and when it was told
   #flash = null;
 
-  constructor(instrument) {
+  /** `titled` puts the price into the title of the page too. */
+  constructor(instrument, { element = document.getElementById("quote"), titled = true } = {}) {
     this.instrument = instrument;
-    this.price = document.getElementById("price");
-    this.change = document.getElementById("change");
-    this.span = document.getElementById("change-span");
+    this.titled = titled;
+    this.price = element.querySelector(".price");
+    this.change = element.querySelector(".change");
+    this.span = element.querySelector(".span");
   }
 
   /** What the feed's status says of the exchange's time; a bar of a long timeframe knows only when it began. */
@@ -44,16 +47,13 @@ export class Quote {
     this.change.querySelector(".share").textContent = format.percent(share);
     this.change.className = `change ${format.direction(share)}`;
     this.span.textContent = this.#reference === null ? "bar" : "24 h";
-    document.title = `${format.price(close, decimals)} ${symbol} · Market data`;
+    if (this.titled) document.title = `${format.price(close, decimals)} ${symbol} · Market data`;
   }
 
   #blink(tone) {
     this.#flash?.cancel();
-    const style = getComputedStyle(document.documentElement);
-    this.#flash = this.price.animate(
-      [{ color: style.getPropertyValue(`--${tone}`) }, { color: style.getPropertyValue("--text") }],
-      { duration: 280 },
-    );
+    const color = palette();
+    this.#flash = this.price.animate([{ color: color(tone) }, { color: color("text") }], { duration: 280 });
   }
 
   #refer() {

@@ -17,9 +17,9 @@ export class Switcher {
   #asked = -Infinity;
   #made = new Map(); // index of an item → its element
 
-  /** `instrument` is the one on the page. */
+  /** `instrument` is the one on the page; null where it is not known yet, then set it. */
   constructor(popover, instrument) {
-    this.own = `${instrument.exchange}:${instrument.symbol}`;
+    this.own = null;
     this.popover = popover;
     this.input = popover.querySelector("input");
     this.list = popover.querySelector(".options");
@@ -29,11 +29,16 @@ export class Switcher {
     this.input.addEventListener("input", () => this.#filter());
     this.input.addEventListener("keydown", (event) => this.#key(event));
     this.list.addEventListener("scroll", () => this.#draw(), { passive: true });
-    remember("recent", [this.own, ...this.#recent()].slice(0, RECENT));
+    this.instrument = instrument;
     popover.addEventListener("toggle", ({ newState }) => {
       if (newState === "open") this.#open();
       else this.input.value = ""; // not when it opens: who types fast has begun by then
     });
+  }
+
+  set instrument(instrument) {
+    this.own = instrument === null || instrument === undefined ? null : `${instrument.exchange}:${instrument.symbol}`;
+    if (this.own !== null) remember("recent", [this.own, ...this.#recent()].slice(0, RECENT));
   }
 
   /** Those looked at before, without the one on the page. */

@@ -3,12 +3,14 @@ import { remember } from "./store.js";
 
 const root = document.documentElement;
 const listeners = new Set();
+const values = new Map(); // of the tokens read so far: reading one makes the browser settle all styles first
 
 export function onTheme(listener) {
   listeners.add(listener);
 }
 
 function changed() {
+  values.clear();
   for (const listener of listeners) listener();
 }
 
@@ -30,7 +32,10 @@ export function setUpDown(value) {
 /** A reader of tokens: palette()("up") is the value of --up now. */
 export function palette() {
   const style = getComputedStyle(root);
-  return (token) => style.getPropertyValue(`--${token}`).trim();
+  return (token) => {
+    if (!values.has(token)) values.set(token, style.getPropertyValue(`--${token}`).trim());
+    return values.get(token);
+  };
 }
 
 export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.async_api import ConsoleMessage, Page
+from playwright.async_api import ConsoleMessage, Locator, Page
 
 SECOND = 1000.0
 
@@ -160,3 +160,47 @@ class OverviewPage(AnyPage):
         """The symbols from top to bottom, as keys."""
         rows = await self.page.locator("tr.instrument").all()
         return [await row.get_attribute("data-key") or "" for row in rows]
+
+
+class MultiPage(AnyPage):
+    """Several charts side by side."""
+
+    async def open(self, *, query: str = "", drawn: int | None = None) -> MultiPage:
+        """Go there, and wait until so many cells are drawn."""
+        await self.page.goto(f"{self.base_url}/multi{query}")
+        if drawn is not None:
+            await self.wait_until_drawn(drawn)
+        return self
+
+    async def wait_until_drawn(self, count: int, *, within_s: float = 20) -> None:
+        """Wait until so many cells show bars and hear of new ones."""
+        drawn = "document.querySelectorAll('.cell[data-state=ready]:has(.state[data-state=connected])').length"
+        await self.page.wait_for_function(f"{drawn} === {count}", timeout=within_s * SECOND)
+
+    def cell(self, index: int) -> Locator:
+        """The cell at a place, from 0."""
+        return self.page.locator(".cell").nth(index)
+
+    async def shown(self) -> list[str]:
+        """Symbol and timeframe of each cell."""
+        shown: list[str] = await self.page.evaluate(
+            "[...document.querySelectorAll('.cell')]"
+            ".map((cell) => `${cell.querySelector('.symbol').textContent}@${cell.dataset.timeframe}`)"
+        )
+        return shown
+
+    async def choose(self, text: str) -> None:
+        """Type into the open switcher, wait for the one instrument that fits, and take it."""
+        await self.page.keyboard.type(text)
+        await self.page.locator("#switcher [role=option]").nth(1).wait_for(state="detached")
+        await self.page.locator("#switcher [role=option]").wait_for()
+        await self.page.keyboard.press("Enter")
+
+    async def point(self, index: int, *, from_right: float = 0.35) -> int:
+        """Move the pointer over a cell's candles; returns the time (ms) of the bar under it."""
+        box = await self.cell(index).locator(".plot").bounding_box()
+        assert box is not None
+        await self.page.mouse.move(box["x"] + box["width"] * (1 - from_right), box["y"] + box["height"] * 0.4)
+        marked = self.page.locator(f'.cell:nth-child({index + 1})[data-marked]:not([data-marked=""])')
+        await marked.wait_for(timeout=5 * SECOND)
+        return int(await marked.get_attribute("data-marked") or 0)

@@ -16,6 +16,14 @@ from tests.browser.states import ASLEEP, CONNECTED, NO_KEY, POLLED, REFUSED, XIS
 from tests.browser.stub import Stub
 
 CHART = "/charts/binance/BTC-USDT"
+SIX = ",".join(
+    f"binance:{name}@{timeframe}"
+    for name, timeframe in zip(
+        ("BTC-USDT", "ETH-USDT", "SOL-USDT", "BNB-USDT", "ADA-USDT", "BTC-USDT"),
+        ("1m", "5m", "15m", "1h", "4h", "1d"),
+        strict=True,
+    )
+)
 ALL = "?timeframe=5m&indicators=volume,rsi,macd,stoch,bb,sma_20,sma_50,vwap"
 
 
@@ -99,6 +107,12 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("chart-no-key", "/charts/alpaca/AAPL", _no_key),
     ("chart-refused", "/charts/alpaca/AAPL", _refused),
     ("chart-holes", f"{CHART}?timeframe=1m", _holes),
+    ("multi", "/multi", _usual),
+    ("multi-six", f"/multi?layout=6&cells={SIX}&indicators=volume,ema_12,bb,rsi", _holes),
+    ("multi-two", "/multi?layout=2&cells=binance:BTC-USDT@1m,yahoo:THYAO.IS@15m", _three),
+    ("multi-states", "/multi?layout=4&cells=binance:NOPE-USDT@1m,alpaca:AAPL@5m,yahoo:THYAO.IS@1h", _closed),
+    ("multi-loading", "/multi", _slow),
+    ("multi-broken", "/multi", _broken),
     ("error", "/nowhere", _usual),
     ("api-docs", "/api/docs", _usual),
     ("api-docs-open", "/api/docs#/charts/charts", _usual),

@@ -63,6 +63,10 @@ def _pages(app: Flask, market: Market) -> None:
     def overview() -> str:
         return render_template("overview.html")
 
+    @app.get("/multi")
+    def multi() -> str:
+        return render_template("multi.html")
+
     @app.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str:
         return render_template("chart.html", instrument=_find(market, symbol))

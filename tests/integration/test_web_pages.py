@@ -24,8 +24,9 @@ def client(settings: Settings) -> Iterator[FlaskClient]:
     app.extensions["web"].redis.close()
 
 
-def test_the_overview_is_a_page(client: FlaskClient) -> None:
-    answer = client.get("/")
+@pytest.mark.parametrize("address", ["/", "/multi", "/multi?layout=9&cells=,,@@,%00&link=%22"])
+def test_a_page_without_an_instrument_is_a_page(client: FlaskClient, address: str) -> None:
+    answer = client.get(address)
     assert answer.status_code == 200
     assert answer.mimetype == "text/html"
 
