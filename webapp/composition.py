@@ -24,7 +24,8 @@ from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
-from app.storage import candles, catalog, indicators, quality, sessions
+from app.services.screener import Screener
+from app.storage import candles, catalog, indicators, quality, screening, sessions
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
 from webapp.live import Hub
@@ -43,6 +44,7 @@ class Web:
     redis: Redis
     charts: Charts
     overview: Overview
+    screener: Screener
     watch: Watch
     hub: Hub
 
@@ -97,7 +99,9 @@ def compose(platform: Platform) -> Web:
         coalesce_s=settings.ws_coalesce_ms / 1000,
         ping_s=settings.ws_ping_s,
     )
-    web = Web(settings, engine, redis, charts, Overview(engine.connect, candles, now_ms=now_ms), watch, hub)
+    overview = Overview(engine.connect, candles, screening, now_ms=now_ms)
+    screener = Screener(engine.connect, screening, lambda items: overview.rows(items, last_prices(web)), now_ms)
+    web = Web(settings, engine, redis, charts, overview, screener, watch, hub)
     return web
 
 
