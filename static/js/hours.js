@@ -37,3 +37,14 @@ export function feedWords({ feed, since, at, error, missing, delay_s: delay }, {
       return ["none", "no feed yet"];
   }
 }
+
+/** [state of the dot, words]: what matters most of an instrument's feed and market; `known`: it has a price. */
+export function stateWords({ active, feed, halt, market, delay_s: delay }, known) {
+  if (active === false) return ["none", "not collected"];
+  if (!known && (feed === "none" || feed === "down")) return ["none", "no data yet"];
+  if (inTrouble(feed) || feed === "no_key") return feedWords({ feed, since: 1 }, { short: true });
+  if (halt) return ["halted", "halted"];
+  if (market?.state === "closed") return ["closed", "market closed"];
+  if (feed === "connected") return ["connected", delayWords(delay) || "connected"];
+  return known ? feedWords({ feed }) : ["none", "no data yet"];
+}

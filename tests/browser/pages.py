@@ -160,3 +160,20 @@ class OverviewPage(AnyPage):
         """The symbols from top to bottom, as keys."""
         rows = await self.page.locator("tr.instrument").all()
         return [await row.get_attribute("data-key") or "" for row in rows]
+
+
+class ScreenerPage(AnyPage):
+    """The screener."""
+
+    async def open(self, query: str = "", *, state: str = "ready") -> ScreenerPage:
+        """Go there, and wait for this state."""
+        await self.page.goto(f"{self.base_url}/screener{query}")
+        await self.wait_for_data("screen-state", state)
+        return self
+
+    async def symbols(self) -> list[str]:
+        """The symbols from top to bottom."""
+        keys: list[str] = await self.page.eval_on_selector_all(
+            "#screen tr.instrument", "rows => rows.map(row => row.dataset.key)"
+        )
+        return [key.split(":", 1)[1] for key in keys]

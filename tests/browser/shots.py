@@ -35,6 +35,10 @@ def _empty(market: Market) -> None:
     market.empty = True
 
 
+def _many(market: Market) -> None:
+    market.list_many(500)
+
+
 def _down(market: Market) -> None:
     market.states.feeds["binance"] = {"feed": "down", "since": NOW - 700_000, "at": NOW}
 
@@ -95,6 +99,13 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("chart-no-key", "/charts/alpaca/AAPL", _no_key),
     ("chart-refused", "/charts/alpaca/AAPL", _refused),
     ("chart-holes", f"{CHART}?timeframe=1m", _holes),
+    ("overview-many", "/?sort=change&dir=desc", _many),
+    ("screener", "/screener", _three),
+    ("screener-own", "/screener?timeframe=5m&where=rsi_14<90,close>0.9*sma_50,volume>0.1*volume_sma", _three),
+    ("screener-none", "/screener?where=rsi_14>99", _three),
+    ("screener-bad", "/screener?where=rsi15>99", _three),
+    ("screener-loading", "/screener", _slow),
+    ("screener-broken", "/screener", _broken),
     ("error", "/nowhere", _usual),
 ]
 

@@ -23,8 +23,10 @@ from simple_websocket import ConnectionClosed
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.config import ROOT
+from app.domain.screen_fields import choices
 from tests.browser.generated import Row
 from tests.browser.market import CRYPTO, Market
+from tests.browser.screens import BadScreen, screen
 from tests.browser.states import TITLES
 
 
@@ -49,6 +51,10 @@ def _pages(app: Flask, market: Market) -> None:
     def overview() -> str:
         return render_template("overview.html")
 
+    @app.get("/screener")
+    def screener() -> str:
+        return render_template("screener.html", choices=choices())
+
     @app.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str:
         return render_template("chart.html", instrument=_find(market, symbol))
@@ -72,6 +78,14 @@ def _api(app: Flask, market: Market) -> None:
     @app.get("/api/overview", endpoint="api-overview")
     def overview() -> Row:
         return market.overview()
+
+    @app.get("/api/screener", endpoint="api-screener")
+    def screened() -> Row | tuple[Row, int]:
+        market.asked.append(request.full_path)
+        try:
+            return screen(market, request.args)
+        except BadScreen as error:
+            return {"error": {"code": "bad_parameter", "message": f"where: {error}"}}, 400
 
     @app.get("/api/symbols")
     def symbols() -> Row:
