@@ -25,8 +25,9 @@ from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
+from app.services.screener import Screener
 from app.services.watchlist import Watchlist
-from app.storage import candles, catalog, indicators, quality, sessions
+from app.storage import candles, catalog, indicators, quality, screening, sessions
 from webapp import listings
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
@@ -47,6 +48,7 @@ class Web:
     redis: Redis
     charts: Charts
     overview: Overview
+    screener: Screener
     watch: Watch
     hub: Hub
     watchlist: Watchlist
@@ -111,8 +113,19 @@ def compose(platform: Platform) -> Web:
         lambda exchange, symbol: listings.look(exchange, symbol),
         lambda: platform.publisher.hint(keys.WATCHLIST, [{}]),
     )
-    overview = Overview(engine.connect, candles, now_ms=now_ms)
-    web = Web(settings, engine, redis, charts, overview, watch, hub, watchlist, now_ms)
+    overview = Overview(engine.connect, candles, screening, now_ms=now_ms)
+    web = Web(
+        settings=settings,
+        engine=engine,
+        redis=redis,
+        charts=charts,
+        overview=overview,
+        screener=Screener(engine.connect, screening, lambda items: overview.rows(items, last_prices(web)), now_ms),
+        watch=watch,
+        hub=hub,
+        watchlist=watchlist,
+        now_ms=now_ms,
+    )
     return web
 
 

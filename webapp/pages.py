@@ -1,4 +1,4 @@
-"""The pages: market overview and charts."""
+"""The pages: market overview, screener and charts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from app.config import ROOT
 from app.domain.instruments import RULES, Instrument
+from app.domain.screen_fields import choices
 from app.domain.timeframes import Timeframe
 from app.domain.zones import zone_of
 from webapp.composition import Web
@@ -34,6 +35,11 @@ def blueprint(web: Web) -> Blueprint:
     def multi() -> str:
         """Several charts side by side; which ones is in the address and in the browser's memory."""
         return render_template("multi.html")
+
+    @pages.get("/screener")
+    def screener() -> str:
+        """All instruments by conditions on bars and indicators; its rows come from /api/screener."""
+        return render_template("screener.html", choices=choices())
 
     @pages.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str | BaseResponse:

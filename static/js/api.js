@@ -24,6 +24,8 @@ export const getSymbols = (options) => getJson("/api/symbols", options);
 export const getInstruments = (options) => getJson("/api/instruments", options);
 export const getQuotes = (options) => getJson("/api/quotes", options);
 
+export const getScreen = (query, options) => getJson(`/api/screener?${query}`, options);
+
 /** Bars and indicator values, oldest first; `range` is any of {start, end, limit} in ms, `names` the indicators. */
 export function getChart({ exchange, symbol }, { timeframe, range = {}, names = [], signal }) {
   const query = new URLSearchParams({ exchange, timeframe, limit: "1000", indicators: names.join(",") });

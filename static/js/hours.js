@@ -45,3 +45,14 @@ export function outlookWords({ market, feed, missing, error }) {
   if (market?.state === "closed") return `${marketWords(market)}.`;
   return "Bars appear here by themselves as soon as its feed runs.";
 }
+
+/** [state of the dot, words]: what matters most of an instrument's feed and market; `known`: it has a price. */
+export function stateWords({ active, feed, halt, market, delay_s: delay }, known) {
+  if (active === false) return ["none", "not collected"];
+  if (!known && (feed === "none" || feed === "down")) return ["none", "no data yet"];
+  if (inTrouble(feed) || feed === "no_key") return feedWords({ feed, since: 1 }, { short: true });
+  if (halt) return ["halted", "halted"];
+  if (market?.state === "closed") return ["closed", "market closed"];
+  if (feed === "connected") return ["connected", delayWords(delay) || "connected"];
+  return known ? feedWords({ feed }) : ["none", "no data yet"];
+}

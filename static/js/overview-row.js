@@ -1,7 +1,7 @@
 // One instrument of the overview: its cells, and how a tick changes them.
 import { chartPage } from "./api.js";
 import * as format from "./format.js";
-import { delayWords, feedWords, inTrouble, marketWords } from "./hours.js";
+import { marketWords, stateWords } from "./hours.js";
 import { bookWords } from "./market-line.js";
 import { Sparkline } from "./sparkline.js";
 
@@ -11,20 +11,37 @@ function cell(className) {
   return element;
 }
 
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
 export class OverviewRow {
   #flash = null;
-  #spark = new Sparkline();
+  #spark = null;
+  element = null; // while the row is in the document
 
   constructor(instrument) {
+    this.set(instrument);
+  }
+
+  /** Its element, made anew whenever it comes into sight. */
+  mount() {
+    if (this.element) return this.element;
+    const { exchange, symbol, currency } = this.data;
     this.element = document.createElement("tr");
     this.element.className = "instrument";
-    this.element.dataset.key = `${instrument.exchange}:${instrument.symbol}`;
+    this.element.dataset.key = `${exchange}:${symbol}`;
     this.cells = Object.fromEntries(["symbol", "last", "change", "volume", "spark", "updated", "feed"].map((name) => [name, cell(name)]));
     this.element.append(...Object.values(this.cells));
     this.link = document.createElement("a");
-    this.link.href = chartPage(instrument.exchange, instrument.symbol);
+    this.link.href = chartPage(exchange, symbol);
     this.link.tabIndex = -1;
+    const [base, quote] = symbol.split("/");
+    const name = document.createElement("b");
+    name.textContent = base;
+    const unit = document.createElement("i");
+    unit.textContent = quote ?? currency ?? "";
+    this.link.append(name, unit);
     this.cells.symbol.append(this.link);
+    this.#spark = new Sparkline();
     this.cells.spark.append(this.#spark.element);
     this.state = document.createElement("span");
     this.state.className = "state";
@@ -32,22 +49,24 @@ export class OverviewRow {
     this.element.addEventListener("click", (event) => {
       if (!event.target.closest("a") && !getSelection().toString()) this.link.click();
     });
-    this.set(instrument);
+    this.#spark.set(this.data.sparkline ?? []);
+    this.#show();
+    return this.element;
+  }
+
+  /** Out of sight: only its data stays, and ticks cost no more than keeping them. */
+  unmount() {
+    this.#flash?.cancel();
+    this.element?.remove();
+    this.element = this.#flash = this.#spark = null;
   }
 
   /** Everything anew, as /api/overview gives it. */
   set(instrument) {
-    this.data = { ...instrument };
+    this.data = { ...instrument, sparkline: [...(instrument.sparkline ?? [])] };
     const { change_24h: change, price } = instrument;
     this.reference = Number.isFinite(change) && Number.isFinite(price) ? price / (1 + change / 100) : null;
-    const [base, quote] = instrument.symbol.split("/");
-    const name = document.createElement("b");
-    name.textContent = base;
-    const unit = document.createElement("i");
-    unit.textContent = quote ?? instrument.currency ?? "";
-    this.link.replaceChildren(name, unit);
-    this.#spark.set(instrument.sparkline ?? []);
-    this.element.dataset.empty = String(!Number.isFinite(price));
+    this.#spark?.set(this.data.sparkline);
     this.#show();
   }
 
@@ -71,45 +90,40 @@ export class OverviewRow {
     this.data.price = price;
     this.data.time = time;
     if (this.reference !== null) this.data.change_24h = (price / this.reference - 1) * 100;
-    this.element.dataset.empty = "false";
+    if (this.data.sparkline.length > 1) this.data.sparkline[this.data.sparkline.length - 1] = price;
+    if (this.element === null) return;
     this.#show();
     this.#spark.move(price);
     if (Number.isFinite(before) && before !== price) this.#blink(price > before ? "up" : "down");
   }
 
   #show() {
+    if (this.element === null) return;
     const { price, change_24h: change, volume_24h: traded, time, price_decimals: decimals } = this.data;
     const known = Number.isFinite(price);
-    this.cells.last.textContent = format.price(price, decimals);
-    this.cells.change.textContent = format.percent(change);
+    this.element.dataset.empty = String(!known);
+    write(this.cells.last, format.price(price, decimals));
+    write(this.cells.change, format.percent(change));
     this.cells.change.className = `change ${known ? format.direction(change) : ""}`;
-    this.cells.volume.textContent = format.volume(traded);
-    this.cells.updated.textContent = format.recent(time, OverviewRow.newest);
+    write(this.cells.volume, format.volume(traded));
+    write(this.cells.updated, format.recent(time, OverviewRow.newest));
     this.cells.updated.title = Number.isFinite(time) ? format.moment(time) : "";
     this.cells.last.title = bookWords(this.data.book, decimals);
-    const [dot, words] = this.#reading(known);
+    const [dot, words] = stateWords(this.data, known);
     this.state.dataset.state = dot;
-    this.state.textContent = words;
+    write(this.state, words);
     this.state.title = this.data.halt ? `${words}: ${this.data.halt.reason ?? ""} ${this.data.halt.code ?? ""}`.trim() : marketWords(this.data.market);
   }
 
-  /** What matters most of feed and market, shortly; the head of the group says it at length. */
-  #reading(known) {
-    const { active, feed, halt, market, delay_s: delay } = this.data;
-    if (active === false) return ["none", "not collected"];
-    if (!known && (feed === "none" || feed === "down")) return ["none", "no data yet"];
-    if (inTrouble(feed) || feed === "no_key") return feedWords({ feed, since: 1 }, { short: true });
-    if (halt) return ["halted", "halted"];
-    if (market?.state === "closed") return ["closed", "market closed"];
-    if (feed === "connected") return ["connected", delayWords(delay) || "connected"];
-    return known ? feedWords({ feed }) : ["none", "no data yet"];
-  }
-
   #blink(tone) {
-    const color = getComputedStyle(document.documentElement).getPropertyValue(`--${tone}-soft`);
     this.#flash?.cancel();
-    this.#flash = this.cells.last.animate([{ backgroundColor: color }, { backgroundColor: "transparent" }], { duration: 280 });
+    if (still.matches) return;
+    this.#flash = this.cells.last.animate([{ backgroundColor: `var(--${tone}-soft)` }, { backgroundColor: "transparent" }], { duration: 280 });
   }
+}
+
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 OverviewRow.newest = 0; // the newest exchange time seen: what "today" means on this page

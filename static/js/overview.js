@@ -1,5 +1,6 @@
 // The overview: the watchlist by exchange, live, with sort and filter in the address.
 import { getOverview } from "./api.js";
+import { Calm } from "./calm.js";
 import { Connection } from "./connection.js";
 import { zoneName } from "./format.js";
 import { Live } from "./live.js";
@@ -7,6 +8,7 @@ import { Notice } from "./notice.js";
 import { OverviewGroup, titleOf } from "./overview-group.js";
 import { OverviewRow } from "./overview-row.js";
 import { bindThemeButton } from "./theme.js";
+import { VirtualRows, bindRowKeys } from "./virtual-rows.js";
 
 const REFRESH_MS = 60_000;
 const root = document.documentElement;
@@ -17,6 +19,7 @@ const notice = new Notice(element("notice"));
 const connection = new Connection(element("connection"));
 const asked = new URLSearchParams(location.search);
 const rows = new Map();
+const sight = new VirtualRows(table, { columns: 7 });
 const groups = new Map(); // exchange → its head
 let states = {}; // of the feeds, by exchange
 const VALUES = {
@@ -26,6 +29,7 @@ const VALUES = {
   volume: ({ volume_24h: volume }) => volume,
   time: ({ time }) => time,
 };
+const calm = new Calm({ table, button: element("again"), stale, arrange });
 let live = null;
 
 async function load() {
@@ -45,30 +49,32 @@ async function load() {
 function show({ instruments, feeds: told }) {
   OverviewRow.newest = Math.max(OverviewRow.newest, ...instruments.map(({ time }) => time ?? 0));
   const keys = new Set();
+  let added = false;
   for (const instrument of instruments) {
     const key = `${instrument.exchange}:${instrument.symbol}`;
     keys.add(key);
     if (rows.has(key)) rows.get(key).set(instrument);
-    else rows.set(key, new OverviewRow(instrument));
+    else {
+      rows.set(key, new OverviewRow(instrument));
+      added = true;
+    }
   }
+  const changed = added || rows.size !== keys.size || sight.items.length === 0;
   for (const key of [...rows.keys()].filter((one) => !keys.has(one))) rows.delete(key);
   if (told) feeds(told);
   table.querySelector("[data-skeleton]")?.remove();
   table.setAttribute("aria-busy", "false");
   element("zone").textContent = `(${zoneName(OverviewRow.newest || 0)})`;
-  arrange();
+  if (changed) arrange();
+  else calm.look();
 }
 
-/** Puts the rows in order; ticks do not move them, only a new list or the user does. */
+/** Puts the rows in order: for the user at once, else when `calm` finds nobody reading. */
 function arrange() {
-  const focused = document.activeElement;
-  for (const body of table.querySelectorAll("tbody")) body.remove();
-  const found = Map.groupBy(visible(), (row) => row.data.exchange);
-  for (const group of found.values()) table.append(body(group));
-  const shown = [...found.values()].flat();
+  const shown = visible();
+  table.hidden = shown.length === 0; // before the rows: what is hidden has no height
+  sight.show(grouped(shown).map(([exchange, items]) => ({ key: exchange, head: headOf(exchange), items })));
   element("count").textContent = rows.size === 0 ? "" : shown.length === rows.size ? `${rows.size} instruments` : `${shown.length} of ${rows.size} instruments`;
-  for (const [index, row] of shown.entries()) row.link.tabIndex = index === 0 ? 0 : -1;
-  if (focused?.closest?.(".instrument") && table.contains(focused)) focused.focus();
   empty(shown.length);
   for (const head of table.querySelectorAll("[data-sort]")) {
     const own = head.dataset.sort === asked.get("sort");
@@ -91,19 +97,28 @@ function visible() {
   });
 }
 
-function body(group) {
-  const made = document.createElement("tbody");
-  const { exchange } = group[0].data;
-  made.dataset.exchange = exchange;
+/** The rows by exchange; the exchanges stand as the server has them, however the rows are sorted. */
+function grouped(shown) {
+  const found = Map.groupBy(shown, (row) => row.data.exchange);
+  const all = new Set([...rows.values()].map(({ data }) => data.exchange));
+  return [...all].filter((exchange) => found.has(exchange)).map((exchange) => [exchange, found.get(exchange)]);
+}
+
+/** Whether prices have moved so far that the rows would stand in another order. */
+function stale() {
+  if (!VALUES[asked.get("sort")] || rows.size === 0) return false;
+  const wanted = grouped(visible()).flatMap(([, items]) => items);
+  return wanted.some((row, place) => row !== sight.items[place]);
+}
+
+function headOf(exchange) {
   if (!groups.has(exchange)) groups.set(exchange, new OverviewGroup(exchange));
   const head = groups.get(exchange);
   if (states[exchange]) head.show(states[exchange]);
-  made.append(head.element, ...group.map((row) => row.element));
-  return made;
+  return head.element;
 }
 
 function empty(count) {
-  table.hidden = count === 0;
   root.dataset.overviewState = count === 0 ? "empty" : "ready";
   if (count > 0) notice.hide();
   else if (rows.size > 0) notice.show({ title: "No instrument matches", text: `Nothing here is called “${filter.value}”.` });
@@ -118,6 +133,7 @@ function remembering() {
 }
 
 function sortBy(key) {
+  calm.offer(false);
   const downFirst = key !== "symbol";
   const again = asked.get("sort") === key;
   const down = asked.get("dir") === "desc";
@@ -130,20 +146,6 @@ function sortBy(key) {
   }
   remembering();
   arrange();
-}
-
-function move(event) {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (event.key === "/" && event.target !== filter) filter.focus();
-  else if (step) {
-    const links = [...table.querySelectorAll(".instrument a")];
-    const at = links.indexOf(document.activeElement);
-    const next = links[at === -1 ? (step > 0 ? 0 : links.length - 1) : at + step];
-    if (next) next.focus();
-    else if (at === 0) filter.focus();
-  } else if (event.key === "Enter" && event.target === filter) table.querySelector(".instrument a")?.click();
-  else return;
-  event.preventDefault();
 }
 
 function said(message) {
@@ -176,7 +178,7 @@ filter.addEventListener("input", () => {
 for (const head of table.querySelectorAll("[data-sort]")) {
   head.querySelector("button").addEventListener("click", () => sortBy(head.dataset.sort));
 }
-addEventListener("keydown", move);
+bindRowKeys(sight, { filter });
 connection.feed({ feed: "connected" }); // this page's dot speaks of its own connection; each row of its feed
 load();
 live = new Live({ address: () => "/ws/overview", onMessage: said, onState: (link) => connection.link(link) });

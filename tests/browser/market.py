@@ -83,7 +83,21 @@ class Market:
         self.slow_s = 0.0  # how long each API answer waits
         self.failing: int | None = None  # the status that each API answer has instead
         self.refusing = False  # sockets are refused
+        self.figures: dict[str, Row] = {}  # what the screener takes in place of a symbol's own
+        self.listed: list[Row] = []  # more instruments than the usual, as rows of the overview
         self.empty = False  # no instrument is on the watchlist
+
+    def list_many(self, count: int) -> None:
+        """So many more instruments of Binance, with prices and no charts."""
+        like = self._row(self.instruments[0])
+        for number in range(count):
+            price = 10.0 + number
+            one = {**like, "symbol": f"C{number:03d}/USDT", "price": price, "change_24h": number / 50 - 4}
+            self.listed.append({**one, "sparkline": [price - 1, price + 1, price - 0.5, price]})
+
+    def tell_prices(self, quotes: list[Row]) -> None:
+        """These last prices at once, as a busy moment brings them."""
+        self._tell("overview", "", {"type": "update", "data": quotes})
 
     def minutes(self, symbol: str) -> list[Row]:
         """The one-minute bars of a symbol; none for those no feed brings."""
@@ -121,7 +135,7 @@ class Market:
 
     def overview(self) -> Row:
         """The answer of /api/overview."""
-        rows = [] if self.empty else [self._row(one) for one in self.instruments]
+        rows = [] if self.empty else [*(self._row(one) for one in self.instruments), *self.listed]
         return {"instruments": rows, "feeds": self.states.all()}
 
     def _row(self, one: Row) -> Row:

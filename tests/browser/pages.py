@@ -204,3 +204,20 @@ class MultiPage(AnyPage):
         marked = self.page.locator(f'.cell:nth-child({index + 1})[data-marked]:not([data-marked=""])')
         await marked.wait_for(timeout=5 * SECOND)
         return int(await marked.get_attribute("data-marked") or 0)
+
+
+class ScreenerPage(AnyPage):
+    """The screener."""
+
+    async def open(self, query: str = "", *, state: str = "ready") -> ScreenerPage:
+        """Go there, and wait for this state."""
+        await self.page.goto(f"{self.base_url}/screener{query}")
+        await self.wait_for_data("screen-state", state)
+        return self
+
+    async def symbols(self) -> list[str]:
+        """The symbols from top to bottom."""
+        keys: list[str] = await self.page.eval_on_selector_all(
+            "#screen tr.instrument", "rows => rows.map(row => row.dataset.key)"
+        )
+        return [key.split(":", 1)[1] for key in keys]

@@ -43,6 +43,10 @@ def _empty(market: Market) -> None:
     market.empty = True
 
 
+def _many(market: Market) -> None:
+    market.list_many(500)
+
+
 def _down(market: Market) -> None:
     market.states.feeds["binance"] = {"feed": "down", "since": NOW - 700_000, "at": NOW}
 
@@ -113,6 +117,13 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("multi-states", "/multi?layout=4&cells=binance:NOPE-USDT@1m,alpaca:AAPL@5m,yahoo:THYAO.IS@1h", _closed),
     ("multi-loading", "/multi", _slow),
     ("multi-broken", "/multi", _broken),
+    ("overview-many", "/?sort=change&dir=desc", _many),
+    ("screener", "/screener", _three),
+    ("screener-own", "/screener?timeframe=5m&where=rsi_14<90,close>0.9*sma_50,volume>0.1*volume_sma", _three),
+    ("screener-none", "/screener?where=rsi_14>99", _three),
+    ("screener-bad", "/screener?where=rsi15>99", _three),
+    ("screener-loading", "/screener", _slow),
+    ("screener-broken", "/screener", _broken),
     ("error", "/nowhere", _usual),
     ("api-docs", "/api/docs", _usual),
     ("api-docs-open", "/api/docs#/charts/charts", _usual),

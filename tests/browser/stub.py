@@ -23,9 +23,11 @@ from simple_websocket import ConnectionClosed
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.config import ROOT
+from app.domain.screen_fields import choices
 from tests.browser import api_docs
 from tests.browser.generated import Row
 from tests.browser.market import CRYPTO, Market
+from tests.browser.screens import BadScreen, screen
 from tests.browser.states import TITLES
 from webapp import offline, security
 
@@ -66,6 +68,10 @@ def _pages(app: Flask, market: Market) -> None:
     @app.get("/multi")
     def multi() -> str:
         return render_template("multi.html")
+
+    @app.get("/screener")
+    def screener() -> str:
+        return render_template("screener.html", choices=choices())
 
     @app.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str:
@@ -110,6 +116,14 @@ def _api(app: Flask, market: Market) -> None:
     @app.get("/api/health", endpoint="api-health")
     def health() -> Row:
         return {"status": "down", "database": {"ok": False}, "redis": {"ok": True}}
+
+    @app.get("/api/screener", endpoint="api-screener")
+    def screened() -> Row | tuple[Row, int]:
+        market.asked.append(request.full_path)
+        try:
+            return screen(market, request.args)
+        except BadScreen as error:
+            return {"error": {"code": "bad_parameter", "message": f"where: {error}"}}, 400
 
     @app.get("/api/symbols")
     def symbols() -> Row:
