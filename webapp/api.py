@@ -13,7 +13,7 @@ from redis import RedisError
 
 from app.cache import health
 from app.domain.instruments import RULES, Instrument
-from webapp import quality
+from webapp import backfills, quality, status
 from webapp.composition import Web, market_facts, overview_json, quotes_json
 from webapp.errors import AWAY
 from webapp.schemas import ChartQuery, InstrumentQuery, ListQuery
@@ -72,6 +72,8 @@ def blueprint(web: Web) -> Blueprint:
         return _json(facts, status=503 if facts["status"] == "down" else 200)
 
     quality.install(api, web)
+    backfills.install(api, web)
+    status.install(api, web)
 
     @api.after_request
     def never_stored(response: Response) -> Response:

@@ -18,6 +18,7 @@ from app.config import Settings
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.errors import SourceError, UnknownInstrument
+from app.services.backfilling import Backfilling
 from app.services.charts import ChartRequest, Charts, Newest
 from app.services.clock import wall_us
 from app.services.feed_states import missing_keys
@@ -27,6 +28,7 @@ from app.services.overview import Overview, Quote
 from app.storage import candles, catalog, indicators, quality, sessions
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
+from webapp.gather import Gather
 from webapp.live import Hub
 from webapp.schemas import MAX_BARS
 from webapp.watch import FEEDS_S, NO_BOOK, Watch
@@ -45,6 +47,8 @@ class Web:
     overview: Overview
     watch: Watch
     hub: Hub
+    backfilling: Backfilling
+    gather: Gather
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
@@ -57,6 +61,10 @@ class Web:
         """The watchlist."""
         with self.engine.connect() as conn:
             return catalog.instruments(conn, active_only=active_only)
+
+    def now_ms(self) -> int:
+        """Exchange time."""
+        return self.gather.now_ms()
 
 
 def compose(platform: Platform) -> Web:
@@ -97,7 +105,9 @@ def compose(platform: Platform) -> Web:
         coalesce_s=settings.ws_coalesce_ms / 1000,
         ping_s=settings.ws_ping_s,
     )
-    web = Web(settings, engine, redis, charts, Overview(engine.connect, candles, now_ms=now_ms), watch, hub)
+    gather = Gather(platform, watch, hub, now_ms=now_ms)
+    overview = Overview(engine.connect, candles, now_ms=now_ms)
+    web = Web(settings, engine, redis, charts, overview, watch, hub, platform.backfilling, gather)
     return web
 
 

@@ -8,7 +8,16 @@ from redis import RedisError
 from sqlalchemy import exc
 from werkzeug.exceptions import HTTPException
 
-from app.errors import AmbiguousSymbol, BadInput, BadRange, Unavailable, UnknownInstrument
+from app.errors import (
+    AmbiguousSymbol,
+    BackfillOver,
+    BadInput,
+    BadRange,
+    NotKept,
+    Unavailable,
+    UnknownBackfill,
+    UnknownInstrument,
+)
 from app.storage.trouble import Trouble, trouble_of
 
 AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, Unavailable)
@@ -24,6 +33,12 @@ def describe(error: Exception) -> tuple[int, str, str]:
             return 400, "ambiguous_symbol", str(error)
         case BadRange():
             return 400, "bad_range", str(error)
+        case UnknownBackfill():
+            return 404, "unknown_backfill", str(error)
+        case BackfillOver():
+            return 409, "backfill_over", str(error)
+        case NotKept():
+            return 400, "not_kept", str(error)
         case BadInput():
             return 400, "bad_parameter", str(error)
         case HTTPException():
