@@ -62,7 +62,7 @@ def summary(facts: Facts, seen: Seen, lanes: list[Stage]) -> dict[str, Any]:
 
 def _feeds(facts: Facts, seen: Seen) -> Stage:
     state: State
-    name, unit = "feeds", "feeds connected"
+    name, unit = "feeds", "connected"
     if not seen.redis:
         return Stage(name, "unknown", "nothing is heard without Redis", None, None, unit)
     wanted = [row for row in facts.sources if row["feed"] not in {"no_key", "idle"}]
@@ -121,7 +121,7 @@ def _bars(facts: Facts, seen: Seen) -> Stage:
 
 def _verified(facts: Facts, seen: Seen) -> Stage:
     state: State
-    name, unit = "verified", "of them equal to the exchange's"
+    name, unit = "verified", "verified"
     if not seen.database:
         return Stage(name, "unknown", "known to the database only", None, None, unit)
     closed = sum(row["closed"] for row in facts.verification)

@@ -19,6 +19,8 @@ export const chartPage = (exchange, symbol) => `/charts/${encodeURIComponent(exc
 
 export const getOverview = (options) => getJson("/api/overview", options);
 export const getSymbols = (options) => getJson("/api/symbols", options);
+export const getStatus = (options) => getJson("/api/status", options);
+export const getBackfills = ({ limit }) => getJson(`/api/backfills?limit=${limit}`);
 
 /** Bars and indicator values, oldest first; `range` is any of {start, end, limit} in ms, `names` the indicators. */
 export function getChart({ exchange, symbol }, { timeframe, range = {}, names = [], signal }) {

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.browser.generated import MINUTE, STEPS, Row, bar, indicators, minutes, rolled_up, traded
 from tests.browser.states import CALENDARS, TITLES, States
+from tests.browser.status_stub import Platform
 
 CRYPTO = {
     "BTC/USDT": (64_210.0, 2),
@@ -73,6 +74,7 @@ class Market:
         self.sockets: list[tuple[str, str, queue.Queue[str | None]]] = []
         self.asked: list[str] = []  # addresses of chart requests, newest last
         self.states = States()
+        self.platform = Platform(self.states)
         self.holes: dict[str, list[Row]] = {}  # open ones, by symbol
         self.quotes: dict[str, Row] = {}  # book and halt, by symbol
         self.slow_s = 0.0  # how long each API answer waits

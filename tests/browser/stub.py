@@ -23,6 +23,7 @@ from simple_websocket import ConnectionClosed
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.config import ROOT
+from tests.browser import status_stub
 from tests.browser.generated import Row
 from tests.browser.market import CRYPTO, Market
 from tests.browser.states import TITLES
@@ -36,6 +37,7 @@ def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
     _pages(app, market)
     _api(app, market)
     _sockets(app, market)
+    status_stub.install(app, market)
     return app
 
 
