@@ -28,7 +28,7 @@ export function showSummary(section, { level, words, remedy }) {
 /** A list of sentences; `told` items are {what, remedy} or texts. */
 export function showSaid(list, told) {
   list.hidden = told.length === 0;
-  const texts = told.map((one) => (typeof one === "string" ? one : `${one.what}. ${one.remedy}`));
+  const texts = told.map((one) => (typeof one === "string" ? one : `${one.what}: ${one.remedy}`));
   if (list.dataset.said === texts.join("\n")) return;
   list.dataset.said = texts.join("\n");
   list.replaceChildren(...told.map((one) => {
