@@ -49,6 +49,7 @@ from app.storage.engine import make_engine
 if TYPE_CHECKING:
     from app.services.audit import Audit
     from app.services.backfill import Backfill
+    from app.services.backfilling import Backfilling
     from app.services.calendars import Calendars
     from app.services.daily import Daily
     from app.services.derive import Derive
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from app.services.repair import Repair
     from app.services.retention import Retention
     from app.services.search import Search
+    from app.services.status import Status
     from app.services.sweep import Sweep
     from app.services.verify import Verify
     from app.services.watchlist import Watchlist
@@ -236,6 +238,25 @@ class Platform:
             self.engine, backfills, bulk, holes, outbox, self.catalogue, self.history, self.clock, self.publisher,
             retention,
         )  # fmt: skip
+
+    @cached_property
+    def backfilling(self) -> Backfilling:
+        """History is asked for."""
+        from app.cache.trade_queue import make_publisher, start_backfills
+        from app.services.backfilling import Backfilling
+
+        celery = make_publisher(self.settings)
+        return Backfilling(backfills, retention, lambda: start_backfills(celery))
+
+    @cached_property
+    def status(self) -> Status:
+        """How the platform is."""
+        from app.services.status import Status
+        from app.storage import quality
+
+        return Status(
+            self.settings, quality, backfills, sessions, lambda conn: catalog.instruments(conn, active_only=True)
+        )
 
     @cached_property
     def retention(self) -> Retention:

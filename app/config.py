@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: int = Field(8000, ge=0, le=65535)
     flower_port: int = Field(5555, ge=0, le=65535)
+    flower_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$", description="where browsers reach Flower")
     sandbox_host: str = "127.0.0.1"
     sandbox_port: int = Field(8010, ge=0, le=65535)
 

@@ -10,6 +10,8 @@ PlatformError
 │   ├── BadRange           a date range is empty or reversed
 │   ├── NotKept            a stretch begins before what is kept of its timeframe
 │   ├── UnknownInstrument  no such symbol (or exchange)
+│   ├── UnknownBackfill    no such backfill
+│   ├── BackfillOver       a backfill has ended and cannot be ended again
 │   └── AmbiguousSymbol    several exchanges have the symbol
 ├── WireError              bytes from outside are not what the protocol promises
 ├── SourceError            an exchange's API refused or failed
@@ -65,18 +67,37 @@ class BadRange(BadInput):
 class NotKept(BadInput):
     """Raised for a stretch that begins before what is kept of its timeframe, and would soon be deleted again."""
 
-    def __init__(self, what: str, timeframe: str, *, start_ms: int, kept_ms: int) -> None:
-        self.timeframe, self.start_ms, self.kept_ms = timeframe, start_ms, kept_ms
+    def __init__(self, what: str, timeframe: str, *, start_ms: int, kept_ms: int, option: str = "--keep") -> None:
+        self.what, self.timeframe, self.start_ms, self.kept_ms = what, timeframe, start_ms, kept_ms
         start, kept = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}" for ms in (start_ms, kept_ms))
         longer = " and longer" if timeframe == "1m" else ""
         super().__init__(
             f"{what} begins on {start}, and {timeframe} bars before {kept} are not kept: begin later, or have them "
-            f"kept (--keep): all {timeframe}{longer} bars from {start} on then stay, of every symbol"
+            f"kept ({option}): all {timeframe}{longer} bars from {start} on then stay, of every symbol"
         )
+
+    def with_option(self, option: str) -> NotKept:
+        """The same, said to somebody who has the bars kept in another way than by the command's option."""
+        return NotKept(self.what, self.timeframe, start_ms=self.start_ms, kept_ms=self.kept_ms, option=option)
 
 
 class UnknownInstrument(BadInput):
     """Raised when no instrument has the given symbol, or the exchange is unknown."""
+
+
+class UnknownBackfill(BadInput):
+    """Raised when no backfill has the given id."""
+
+    def __init__(self, backfill_id: int) -> None:
+        super().__init__(f"there is no backfill {backfill_id}")
+
+
+class BackfillOver(BadInput):
+    """Raised when a backfill is to be ended that has ended; carries how."""
+
+    def __init__(self, backfill_id: int, state: str) -> None:
+        self.state = state
+        super().__init__(f"backfill {backfill_id} is {state}: there is nothing to cancel")
 
 
 class AmbiguousSymbol(BadInput):

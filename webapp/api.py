@@ -11,7 +11,7 @@ from flask import Blueprint, Response, request
 
 from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.timeframes import Timeframe
-from webapp import answers, docs, formats, health, quality, screening, watchlist
+from webapp import answers, backfills, docs, formats, health, quality, screening, status, watchlist
 from webapp.answers_series import ChartAnswer, OverviewAnswer, QuotesAnswer
 from webapp.composition import Web, overview_json, quotes_json
 from webapp.openapi import JSON, describe
@@ -94,6 +94,8 @@ def blueprint(web: Web) -> Blueprint:
     health.install(api, web)
     docs.install(api)
     screening.install(api, web)
+    backfills.install(api, web)
+    status.install(api, web)
 
     @api.after_request
     def never_stored(response: Response) -> Response:

@@ -19,6 +19,7 @@ from app.config import Settings
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.errors import SourceError, UnknownInstrument
+from app.services.backfilling import Backfilling
 from app.services.charts import ChartRequest, Charts, Newest
 from app.services.clock import wall_us
 from app.services.feed_states import missing_keys
@@ -31,6 +32,7 @@ from app.storage import candles, catalog, indicators, quality, screening, sessio
 from webapp import listings
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
+from webapp.gather import Gather
 from webapp.live import Extent, Hub
 from webapp.members import Members
 from webapp.schemas import MAX_BARS
@@ -53,6 +55,8 @@ class Web:
     hub: Hub
     watchlist: Watchlist
     now_ms: Callable[[], int]  # exchange time
+    backfilling: Backfilling
+    gather: Gather
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
@@ -125,6 +129,8 @@ def compose(platform: Platform) -> Web:
         hub=hub,
         watchlist=watchlist,
         now_ms=now_ms,
+        backfilling=platform.backfilling,
+        gather=Gather(platform, watch, hub, now_ms=now_ms),
     )
     return web
 

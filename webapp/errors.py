@@ -13,11 +13,14 @@ from werkzeug.exceptions import HTTPException
 
 from app.errors import (
     AmbiguousSymbol,
+    BackfillOver,
     BadInput,
     BadRange,
+    NotKept,
     PlatformError,
     SourceError,
     Unavailable,
+    UnknownBackfill,
     UnknownInstrument,
 )
 from app.storage.trouble import Trouble, trouble_of
@@ -58,6 +61,12 @@ def describe(error: Exception) -> tuple[int, str, str]:
             return 400, "ambiguous_symbol", str(error)
         case BadRange():
             return 400, "bad_range", str(error)
+        case UnknownBackfill():
+            return 404, "unknown_backfill", str(error)
+        case BackfillOver():
+            return 409, "backfill_over", str(error)
+        case NotKept():
+            return 400, "not_kept", str(error)
         case BadInput():
             return 400, "bad_parameter", str(error)
         case SourceError():

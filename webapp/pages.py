@@ -1,4 +1,4 @@
-"""The pages: market overview, screener and charts."""
+"""The pages: market overview, screener, charts and status."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ def blueprint(web: Web) -> Blueprint:
             instrument=page_facts(instrument),
             settings={"repaint_per_s": 1, "timeframes": [tf.value for tf in Timeframe]},
         )
+
+    @pages.get("/status")
+    def status() -> str:
+        """How the platform is; its numbers come by /api/status."""
+        return render_template("status.html", timeframes=[tf.value for tf in Timeframe])
 
     @pages.get("/favicon.ico")
     def favicon() -> BaseResponse:

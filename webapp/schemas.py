@@ -72,7 +72,7 @@ class Query(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise _named(error) from None
+            raise refused(error) from None
 
 
 class ListQuery(Query):
@@ -144,7 +144,8 @@ class LiveQuery(SeriesQuery):
     since: TimeMs | None = None
 
 
-def _named(error: ValidationError) -> BadInput:
+def refused(error: ValidationError) -> BadInput:
+    """What a client is told of values that cannot be used; it begins with the name of the first."""
     first = error.errors()[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:

@@ -1,4 +1,4 @@
-"""The workers' queues, as streamers and import see them: Celery messages to `tasks.bars`, trades by shard."""
+"""The workers' queues, as those who ask for work see them: Celery messages to `tasks.bars`, trades by shard."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app.errors import Unavailable
 
 TASK = "tasks.bars.ingest"
 OFFICIAL_TASK, OFFICIAL_QUEUE = "tasks.bars.official", "bars"
+BACKFILL_TASK, BACKFILL_QUEUE = "tasks.backfill.start", "backfill"
 BROKER_ERRORS = (OperationalError, RedisError, OSError)
 SOCKET_S = 5.0  # a broker half open must not hold a publisher
 
@@ -38,6 +39,14 @@ def make_publisher(settings: Settings) -> Celery:
         },
     )
     return client
+
+
+def start_backfills(celery: Celery) -> None:
+    """Tell the workers that a backfill was asked for; raises Unavailable with the broker away: the sweep finds it."""
+    try:
+        celery.send_task(BACKFILL_TASK, queue=BACKFILL_QUEUE, retry=False, ignore_result=True)
+    except BROKER_ERRORS as error:
+        raise Unavailable(f"the broker does not answer: {error}") from error
 
 
 class TradeQueue:

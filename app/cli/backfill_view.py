@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -14,11 +14,11 @@ from app.cli.platform import attached_settings, database
 from app.config import Settings
 from app.domain.history import Backfill, Pace, pace
 from app.errors import SourceError
+from app.services.backfilling import moment, note
 from app.storage import backfills, catalog
 
 POLL_S = 0.5
 SHOWN = 20
-MOMENT = "%Y-%m-%d %H:%M"
 
 
 def follow(settings: Settings, wanted: Mapping[int, str]) -> None:
@@ -48,7 +48,7 @@ def follow(settings: Settings, wanted: Mapping[int, str]) -> None:
 
 def outcome(item: Backfill, symbol: str) -> str:
     """What became of a backfill, in one line."""
-    began = "" if item.empty_to_ms is None else f"; there is nothing before {_moment(item.empty_to_ms)}"
+    began = "" if item.empty_to_ms is None else f"; there is nothing before {moment(item.empty_to_ms)}"
     if item.state == "done":
         return f"backfill {item.id} is done: {item.bars:,} bars of {symbol}{began}"
     return f"backfill {item.id} ({symbol}) {item.state} after {item.bars:,} bars: {item.error or 'no reason given'}"
@@ -67,11 +67,11 @@ def show() -> None:
     for name in ("id", "symbol", "from (UTC)", "to", "state", "done", "bars", "bars/s", "left", "note"):
         table.add_column(name, justify="right" if name in {"id", "done", "bars", "bars/s", "left"} else "left")
     for item in items:
-        span = (_moment(item.lo_ms), _moment(item.hi_ms))
+        span = (moment(item.lo_ms), moment(item.hi_ms))
         name = f"{symbols.get(item.instrument_id, '?')} {item.timeframe.value}"
         numbers = (f"{item.share:.0%}", f"{item.bars:,}", _rate(item.pace), "" if item.over else _left(item.pace))
-        note = _note(item)
-        table.add_row(str(item.id), name, *span, item.state, *numbers, "" if note == item.state else note)
+        said = note(item)
+        table.add_row(str(item.id), name, *span, item.state, *numbers, "" if said == item.state else said)
     console = Console()
     console.width = max(console.width, 160) if not console.is_terminal else console.width
     console.print(table)
@@ -91,7 +91,7 @@ def _watch(settings: Settings, wanted: Mapping[int, str]) -> list[Backfill]:
         while True:
             items = _read(settings, wanted)
             for item in items:
-                _update(progress, rows[item.id], item.pace, _note(item) or _left(item.pace))
+                _update(progress, rows[item.id], item.pace, note(item) or _left(item.pace))
             if total is not None:
                 _update(progress, total, together := pace(items), _left(together))
             if all(item.over for item in items):
@@ -108,22 +108,9 @@ def _read(settings: Settings, wanted: Mapping[int, str]) -> list[Backfill]:
         return backfills.recent(connection, ids=list(wanted))
 
 
-def _note(item: Backfill) -> str:
-    """What keeps it, or how it ended."""
-    if item.state == "done":
-        return "done" if item.empty_to_ms is None else f"done, from {_moment(item.empty_to_ms)} on"
-    if item.state == "waiting" and item.started_ms is None:
-        return "waits for its turn"
-    return item.error or ("" if not item.over else item.state)
-
-
 def _rate(at: Pace) -> str:
     return "–" if at.rate is None else f"{at.rate:,.0f}"
 
 
 def _left(at: Pace) -> str:
     return "" if not at.left_s else f"{timedelta(seconds=round(at.left_s))} left"
-
-
-def _moment(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):{MOMENT}}"

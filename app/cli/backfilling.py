@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from app.cache.trade_queue import BROKER_ERRORS, make_publisher
-from app.cli.keeping import Arrival, admit_all
+from app.bootstrap import platform
+from app.cli.keeping import say_kept
 from app.cli.platform import attached_settings, database, exchange_now_us
 from app.config import Settings
 from app.domain.instruments import Exchange, Instrument
 from app.domain.timeframes import Timeframe
-from app.errors import BadInput, BadRange, Unavailable
-from app.services.pages import newest_ms
-from app.storage import backfills, catalog
-
-TASK, QUEUE = "tasks.backfill.start", "backfill"
+from app.errors import BadInput, Unavailable
+from app.services.backfilling import Wish, whole_bars
+from app.storage import catalog
 
 
 def parse_moment(text: str, name: str) -> int:
@@ -38,16 +36,9 @@ def parse_range(start: str, end: str, timeframe: str, *, now_ms: int) -> tuple[T
     except ValueError:
         known = ", ".join(tf.value for tf in Timeframe)
         raise BadInput(f"unknown timeframe {timeframe!r}; known are {known}") from None
-    lo = parse_moment(start, "start")
-    hi = parse_moment(end, "end") if end else now_ms
-    if hi < lo:
-        raise BadRange(f"the range is reversed: {start} is after {end or 'now'}")
-    if lo >= now_ms:
-        raise BadRange(f"the range is in the future: it starts at {start}")
-    lo, hi = -(-lo // length.ms) * length.ms, length.floor(min(hi, now_ms))
-    if lo >= hi:
-        raise BadRange(f"the range is empty: no {length.value} bar lies between {start} and {end or 'now'}")
-    return length, lo, hi
+    lo_ms = parse_moment(start, "start")
+    hi_ms = parse_moment(end, "end") if end else None
+    return length, *whole_bars(length, lo_ms, hi_ms, now_ms=now_ms, said=(start, end))
 
 
 def request(
@@ -61,32 +52,26 @@ def request(
     settings = attached_settings()
     now_ms = exchange_now_us(settings) // 1000
     length, lo, hi = parse_range(start, end, timeframe, now_ms=now_ms)
-    queued: dict[int, str] = {}
+    wish = Wish(length, lo, hi, f"the backfill of {', '.join(symbols) or 'all'}")
+    service = platform(settings, process="cli").backfilling
     with database(settings) as connection:
-        admit_all(connection, [Arrival(f"the backfill of {', '.join(symbols) or 'all'}", length, lo)], keep=keep)
-        for item in _wanted(connection, symbols, exchange):
-            until = min(hi, length.floor(newest_ms(item.exchange, now_ms)))
-            if until > lo:
-                queued[backfills.create(connection, item.id, length, lo, until)] = item.symbol
-    if not queued:
-        raise BadRange(f"the range is too new: {start} is so late that the exchange may still add to its bars")
+        found = _wanted(connection, symbols, exchange)
+        queued = service.queue(connection, found, wish, now_ms=now_ms, keep=keep)
+        if queued.kept:
+            say_kept(queued.kept, lo)
     try:
-        make_publisher(settings).send_task(TASK, queue=QUEUE, retry=False, ignore_result=True)
-    except BROKER_ERRORS as error:  # the rows are written: the sweep will find them
-        names = ", ".join(map(str, queued))
-        raise Unavailable(f"backfill {names} is noted, but the broker does not answer: {error}") from error
-    return settings, queued
+        service.start()
+    except Unavailable as error:  # the rows are written: the sweep will find them
+        names = ", ".join(map(str, queued.backfills))
+        raise Unavailable(f"backfill {names} is noted, but {error}") from error
+    return settings, {backfill_id: item.symbol for backfill_id, item in queued.backfills.items()}
 
 
 def end(backfill_id: int) -> None:
     """Cancels the backfill."""
     settings = attached_settings()
     with database(settings) as connection:
-        ended, item = backfills.cancel(connection, backfill_id), backfills.get(connection, backfill_id)
-    if item is None:
-        raise BadInput(f"there is no backfill {backfill_id}: `backfill --list` shows them")
-    if not ended:
-        raise BadInput(f"backfill {backfill_id} is {item.state}: there is nothing to cancel")
+        item = platform(settings, process="cli").backfilling.cancel(connection, backfill_id)
     print(f"backfill {backfill_id} is cancelled; its {item.bars:,} bars stay")
 
 

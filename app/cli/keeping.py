@@ -26,5 +26,10 @@ def admit_all(connection: sa.Connection, arrivals: Iterable[Arrival], *, keep: b
     for item in arrivals:
         moved = admit(retention, connection, item.timeframe, item.start_ms, keep=keep, what=item.what)
         if moved:
-            day = f"{datetime.fromtimestamp(item.start_ms / 1000, UTC):%Y-%m-%d}"
-            print(f"kept from now on, of every symbol: all {', '.join(moved)} bars from {day} on")
+            say_kept(moved, item.start_ms)
+
+
+def say_kept(timeframes: Iterable[Timeframe], start_ms: int) -> None:
+    """Says what is kept from now on."""
+    day = f"{datetime.fromtimestamp(start_ms / 1000, UTC):%Y-%m-%d}"
+    print(f"kept from now on, of every symbol: all {', '.join(timeframes)} bars from {day} on")

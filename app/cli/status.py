@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from app.cli.facts import Facts
     from app.config import Settings
     from app.local.runfile import Run
+    from app.services.status import Facts
 
 
 def status(
@@ -45,21 +45,24 @@ def status(
 
 
 def _gather(settings: Settings) -> Facts:
-    from app.cli.facts import Facts, ask_database, ask_redis
-    from app.cli.platform import cache, database
+    from app.bootstrap import platform
+    from app.cache.signals import Signals, broker_of
+    from app.cli.platform import cache, database, exchange_now_us
     from app.errors import Unavailable
+    from app.services.status import Facts, Trouble
 
-    facts = Facts()
+    facts, service = Facts(), platform(settings, process="cli").status
     try:
         with cache(settings) as redis:
-            ask_redis(facts, redis, settings)
+            broker = broker_of(redis, redis_url=settings.redis_url, broker_url=settings.broker_url)
+            service.hear(facts, Signals(redis, broker))
     except Unavailable as error:
-        facts.troubles.append(str(error))
+        facts.troubles.append(Trouble(str(error), ""))
     try:
         with database(settings) as connection:
-            ask_database(facts, connection, settings)
+            service.look(facts, connection, exchange_now_us(settings) // 1000)
     except Unavailable as error:
-        facts.troubles.append(str(error))
+        facts.troubles.append(Trouble(str(error), ""))
     return facts
 
 
@@ -67,7 +70,8 @@ def _print_json(facts: Facts) -> None:
     import json
     from dataclasses import asdict
 
-    print(json.dumps({"status": facts.level, **asdict(facts)}, indent=2))
+    troubles = [trouble.what for trouble in facts.troubles]
+    print(json.dumps({"status": facts.level, **asdict(facts), "troubles": troubles}, indent=2))
 
 
 def _show(console: Console, facts: Facts, run: Run | None) -> None:
@@ -93,7 +97,7 @@ def _show(console: Console, facts: Facts, run: Run | None) -> None:
     for note in facts.notes:
         console.print(f"[dim]–[/] {note}", highlight=False)
     for trouble in facts.troubles:
-        console.print(f"[yellow]![/] {trouble}", highlight=False)
+        console.print(f"[yellow]![/] {trouble.what}", highlight=False)
     console.print("[green]ok[/]" if facts.level == "ok" else "[yellow]degraded[/]")
 
 

@@ -60,6 +60,14 @@ class Backfill(NamedTuple):
         return pace([self])
 
 
+class ListedBackfill(NamedTuple):
+    """A backfill with the names of its instrument."""
+
+    backfill: Backfill
+    exchange: str
+    symbol: str
+
+
 class Pace(NamedTuple):
     """How far some backfills are together, and how fast; the waits for their sources count in."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.domain.history import Backfill
+from app.domain.history import Backfill, ListedBackfill
 from app.domain.timeframes import Timeframe
 from app.storage.sql import sql
 from app.storage.tables import backfills as table
@@ -46,6 +46,32 @@ def recent(connection: sa.Connection, *, limit: int = 20, ids: Sequence[int] | N
     if ids is not None:
         query = sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.id)
     return [_backfill(row) for row in connection.execute(query)]
+
+
+def listed(
+    connection: sa.Connection,
+    *,
+    exchange: str | None = None,
+    symbol: str | None = None,
+    ids: Sequence[int] | None = None,
+    active_only: bool = False,
+    running_first: bool = False,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[ListedBackfill]:
+    """Backfills with the names of their instruments, newest first, or those at work before those that wait."""
+    values = {
+        "exchange": exchange, "symbol": symbol, "ids": None if ids is None else list(ids), "active": active_only,
+        "running_first": running_first, "before": before, "limit": limit,
+    }  # fmt: skip
+    rows = connection.execute(sql("backfills", "listed"), values)
+    return [ListedBackfill(_backfill(row), row.exchange, row.symbol) for row in rows]
+
+
+def at_work(connection: sa.Connection) -> tuple[int, int]:
+    """How many are worked on, and how many are not over, those included."""
+    running, active = connection.execute(sql("backfills", "at_work")).one()
+    return int(running), int(active)
 
 
 def claim(connection: sa.Connection, *, most: int, stale_s: float, retry_s: float) -> list[int]:

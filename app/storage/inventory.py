@@ -77,6 +77,17 @@ def read(connection: sa.Connection) -> Inventory:
     return found
 
 
+def size(connection: sa.Connection) -> tuple[str, int, str | None]:
+    """(server version, bytes on disk, TimescaleDB's version or None); looks at every file, so not to be asked often."""
+    version, count, extension = connection.execute(sql("inventory", "size")).one()
+    return str(version), int(count), extension
+
+
+def connections(connection: sa.Connection) -> int:
+    """How many connections the database has, this one included."""
+    return int(connection.execute(sql("inventory", "connections")).scalar_one())
+
+
 def sessions(connection: sa.Connection) -> list[str]:
     """The names of the platform's processes that are connected to this database, beside this one."""
     return [row[0] for row in connection.execute(sql("inventory", "sessions"))]

@@ -62,6 +62,17 @@ def verification(connection: sa.Connection, since_ms: int) -> list[dict[str, Any
     return [dict(row) for row in rows]
 
 
-def backfills(connection: sa.Connection, *, limit: int = 20) -> list[dict[str, Any]]:
-    """The backfills that wait or run, those that run first; times in ms."""
-    return [dict(row) for row in connection.execute(sql("quality", "backfills"), {"limit": limit}).mappings()]
+def last_trades(connection: sa.Connection, *, since_ms: int) -> list[dict[str, Any]]:
+    """Of each active instrument: price and time of its newest trade, and up to when it is verified (since then); ms."""
+    return [dict(row) for row in connection.execute(sql("quality", "last_trades"), {"since": since_ms}).mappings()]
+
+
+def clocks(connection: sa.Connection) -> dict[str, int]:
+    """Exchange → ms up to which everything that its live feed brought is stored; one that is not live is left out."""
+    return {row[0]: int(row[1]) for row in connection.execute(sql("quality", "clocks"))}
+
+
+def waiting_holes(connection: sa.Connection, *, late_s: float) -> tuple[int, int]:
+    """How many holes wait for repair, and how many of them for longer than so many seconds."""
+    count, late = connection.execute(sql("quality", "waiting_holes"), {"late": late_s}).one()
+    return int(count), int(late)

@@ -25,6 +25,8 @@ export const getInstruments = (options) => getJson("/api/instruments", options);
 export const getQuotes = (options) => getJson("/api/quotes", options);
 
 export const getScreen = (query, options) => getJson(`/api/screener?${query}`, options);
+export const getStatus = (options) => getJson("/api/status", options);
+export const getBackfills = ({ limit }) => getJson(`/api/backfills?limit=${limit}`);
 
 /** Bars and indicator values, oldest first; `range` is any of {start, end, limit} in ms, `names` the indicators. */
 export function getChart({ exchange, symbol }, { timeframe, range = {}, names = [], signal }) {

@@ -11,6 +11,7 @@ from typing import Any
 from app.domain.zones import zone_of
 from tests.browser.generated import MINUTE, STEPS, Row, bar, indicators, minutes, rolled_up, traded
 from tests.browser.states import CALENDARS, TITLES, States
+from tests.browser.status_stub import Platform
 
 CRYPTO = {
     "BTC/USDT": (64_210.0, 2),
@@ -78,6 +79,7 @@ class Market:
         self.refused: list[str] = []  # the header Authorization of requests that were not let in
         self.mended: set[int] = set()  # error pages (/errors/<code>) whose cause is over
         self.states = States()
+        self.platform = Platform(self.states)
         self.holes: dict[str, list[Row]] = {}  # open ones, by symbol
         self.quotes: dict[str, Row] = {}  # book and halt, by symbol
         self.slow_s = 0.0  # how long each API answer waits

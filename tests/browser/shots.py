@@ -13,6 +13,7 @@ from tests.browser.browser import ARGUMENTS, chromium
 from tests.browser.generated import MINUTE, NOW
 from tests.browser.market import Market
 from tests.browser.states import ASLEEP, CONNECTED, NO_KEY, POLLED, REFUSED, XIST_CLOSED, XNYS_OPEN
+from tests.browser.status_stub import hole
 from tests.browser.stub import Stub
 
 CHART = "/charts/binance/BTC-USDT"
@@ -89,6 +90,45 @@ def _holes(market: Market) -> None:
     market.holes["BTC/USDT"] = [{"start": start, "end": end, **gap}, recent]
 
 
+def _status(market: Market) -> None:
+    """A platform at work on some backfills."""
+    _three(market)
+    platform = market.platform
+    platform.notes = ["Alpaca is not collected: set ALPACA_API_KEY and ALPACA_SECRET_KEY"]
+    platform.add("ADA/USDT", state="done", done=1.0, left_s=None, note="done")
+    platform.add(
+        "SOL/USDT", state="failed", done=0.4, note="Binance: Invalid symbol.", error="Binance: Invalid symbol."
+    )
+    platform.add("ETH/USDT", state="waiting", done=0.0, rate=None, left_s=None, note="waits for its turn")
+    platform.add("BTC/USDT", done=0.63)
+
+
+def _status_bad(market: Market) -> None:
+    _status(market)
+    platform = market.platform
+    market.states.feeds["binance"] = {"feed": "down", "since": NOW - 700_000, "at": NOW}
+    remedy = "logs/streamer-binance.log has the reason and the next attempt; its minutes are repaired afterwards"
+    platform.troubles = [
+        {"what": "Binance: the feed is down", "remedy": remedy},
+        {"what": "2 holes have waited over 5 minutes for repair", "remedy": "each hole's last error says why"},
+    ]
+    platform.summary = {"level": "degraded", "words": "Binance: the feed is down, and 1 more", "remedy": remedy}
+    platform.lanes[0] |= {"state": "broken", "words": "Binance is down", "count": 1, "lag_s": None}
+    platform.lanes[2] |= {"state": "behind", "words": "trades are stored late, or there are none", "lag_s": 312.0}
+    error = "binance rests for 12.0 s: the requests of this minute are used up"
+    platform.holes = [hole(12, "BTC/USDT", minutes=9, error=error), hole(11, "ETH/USDT", minutes=14)]
+
+
+def _status_away(market: Market) -> None:
+    platform = market.platform
+    platform.database = platform.redis = False
+    words, remedy = "The database cannot be reached", "Nothing is stored until it is back. Is the server up?"
+    platform.troubles = [{"what": words, "remedy": remedy}, {"what": "Redis cannot be reached", "remedy": "Is it up?"}]
+    platform.summary = {"level": "down", "words": f"{words}, and 1 more", "remedy": remedy}
+    for lane in platform.lanes:
+        lane.update(state="unknown", words="not known", lag_s=None, count=None, of=None)
+
+
 SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("overview", "/", _usual),
     ("overview-loading", "/", _slow),
@@ -124,6 +164,11 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("screener-bad", "/screener?where=rsi15>99", _three),
     ("screener-loading", "/screener", _slow),
     ("screener-broken", "/screener", _broken),
+    ("status", "/status", _status),
+    ("status-bad", "/status", _status_bad),
+    ("status-away", "/status", _status_away),
+    ("status-loading", "/status", _slow),
+    ("status-broken", "/status", _broken),
     ("error", "/nowhere", _usual),
     ("api-docs", "/api/docs", _usual),
     ("api-docs-open", "/api/docs#/charts/charts", _usual),

@@ -24,7 +24,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from app.config import ROOT
 from app.domain.screen_fields import choices
-from tests.browser import api_docs
+from tests.browser import api_docs, status_stub
 from tests.browser.generated import Row
 from tests.browser.market import CRYPTO, Market
 from tests.browser.screens import BadScreen, screen
@@ -52,6 +52,7 @@ def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
     _api(app, market)
     _sockets(app, market)
     api_docs.install(app)
+    status_stub.install(app, market)
     return app
 
 

@@ -10,8 +10,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from app.cache.trade_queue import make_publisher
-from app.cli.backfilling import QUEUE, TASK
+from app.cache.trade_queue import make_publisher, start_backfills
 from app.config import Settings, load_settings
 from app.domain.history import Backfill
 from app.domain.timeframes import MINUTE_MS
@@ -173,7 +172,7 @@ def test_a_year_of_minutes_in_flat_memory(
             run.kill(f"year-{place}")
             resting_over(engine)
             run.worker("history", node=f"year-{place + 1}")
-            make_publisher(load_settings(redis_url=run.environment["REDIS_URL"])).send_task(TASK, queue=QUEUE)
+            start_backfills(make_publisher(load_settings(redis_url=run.environment["REDIS_URL"])))
     until(lambda: items(engine)[0].state == "done", seconds=60, what="the backfill's end")
     took_s = time.monotonic() - began
     check_year(engine, klines, minutes, 2)

@@ -16,6 +16,17 @@ WHERE id = :id AND state IN ('waiting', 'running') AND (not_before IS NULL OR no
 -- name: series_lock
 SELECT pg_advisory_xact_lock(7010, instrument_id) FROM backfills WHERE id = :id
 
+-- name: listed
+-- Newest first; :before is the id that the page before ended with.
+SELECT b.*, i.exchange, i.symbol FROM backfills b JOIN instruments i ON i.id = b.instrument_id
+WHERE (CAST(:exchange AS text) IS NULL OR i.exchange = :exchange) AND (CAST(:symbol AS text) IS NULL OR i.symbol = :symbol)
+    AND (CAST(:ids AS bigint[]) IS NULL OR b.id = ANY(CAST(:ids AS bigint[])))
+    AND (NOT :active OR b.state IN ('waiting', 'running')) AND (CAST(:before AS bigint) IS NULL OR b.id < :before)
+ORDER BY (:running_first AND b.state = 'running') DESC, b.id DESC LIMIT :limit
+
+-- name: at_work
+SELECT count(*) FILTER (WHERE state = 'running'), count(*) FROM backfills WHERE state IN ('waiting', 'running')
+
 -- name: empties
 -- Where the source was found to have nothing before its first bar.
 SELECT (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM empty_to) * 1000)::bigint FROM backfills

@@ -2,6 +2,13 @@
 SELECT current_setting('server_version'), current_database(), pg_database_size(current_database()),
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')
 
+-- name: size
+SELECT current_setting('server_version'), pg_database_size(current_database()),
+    (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb')
+
+-- name: connections
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+
 -- name: sessions
 -- Who of the platform is connected beside us.
 SELECT application_name, count(*) FROM pg_stat_activity

@@ -13,7 +13,11 @@ ORDER BY holes.lo DESC LIMIT :limit
 SELECT h.id, i.exchange, i.symbol, (extract(epoch FROM h.lo) * 1000)::bigint AS start,
     (extract(epoch FROM h.hi) * 1000)::bigint AS end, h.cause, (extract(epoch FROM h.found) * 1000)::bigint AS found,
     (extract(epoch FROM h.repaired) * 1000)::bigint AS repaired, h.attempts,
-    (extract(epoch FROM h.tried) * 1000)::bigint AS tried, h.error, h.first_id, h.last_id
+    (extract(epoch FROM h.tried) * 1000)::bigint AS tried,
+    -- as the block `open` of holes.sql has it
+    CASE WHEN h.repaired IS NULL THEN (extract(epoch FROM coalesce(h.tried
+        + least(300, power(2, least(h.attempts, 9))) * interval '1 second', h.found)) * 1000)::bigint END AS next_try,
+    h.error, h.first_id, h.last_id
 FROM holes h JOIN instruments i ON i.id = h.instrument_id
 WHERE (CAST(:exchange AS text) IS NULL OR i.exchange = :exchange) AND (CAST(:symbol AS text) IS NULL OR i.symbol = :symbol)
     AND (NOT :open OR h.repaired IS NULL) AND (CAST(:before AS bigint) IS NULL OR h.id < :before)
@@ -41,9 +45,26 @@ LEFT JOIN LATERAL (
 ) d ON true
 GROUP BY i.exchange ORDER BY i.exchange
 
--- name: backfills
--- Those not over, newest first.
-SELECT b.id, i.exchange, i.symbol, b.timeframe, b.state, b.bars, b.asked_by, (extract(epoch FROM b.lo) * 1000)::bigint AS start,
-    (extract(epoch FROM b.hi) * 1000)::bigint AS end, (extract(epoch FROM b.cursor) * 1000)::bigint AS cursor, b.error
-FROM backfills b JOIN instruments i ON i.id = b.instrument_id
-WHERE b.state IN ('waiting', 'running') ORDER BY b.state, b.id DESC LIMIT :limit
+-- name: last_trades
+-- The newest trade of each active instrument, and up to when its minutes since :since are verified.
+SELECT i.exchange, i.symbol, i.calendar, c.close AS price, c.time_ms, v.time_ms AS verified_ms
+FROM instruments i
+LEFT JOIN LATERAL (
+    SELECT close, greatest(close_time / 1000, (extract(epoch FROM time) * 1000)::bigint) AS time_ms
+    FROM candles_1m WHERE instrument_id = i.id AND volume > 0 AND open_time < 4611686018427387904
+    ORDER BY time DESC LIMIT 1
+) c ON true
+LEFT JOIN LATERAL (
+    SELECT (extract(epoch FROM time) * 1000)::bigint + 60000 AS time_ms FROM candles_1m
+    WHERE instrument_id = i.id AND state = 2 AND time >= CAST(:since AS timestamptz) ORDER BY time DESC LIMIT 1
+) v ON true
+WHERE i.active ORDER BY i.id
+
+-- name: clocks
+-- Up to when everything that the live feed of an exchange brought is stored, in ms.
+SELECT exchange, (extract(epoch FROM min(clock)) * 1000)::bigint FROM feeds
+WHERE kind = 'live' AND NOT ended AND clock IS NOT NULL GROUP BY exchange ORDER BY exchange
+
+-- name: waiting_holes
+SELECT count(*), count(*) FILTER (WHERE found < now() - CAST(:late AS float8) * interval '1 second')
+FROM holes WHERE repaired IS NULL

@@ -25,6 +25,8 @@ from tests.processes import until
 # What is not asked of both, and why.
 EXEMPT: dict[str, str] = {
     "inventory.read": "sizes, chunks and jobs: what the two differ in",
+    "inventory.size": "as little as inventory.read",
+    "inventory.connections": "as little as inventory.sessions",
     "inventory.sessions": "a server of one connection sees nobody",
     "keys.locked": "asks what it is given",
     "retention.by_job": "says which of the two it is",

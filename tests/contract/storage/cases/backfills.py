@@ -52,6 +52,23 @@ def recent(c: sa.Connection) -> object:
     return [aged(item) for item in [*found, *backfills.recent(c, ids=[7, 2, 99])]]
 
 
+@case(backfills.listed)
+def listed(c: sa.Connection) -> object:
+    at_work = backfills.listed(c, active_only=True, running_first=True)
+    assert [each.backfill.id for each in at_work] == [3, 2, 5, 4, 1]
+    pages = backfills.listed(c, limit=2), backfills.listed(c, before=7, limit=2), backfills.listed(c, ids=[7, 2, 99])
+    assert [[each.backfill.id for each in page] for page in pages] == [[8, 7], [6, 5], [7, 2]]
+    some = backfills.listed(c, exchange=at_work[0].exchange, symbol=at_work[0].symbol)
+    assert at_work[0].backfill.id in [each.backfill.id for each in some]
+    return [(aged(each.backfill), each.exchange, each.symbol) for part in (at_work, *pages, some) for each in part]
+
+
+@case(backfills.at_work)
+def at_work(c: sa.Connection) -> object:
+    assert backfills.at_work(c) == (2, 5)
+    return backfills.at_work(c)
+
+
 @case(backfills.claim, backfills=(2, 2))
 def claim(c: sa.Connection) -> list[int]:
     found = backfills.claim(c, most=3, stale_s=3600, retry_s=2 * 3600)

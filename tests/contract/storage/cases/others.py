@@ -154,7 +154,7 @@ def settled_ask_daily(c: sa.Connection) -> object:
 
 
 def _aged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    wall = {"found", "repaired", "tried"}
+    wall = {"found", "repaired", "tried", "next_try"}
     return [{key: hours_ago(value) if key in wall else value for key, value in row.items()} for row in rows]
 
 
@@ -194,11 +194,21 @@ def quality_verification(c: sa.Connection) -> object:
     return [quality.verification(c, since) for since in (0, HAND, EDGE - 10 * M, LIVE, NOW)]
 
 
-@case(quality.backfills)
-def quality_backfills(c: sa.Connection) -> object:
-    found = quality.backfills(c)
-    assert [row["id"] for row in found] == [3, 2, 5, 4, 1]
-    return found, quality.backfills(c, limit=2)
+@case(quality.last_trades)
+def quality_last_trades(c: sa.Connection) -> object:
+    return [quality.last_trades(c, since_ms=since) for since in (0, NOW - 60 * M, NOW + DAY_MS)]
+
+
+@case(quality.clocks)
+def quality_clocks(c: sa.Connection) -> object:
+    return quality.clocks(c)
+
+
+@case(quality.waiting_holes)
+def quality_waiting_holes(c: sa.Connection) -> object:
+    found = [quality.waiting_holes(c, late_s=late) for late in (0, 3600, 10**7)]
+    assert found[0][0] == found[2][0] > 0 == found[2][1]
+    return found
 
 
 @case()

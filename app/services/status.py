@@ -1,0 +1,210 @@
+"""How the platform is: what the command `status`, the API and the page say, gathered once, from Redis and database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import sqlalchemy as sa
+
+from app.config import Settings
+from app.domain.gaps import CAUSES
+from app.domain.history import ListedBackfill
+from app.domain.instruments import RULES, Exchange, Instrument
+from app.domain.timeframes import DAY_MS
+from app.services.backfilling import told
+from app.services.feed_states import feed_states, missing_keys, patience_s
+from app.services.markets import Markets
+from app.services.ports import Sessions
+
+STALE_S = 15.0  # a heartbeat older than this is no heartbeat
+HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
+BACKLOG = 1000  # messages waiting in a queue: more is worth a warning
+HOLES_SHOWN = BACKFILLS_SHOWN = 20
+BROKEN = {"refused", "down", "reconnecting"}
+Level = Literal["ok", "degraded"]
+States = Mapping[str, Mapping[str, Any]]
+
+
+class Trouble(NamedTuple):
+    """What is wrong, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+class Signals(Protocol):
+    """app.cache.signals."""
+
+    def beats(self) -> dict[str, dict[str, Any]]: ...
+    def counters(self) -> dict[str, int]: ...
+    def queues(self, names: Sequence[str], /) -> dict[str, int]: ...
+    def taken(self) -> int: ...
+    def parked(self) -> int: ...
+    def prices(self) -> dict[str, tuple[float, int]]: ...
+    def memory(self) -> int: ...
+
+
+class Records(Protocol):
+    """app.storage.quality."""
+
+    def last_trades(self, connection: sa.Connection, /, *, since_ms: int) -> list[dict[str, Any]]: ...
+    def clocks(self, connection: sa.Connection, /) -> dict[str, int]: ...
+    def waiting_holes(self, connection: sa.Connection, /, *, late_s: float) -> tuple[int, int]: ...
+    def holes(
+        self, connection: sa.Connection, /, *, open_only: bool = ..., limit: int = ...
+    ) -> list[dict[str, Any]]: ...
+    def verification(self, connection: sa.Connection, since_ms: int, /) -> list[dict[str, Any]]: ...
+
+
+class BackfillList(Protocol):
+    """app.storage.backfills."""
+
+    def listed(
+        self, connection: sa.Connection, /, *, active_only: bool = ..., running_first: bool = ..., limit: int = ...
+    ) -> list[ListedBackfill]: ...
+    def at_work(self, connection: sa.Connection, /) -> tuple[int, int]: ...
+
+
+@dataclass(slots=True)
+class Facts:
+    """The state of the platform, as far as it could be seen; `troubles` is empty when all is well.
+
+    A closed market or a key that nobody set is no trouble, but worth one of the `notes`.
+    """
+
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    feeds: list[dict[str, Any]] = field(default_factory=list)  # heartbeats
+    queues: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    last_trades: list[dict[str, Any]] = field(default_factory=list)
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar
+    clocks: dict[str, int] = field(default_factory=dict)  # exchange → ms up to which its feed is stored
+    prices: dict[str, int] = field(default_factory=dict)  # exchange → ms of the newest price that charts were told
+    open_holes: int = 0
+    late_holes: int = 0
+    holes: list[dict[str, Any]] = field(default_factory=list)  # the newest open ones
+    verification: list[dict[str, Any]] = field(default_factory=list)  # of the last 24 hours, by exchange
+    backfills: list[dict[str, Any]] = field(default_factory=list)  # those not over
+    backfills_open: tuple[int, int] = (0, 0)  # at work, and not over in all
+    redis_bytes: int | None = None
+    notes: list[str] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+
+    @property
+    def level(self) -> Level:
+        """`ok`, or `degraded` when anything troubles."""
+        return "degraded" if self.troubles else "ok"
+
+
+def queue_names(settings: Settings) -> list[str]:
+    """Every queue of the workers."""
+    trades = [f"trades.{shard}" for shard in range(settings.trade_shards)]
+    return [*trades, "bars", "indicators", "polling", "backfill", "upkeep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Gathers; `records`, `backfills` and `sessions` are modules of app/storage."""
+
+    settings: Settings
+    records: Records
+    backfills: BackfillList
+    sessions: Sessions
+    instruments: Callable[[sa.Connection], list[Instrument]]  # the watchlist: those that are collected
+
+    def hear(self, facts: Facts, signals: Signals, states: States | None = None) -> None:
+        """Fills in what Redis knows: processes, feeds, queues, counters.
+
+        `states` are the feeds' where somebody has watched them for longer than this look. Raises RedisError.
+        """
+        beats = signals.beats()
+        supervisor = beats.pop("up", None)
+        if supervisor is not None and supervisor["age_s"] <= STALE_S:
+            for name, child in supervisor["children"].items():
+                facts.processes.append({"name": name, **child})
+                if child["state"] != "ready":
+                    remedy = f"logs/{name}.log has the reason; `up` starts it again by itself unless it gave up"
+                    facts.troubles.append(Trouble(f"{name} is {child['state']}", remedy))
+        for name, beat in beats.items():
+            stale = beat["age_s"] > max(STALE_S, patience_s(name, beat.get("feed")))
+            facts.feeds.append({"name": name, "stale": stale, **beat})
+            if stale:
+                what = f"{name} has not been heard of for {beat['age_s']:.0f} s"
+                facts.troubles.append(Trouble(what, f"is it running? logs/{name}.log has its last words"))
+        self._feeds(facts, feed_states(beats, Exchange) if states is None else states)
+        facts.queues = signals.queues(queue_names(self.settings))
+        for name, waiting in facts.queues.items():
+            if waiting > BACKLOG:
+                remedy = "its workers are behind or gone: see the processes, and the logs of its worker"
+                facts.troubles.append(Trouble(f"queue {name} holds {waiting:,} messages", remedy))
+        facts.queues["taken, not done"] = signals.taken()
+        facts.queues["parked"] = parked = signals.parked()
+        if parked:
+            remedy = "the workers' logs say why; trades among them are repaired from the exchange"
+            facts.troubles.append(Trouble(f"{parked:,} messages are parked: they failed too often", remedy))
+        facts.counters = signals.counters()
+        for key, (_, time_ms) in signals.prices().items():
+            exchange = key.split(":", 1)[0]
+            facts.prices[exchange] = max(time_ms, facts.prices.get(exchange, 0))
+        facts.redis_bytes = signals.memory()
+
+    def look(self, facts: Facts, connection: sa.Connection, now_ms: int) -> None:
+        """Fills in what the database knows: newest trades, hours, holes, verification, backfills.
+
+        `now_ms` is exchange time. Comes after hear(), whose feeds it gives their markets.
+        """
+        facts.last_trades = self.records.last_trades(connection, since_ms=now_ms - DAY_MS)
+        facts.clocks = self.records.clocks(connection)
+        facts.open_holes, facts.late_holes = self.records.waiting_holes(connection, late_s=HOLE_S)
+        self._hours(facts, connection, now_ms)
+        facts.holes = self.records.holes(connection, open_only=True, limit=HOLES_SHOWN)
+        for row in facts.holes:
+            row["reason"] = CAUSES.get(row["cause"], row["cause"])
+        for row in self.records.verification(connection, now_ms - DAY_MS):
+            share = round(row["verified"] / row["closed"], 4) if row["closed"] else None
+            facts.verification.append({**row, "share": share})
+        found = self.backfills.listed(connection, active_only=True, running_first=True, limit=BACKFILLS_SHOWN)
+        facts.backfills = [told(each) for each in found]
+        facts.backfills_open = self.backfills.at_work(connection)
+        if facts.late_holes:
+            what = f"{facts.late_holes:,} holes have waited over {HOLE_S // 60} minutes for repair"
+            facts.troubles.append(Trouble(what, "each hole's last error says what its source answered"))
+
+    def _feeds(self, facts: Facts, states: States) -> None:
+        """Each source's feed; a refused or broken one is trouble, a missing key is worth a note."""
+        missing = missing_keys(self.settings)
+        for name, state in states.items():
+            rules, feed = RULES[Exchange(name)], state["feed"]
+            row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}}
+            row |= {"delay_s": rules.delay_s, "error": state["error"], "since": state["since"], "at": state["at"]}
+            row["missing"] = missing.get(name)
+            if name in missing and feed in {"none", "down", "no_key"}:
+                row["feed"] = "no_key"
+                facts.notes.append(f"{rules.title} is not collected: set {missing[name]}")
+            elif feed in BROKEN:
+                what = f"{rules.title}: the feed is {feed}" + (f": {state['error']}" if state["error"] else "")
+                log = "worker-history" if name == Exchange.YAHOO else f"streamer-{name}"
+                remedy = f"logs/{log}.log has the reason and the next attempt; its minutes are repaired afterwards"
+                facts.troubles.append(Trouble(what, remedy))
+            facts.sources.append(row)
+
+    def _hours(self, facts: Facts, connection: sa.Connection, now_ms: int) -> None:
+        """The hours of every calendar in use, with the date of the last session known."""
+        connect: Callable[[], Any] = lambda: nullcontext(connection)  # noqa: E731
+        markets = Markets(connect, self.sessions, now_ms=lambda: now_ms, extended=self.settings.extended_hours)
+        sources = {row["exchange"]: row for row in facts.sources}
+        used = {(item.exchange.value, item.calendar) for item in self.instruments(connection)}
+        for exchange, calendar in sorted(used):
+            state = markets.state(calendar)
+            facts.sessions[calendar] = {
+                **state.json(), "words": state.words(), "last": self.sessions.last(connection, calendar),
+            }  # fmt: skip
+            if exchange in sources:
+                sources[exchange]["markets"][calendar] = state.words()
+        for calendar, said in facts.sessions.items():
+            if said["state"] == "unknown":
+                facts.notes.append(f"the sessions of {calendar} are not known yet")
