@@ -27,8 +27,6 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from webapp.answers import ErrorAnswer
-from webapp.bodies import Body
-from webapp.schemas import Query
 
 type Names = Mapping[type[BaseModel], str]  # of the models' schemas
 type Shown = type[BaseModel] | Mapping[str, type[BaseModel] | None] | None
@@ -58,18 +56,18 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "example": "BTC-USDT",
     },
     "exchange": {"schema": {"$ref": "#/components/schemas/Exchange"}, "example": "binance"},
-    "id": {"schema": {"type": "integer", "minimum": 0}},
 }
+BY_CONVERTER = {"int": {"type": "integer", "minimum": 0}}  # of the other places in an address; else it is text
 _DESCRIBED = "openapi_operation"
-_PLACE = re.compile(r"<(?:[^:>]+:)?([^>]+)>")
+_PLACE = re.compile(r"<(?:([^:>(]+)[^:>]*:)?([^>]+)>")
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What describe() was told of a view."""
 
-    query: type[Query] | None = None
-    body: type[Body] | None = None
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
     answers: Mapping[int, Shown] = field(default_factory=dict)
     errors: Sequence[int] = ()
     tag: str = ""
@@ -85,8 +83,8 @@ class Operation:
 def describe[V: Callable[..., Any]](
     *,
     answers: Mapping[int, Shown],
-    query: type[Query] | None = None,
-    body: type[Body] | None = None,
+    query: type[BaseModel] | None = None,
+    body: type[BaseModel] | None = None,
     errors: Sequence[int] = (),
     tag: str = "",
     tagged: bool = False,
@@ -123,10 +121,9 @@ def document(app: Flask) -> dict[str, Any]:
     for rule, method, told in found:
         view = app.view_functions[rule.endpoint]
         operation = _operation(rule, method, told, names=names, schemas=schemas, doc=inspect.getdoc(view) or "")
-        paths.setdefault(_PLACE.sub(r"{\1}", rule.rule), {})[method.lower()] = operation
-    for model, name in names.items():
-        if issubclass(model, Query):  # its fields stand as parameters
-            del schemas[name]
+        paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[method.lower()] = operation
+    for query in {told.query for _, _, told in found if told.query is not None}:
+        del schemas[names[query]]  # its fields stand as parameters
     return {
         "openapi": "3.1.0",
         "info": {
@@ -157,9 +154,7 @@ def _operation(
     first, _, rest = doc.partition("\n\n")
     writes = method != "GET"
     refusals = {*told.errors, *EVERYWHERE, *(WRITES if writes else ()), *(WITH_BODY if told.body else ())}
-    parameters = [
-        {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]} for name in _PLACE.findall(rule.rule)
-    ]
+    parameters = [_place(name, converter) for converter, name in _PLACE.findall(rule.rule)]
     if told.query is not None:
         parameters += _parameters(schemas[names[told.query]])
     shown: dict[str, Any] = {
@@ -198,6 +193,11 @@ def _responses(told: Operation, refusals: set[int], *, names: Names) -> dict[str
 def _description(shown: Shown, status: int) -> str:
     model = next(iter(shown.values()), None) if isinstance(shown, Mapping) else shown
     return (inspect.getdoc(model) or "").split("\n")[0] if model is not None else ERRORS.get(status, "Done.")
+
+
+def _place(name: str, converter: str) -> dict[str, Any]:
+    about = PATH_PARAMETERS.get(name) or {"schema": BY_CONVERTER.get(converter, {"type": "string", "minLength": 1})}
+    return {"name": name, "in": "path", "required": True, **about}
 
 
 def _parameters(schema: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import redis
 import sqlalchemy as sa
 from flask.testing import FlaskClient
+from loguru import logger
 
 from app.cache import keys
 from app.config import Settings
 from app.domain.instruments import Exchange
 from app.errors import BadInput, Forbidden, SourceAway, UnknownInstrument
 from app.storage import catalog
-from tests.integration.api_market import AUTHORIZED, api
+from tests.integration.api_market import AUTHORIZED, TOKEN, api
+from tests.integration.web_server import web_server
 from tests.sandbox import start_sandbox
 from webapp import listings
 
@@ -146,6 +151,32 @@ def test_an_exchange_is_asked_in_a_process_of_its_own(settings: Settings, monkey
         assert (found.symbol, found.currency, found.price_decimals, found.status) == ("BTC/USDT", "USDT", 2, "")
         with pytest.raises(UnknownInstrument, match="binance lists no NO/SUCH"):
             listings.look(Exchange.BINANCE, "NO/SUCH")
+
+
+@pytest.mark.slow
+def test_others_are_served_while_an_exchange_is_asked(settings: Settings, engine: sa.Engine) -> None:
+    with (
+        start_sandbox(symbols="BTC/USDT,XRP/USDT", history_hours=1) as market,
+        web_server(settings, BINANCE_API_URL=market.url, API_TOKEN=TOKEN) as address,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        body = b'{"exchange": "binance", "symbol": "XRP/USDT"}'
+        headers = {**AUTHORIZED, "Content-Type": "application/json"}
+        asked = pool.submit(urlopen, Request(f"http://{address}{ALL}", body, headers), timeout=60)
+        waits = []
+        while not asked.done():
+            began = time.monotonic()
+            with urlopen(f"http://{address}/api/health/live", timeout=30) as answer:
+                assert answer.status == 200
+            waits.append(time.monotonic() - began)
+            time.sleep(0.02)
+        with asked.result() as answer:
+            assert answer.status == 201
+    logger.info("{} requests meanwhile, the longest took {:.3f} s", len(waits), max(waits))
+    assert len(waits) > 5
+    assert sorted(waits)[len(waits) // 2] < 0.2
+    with engine.connect() as conn:
+        assert catalog.find(conn, "XRP/USDT", "binance").active
 
 
 @pytest.mark.parametrize(
