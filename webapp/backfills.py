@@ -14,6 +14,7 @@ from app.errors import BadInput, NotKept, Unavailable, UnknownBackfill
 from app.services.backfilling import Queued, Wish, moment, told, whole_bars
 from app.storage import backfills
 from webapp.composition import Web
+from webapp.openapi import describe
 from webapp.schemas import BadParameter, PageQuery, Query, TimeMs, refused
 
 MOST_SYMBOLS = 500  # in one request
@@ -105,6 +106,7 @@ def install(api: Blueprint, web: Web) -> None:
     """Add the routes below /api."""
 
     @api.post("/backfills")
+    @describe(body=BackfillBody, answers={202: BackfillsQueued}, errors=(404,))
     def ask() -> tuple[Response, int]:
         """Asks for history of one symbol, of several, or of the whole watchlist; the workers fetch it."""
         body = _body()
@@ -124,6 +126,7 @@ def install(api: Blueprint, web: Web) -> None:
         return _json(answer), 202
 
     @api.get("/backfills")
+    @describe(query=BackfillsQuery, answers={200: BackfillList}, errors=(400, 404))
     def listed() -> Response:
         """Backfills, newest first: those that wait or run and those that are over."""
         query = BackfillsQuery.read(request.args)
@@ -138,11 +141,13 @@ def install(api: Blueprint, web: Web) -> None:
         return _json({"backfills": rows, "next": more})
 
     @api.get("/backfills/<int:backfill_id>")
+    @describe(answers={200: BackfillRow}, errors=(404,))
     def one(backfill_id: int) -> Response:
         """How far a backfill is."""
         return _json(_one(web, backfill_id))
 
     @api.delete("/backfills/<int:backfill_id>")
+    @describe(answers={200: BackfillRow}, errors=(404, 409))
     def cancel(backfill_id: int) -> Response:
         """Ends a backfill; what it stored stays. One that was cancelled before is answered alike."""
         row = _one(web, backfill_id)

@@ -15,6 +15,7 @@ from app.domain.timeframes import Timeframe
 from app.errors import BadInput
 from app.services.screener import Found, Result, Screen
 from webapp.composition import Web, market_facts
+from webapp.openapi import describe
 from webapp.schemas import Query
 
 MAX_ROWS = 5000
@@ -124,6 +125,7 @@ def install(api: Blueprint, web: Web) -> None:
     """Add the routes below /api."""
 
     @api.get("/screener")
+    @describe(query=ScreenQuery, answers={200: ScreenAnswer}, errors=(400,))
     def screener() -> Response:
         """The active instruments that fit all conditions, with the values asked for."""
         screen = ScreenQuery.read(request.args).screen
@@ -131,6 +133,7 @@ def install(api: Blueprint, web: Web) -> None:
         return _json(answer(web, screen, found))
 
     @api.get("/screener/fields")
+    @describe(answers={200: ScreenChoices}, tag="screener")
     def screener_fields() -> Response:
         """What can be screened by: fields, operators, and the screens people ask for most."""
         return _json(choices())

@@ -14,6 +14,7 @@ from app.services.status import Facts
 from webapp.backfills import BackfillRow
 from webapp.composition import Web
 from webapp.gather import Found
+from webapp.openapi import describe
 from webapp.schemas import Query
 
 COUNTED_APART = {"taken, not done", "parked"}
@@ -191,6 +192,7 @@ def install(api: Blueprint, web: Web) -> None:
     """Add the route below /api."""
 
     @api.get("/status")
+    @describe(query=StatusQuery, answers={200: StatusAnswer}, errors=(400,))
     def platform_status() -> Response:
         """How the platform is: stages, processes, feeds, queues, holes, verification, backfills, counters."""
         StatusQuery.read(request.args)
