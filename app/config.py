@@ -28,7 +28,9 @@ _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour)")
 class Settings(BaseSettings):
     """All settings, validated; units are in the names."""
 
-    model_config = SettingsConfigDict(env_file=ROOT / ".env", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     # Where things are. Empty URLs mean: the embedded servers of DATA_DIR.
     data_dir: Path = ROOT / ".data"

@@ -100,7 +100,7 @@ def settings(database_url: str, redis_server: RedisServer, tmp_path_factory: pyt
     return load_settings(
         database_url=database_url, redis_url=redis_server.url, data_dir=folder, log_dir=folder / "logs",
         db_pool_overflow=8,  # one test process stands for several of the platform's
-        rate_limit_reads="off", rate_limit_writes="off",  # and one address asks for all of them
+        rate_limit_reads="off", rate_limit_writes="off", ws_per_client=5000,  # and one address asks for all
         _env_file=None,
     )  # fmt: skip
 

@@ -110,6 +110,8 @@ def _shown(error: Exception, status: int, code: str, *, message: str, retry_afte
         return _json({"s": "error", "errmsg": f"{code}: {message}"}, status)
     if any(request.path == place or request.path.startswith(f"{place}/") for place in DATA):
         return _json({"error": {"code": code, "message": message}}, status)
+    if isinstance(error, UnknownInstrument):
+        message = message.partition(":")[0]  # the rest is for the command line
     title = TITLES.get(status, "Something broke on our side" if status >= 500 else "That did not work")
     page = render_template(
         "error.html", code=status, title=title, message=message, near=_near(error), retry_after=retry_after

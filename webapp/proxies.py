@@ -11,6 +11,7 @@ from gevent import Timeout, monkey
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.config import Settings
+from webapp.auth import below
 from webapp.errors import TooSlow, answer
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def token_out_of_address(inner: WSGIApplication) -> WSGIApplication:
             for name in ADDRESSES:
                 if name in environ:
                     environ[name] = environ[name].partition("?")[0] + (f"?{kept}" if kept else "")
-            path = environ.get("PATH_INFO", "")
-            if token and (path == SOCKETS or path.startswith(f"{SOCKETS}/")):
+            if token and below(environ.get("PATH_INFO", ""), SOCKETS):
                 environ.setdefault("HTTP_AUTHORIZATION", f"Bearer {token}")
         return inner(environ, start)
 
@@ -59,7 +59,7 @@ def limited(app: Flask, inner: WSGIApplication, *, seconds: float) -> WSGIApplic
     """
 
     def run(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        if not monkey.is_module_patched("socket") or "HTTP_UPGRADE" in environ:
+        if not monkey.is_module_patched("socket") or _is_socket(environ):
             return inner(environ, start)
         timer = Timeout(seconds)
         timer.start()
@@ -74,6 +74,10 @@ def limited(app: Flask, inner: WSGIApplication, *, seconds: float) -> WSGIApplic
             timer.close()
 
     return run
+
+
+def _is_socket(environ: WSGIEnvironment) -> bool:
+    return environ.get("HTTP_UPGRADE", "").lower() == "websocket" and below(environ.get("PATH_INFO", ""), SOCKETS)
 
 
 def _parted(query: str) -> tuple[str, str]:

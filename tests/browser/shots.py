@@ -176,7 +176,7 @@ SHOTS: list[tuple[str, str, Callable[[Market], None]]] = [
     ("error-busy", "/errors/429", _usual),
     ("error-broken", "/errors/500", _usual),
     ("error-away", "/errors/503", _usual),
-    ("error-offline", "/offline", _broken),
+    ("error-offline", "/offline", _slow),
     ("token", "/", _closed_reads),
 ]
 

@@ -32,7 +32,7 @@ from tests.browser.states import TITLES
 from webapp import offline, security
 
 ERRORS = {
-    404: ("Nothing here", "unknown symbol 'BTC-USD' on binance: `instruments list` shows the watchlist", None),
+    404: ("Nothing here", "unknown symbol 'BTC-USD' on binance", None),
     429: ("Too many requests", "one address may ask 1200 times a minute: wait 40 s", "40"),
     500: ("Something broke on our side", "something went wrong here; the log has the details", None),
     503: ("Not available right now", "the database cannot be reached; try again in a moment", "2"),

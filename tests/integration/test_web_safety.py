@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -182,6 +183,19 @@ def test_counting_goes_on_without_redis(make: Make, own_redis: RedisServer) -> N
     assert [client.get("/api/kept").status_code for _ in range(4)] == [200] * 3 + [429]
     assert time.monotonic() - began < 3
     assert client.get("/api/kept").headers["Retry-After"]
+
+
+def test_a_redis_that_hangs_holds_nobody_up(make: Make, own_redis: RedisServer) -> None:
+    client = make(redis_url=own_redis.url, rate_limit_reads="100/minute")
+    assert client.get("/api/kept").status_code == 200
+    assert own_redis.process is not None
+    own_redis.process.send_signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert [client.get("/api/kept").status_code for _ in range(30)] == [200] * 30
+        assert time.monotonic() - began < 5, "0.2 s for the first, and for one of them a second"
+    finally:
+        own_redis.process.send_signal(signal.SIGCONT)
 
 
 def test_an_address_is_the_proxys_word_only_where_it_is_trusted(make: Make, redis_client: redis.Redis) -> None:

@@ -31,6 +31,7 @@ def web_server(settings: Settings, **overrides: object) -> Iterator[str]:
         "WEB_PORT": port,
         "RATE_LIMIT_READS": settings.rate_limit_reads,
         "RATE_LIMIT_WRITES": settings.rate_limit_writes,
+        "WS_PER_CLIENT": settings.ws_per_client,
         **overrides,
     }
     log = settings.data_dir / f"web-{port}.log"
