@@ -21,12 +21,13 @@ SORT_S = 30  # the order is looked at every five seconds
 # Counts what a burst of prices changes in the document, and in which rows.
 WATCH = """() => {
   window.changed = new Set();
+  const everything = { subtree: true, childList: true, characterData: true, attributes: true };
   new MutationObserver((records) => {
     for (const { target } of records) {
       const row = (target.nodeType === 1 ? target : target.parentElement)?.closest("tr.instrument");
       if (row) window.changed.add(row.dataset.key);
     }
-  }).observe(document.getElementById("watchlist"), { subtree: true, childList: true, characterData: true, attributes: true });
+  }).observe(document.getElementById("watchlist"), everything);
 }"""
 
 
@@ -115,6 +116,7 @@ async def test_a_burst_of_prices_touches_only_rows_in_sight(overview: OverviewPa
     )  # told while out of sight
 
 
+@pytest.mark.slow
 async def test_rows_change_places_only_while_nobody_reads(overview: OverviewPage, market: Market) -> None:
     page = overview.page
     await overview.open(query="?sort=change&dir=desc&q=binance")
@@ -156,8 +158,13 @@ async def test_a_flash_is_over_within_300_ms(overview: OverviewPage, market: Mar
     await overview.open()
     await overview.wait_for_connection("connected")
     await page.evaluate(
-        """() => { const own = Element.prototype.animate;
-          Element.prototype.animate = function (frames, how) { window.lasted = how.duration; return own.call(this, frames, how); }; }"""
+        """() => {
+          const own = Element.prototype.animate;
+          Element.prototype.animate = function (frames, how) {
+            window.lasted = how.duration;
+            return own.call(this, frames, how);
+          };
+        }"""
     )
     market.trade("ETH/USDT", 4_000.5)
     began = time.monotonic()

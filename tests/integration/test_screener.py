@@ -140,7 +140,7 @@ def _all(row: Row, *names: str) -> bool:
         ("sma_50>sma_200", lambda row: _all(row, "sma_50", "sma_200") and row["sma_50"] > row["sma_200"]),
         ("volume>0.5*volume_sma", lambda row: _all(row, "volume_sma") and row["volume"] > 0.5 * row["volume_sma"]),
         ("change_24h>0,change_1<0", lambda row: _all(row, "change_1") and row["change_24h"] > 0 > row["change_1"]),
-        ("close/bb_middle<1.5,macd!=0", lambda row: _all(row, "bb_middle", "macd") and row["close"] / row["bb_middle"] < 1.5),
+        ("close/vwap<1.5,macd!=0", lambda row: _all(row, "vwap", "macd") and row["close"] / row["vwap"] < 1.5),
     ],
 )  # fmt: skip
 def test_who_fits_is_who_plain_python_finds(client: FlaskClient, truth: Truth, where: str, accept: Any) -> None:
