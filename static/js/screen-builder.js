@@ -86,12 +86,12 @@ export class ScreenBuilder {
       factor.setAttribute("aria-invalid", String(!valid));
       if (valid) set("factor", factor.value.trim());
     });
-    const field = this.#fields("Times field", read.field, "as a number");
+    const field = this.#fields("Times field", read.field, { none: "(a number)", before: "× " });
     field.addEventListener("change", () => set("field", field.value));
-    return [left, operator, factor, made("span", "times", "×"), field];
+    return [left, operator, factor, field];
   }
 
-  #fields(label, value, none = null) {
+  #fields(label, value, { none = null, before = "" } = {}) {
     const groups = Map.groupBy(this.choices.fields, ({ group }) => group);
     const chosen = made("select", "");
     chosen.setAttribute("aria-label", label);
@@ -99,7 +99,7 @@ export class ScreenBuilder {
     for (const [name, fields] of groups) {
       const group = document.createElement("optgroup");
       group.label = name;
-      group.append(...fields.map((field) => new Option(field.label, field.name)));
+      group.append(...fields.map((field) => new Option(before + field.label, field.name)));
       chosen.append(group);
     }
     chosen.value = value;

@@ -73,6 +73,7 @@ export class ScreenRow {
     if (this.element === null) return;
     const { market, time } = this.data;
     this.element.dataset.mark = this.mark;
+    this.element.dataset.empty = String(!Number.isFinite(this.data.values.price));
     write(this.said, this.mark === "gone" ? "no longer fits" : this.mark === "new" ? "new" : "");
     ScreenRow.columns.forEach((column, index) => {
       if (column.key === "symbol" || column.key === "state") return;
@@ -110,6 +111,15 @@ const TEXTS = {
   ratio: (value) => format.price(value, 4),
 };
 
+const HEADS = { price: "Last", change_24h: "24 h", change_1: "Bar" }; // shorter than in a list of fields
+
+function barTime(value) {
+  if (!Number.isFinite(value)) return format.NOTHING;
+  const day = format.shortDay(value);
+  if (ScreenRow.timeframe === "1d") return day;
+  return format.date(value) === format.date(ScreenRow.newest) ? format.clock(value, false) : `${day} ${format.clock(value, false)}`;
+}
+
 /** The columns of an answer: symbol, price and change first, the day's volume, the bar's time and the market last. */
 export function columnsOf(fields, known) {
   const last = ["volume_24h"];
@@ -117,12 +127,12 @@ export function columnsOf(fields, known) {
   const middle = fields.filter((name) => !first.includes(name) && !last.includes(name));
   const column = (key) => {
     const unit = known.get(key)?.unit ?? "ratio";
-    return { key, label: known.get(key)?.label ?? key.replace("/", " / "), unit, kind: `value ${key === "price" ? "last" : ""}`.trim(), text: TEXTS[unit] };
+    return { key, label: HEADS[key] ?? known.get(key)?.label ?? key.replace("/", " / "), unit, kind: `value ${key === "price" ? "last" : ""}`.trim(), text: TEXTS[unit] };
   };
   return [
     { key: "symbol", label: "Symbol", kind: "symbol" },
     ...[...first, ...middle, ...last].map(column),
-    { key: "time", label: "Bar", kind: "time", text: (value) => format.recent(value, ScreenRow.newest) },
+    { key: "time", label: "Bar at", kind: "time", text: barTime },
     { key: "state", label: "Market", kind: "feed" },
   ];
 }

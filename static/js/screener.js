@@ -188,7 +188,7 @@ function head() {
       const cell = document.createElement("th");
       cell.scope = "col";
       cell.className = kind;
-      const words = unit === "percent" ? `${label}, %` : label;
+      const words = unit === "percent" ? `${label}, %` : label; // units stand in heads
       if (["symbol", "time", "state"].includes(key)) {
         const text = document.createElement("span");
         text.textContent = words;

@@ -94,7 +94,7 @@ class Market:
         like = self._row(self.instruments[0])
         for number in range(count):
             price = 10.0 + number
-            one = {**like, "symbol": f"C{number:03d}/USDT", "price": price, "change_24h": number / 50 - 4}
+            one = {**like, "symbol": f"C{number:03d}/USDT", "price": price, "change_24h": number / 50}
             self.listed.append({**one, "sparkline": [price - 1, price + 1, price - 0.5, price]})
 
     def tell_prices(self, quotes: list[Row]) -> None:

@@ -45,11 +45,15 @@ def screen(market: Market, asked: Mapping[str, str]) -> Row:
 
 
 def _figures(market: Market, row: Row, timeframe: str) -> Row:
-    day = {name: row.get(name) for name in ("price", "change_24h", "volume_24h")} | market.figures.get(row["symbol"], {})
+    day = {name: row.get(name) for name in ("price", "change_24h", "volume_24h")} | market.figures.get(
+        row["symbol"], {}
+    )
     bars, values = market.series(row["symbol"], timeframe)
     done = [bar for bar in bars[-3:] if bar["completed"]]
     if not done:
         return day
     bar = done[-1]
-    known = {name: bar[name] for name in ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "time")}
+    known = {
+        name: bar[name] for name in ("open", "high", "low", "close", "volume", "quote_volume", "trade_count", "time")
+    }
     return {**known, **values.get(bar["time"], {}), **day}
