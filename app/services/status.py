@@ -145,7 +145,7 @@ class Status:
         facts.queues["parked"] = parked = signals.parked()
         if parked:
             remedy = "the workers' logs say why; trades among them are repaired from the exchange"
-            facts.troubles.append(Trouble(f"{parked:,} messages are parked: they failed too often", remedy))
+            facts.troubles.append(Trouble(f"{_parked(parked)} too often", remedy))
         facts.counters = signals.counters()
         for key, (_, time_ms) in signals.prices().items():
             exchange = key.split(":", 1)[0]
@@ -171,7 +171,8 @@ class Status:
         facts.backfills = [told(each) for each in found]
         facts.backfills_open = self.backfills.at_work(connection)
         if facts.late_holes:
-            what = f"{facts.late_holes:,} holes have waited over {HOLE_S // 60} minutes for repair"
+            holes = "1 hole has" if facts.late_holes == 1 else f"{facts.late_holes:,} holes have"
+            what = f"{holes} waited over {HOLE_S // 60} minutes for repair"
             facts.troubles.append(Trouble(what, "each hole's last error says what its source answered"))
 
     def _feeds(self, facts: Facts, states: States) -> None:
@@ -208,3 +209,7 @@ class Status:
         for calendar, said in facts.sessions.items():
             if said["state"] == "unknown":
                 facts.notes.append(f"the sessions of {calendar} are not known yet")
+
+
+def _parked(count: int) -> str:
+    return "1 message is parked: it failed" if count == 1 else f"{count:,} messages are parked: they failed"

@@ -52,7 +52,7 @@ export class Backfills {
   /** The part `backfills` of /api/status; `readable` says whether the database answered. */
   show({ at_work: open, open: count, running }, { now, readable }) {
     const ended = this.#open.some(({ id }) => !open.some((one) => one.id === id));
-    this.#open = open;
+    this.#open = open.toSorted((one, other) => other.id - one.id); // not by state: they take turns, and would jump
     const start = element("ask-start");
     if (!start.value && Number.isFinite(now)) start.value = new Date(now - 7 * DAY_MS).toISOString().slice(0, 10);
     put(element("backfills-aside"), count > 0 ? `${whole(running)} at work, ${whole(count - running)} waiting` : "");

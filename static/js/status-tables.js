@@ -34,7 +34,7 @@ export function makeTables() {
   const feeds = table("feeds", [
     name(({ title }) => title),
     { kind: "words", text: (feed) => feedWords(feed)[1], dot: (feed) => feedWords(feed)[0], title: (feed) => feed.error ?? "" },
-    { kind: "words", text: ({ markets }) => Object.values(markets).map(marketWords).filter(Boolean).join("; ") || NOTHING },
+    { kind: "words", text: hours, title: hours },
   ], ({ exchange }) => exchange, "No feed is known.");
   const verification = table("verification", [
     name(({ exchange }) => exchange),
@@ -81,6 +81,8 @@ export function makeTables() {
     counters.show(status.counters, redis.ok ? "Nothing was counted yet." : unheard);
   };
 }
+
+const hours = ({ markets }) => Object.values(markets).map(marketWords).filter(Boolean).join("; ") || NOTHING;
 
 function factWords(facts) {
   const told = Object.entries(facts).filter(([key, value]) => !["exchange", "feed", "since", "at"].includes(key) && typeof value !== "object");

@@ -158,13 +158,8 @@ async def test_history_is_asked_for_by_keyboard(status: StatusPage, platform: Pl
     await status.page.locator("#ask-start").fill("2026-01-02")
     await status.page.locator("#ask-symbols").press("Enter")
     await expect(status.page.locator("#ask-said")).to_have_text("2 backfills are queued.")
-    assert platform.wrote == [
-        {
-            "symbols": [{"symbol": "BTC/USDT"}, {"exchange": "alpaca", "symbol": "AAPL"}],
-            "timeframe": "1h",
-            "start": "2026-01-02",
-        }
-    ]
+    symbols = [{"symbol": "BTC/USDT"}, {"exchange": "alpaca", "symbol": "AAPL"}]
+    assert platform.wrote == [{"symbols": symbols, "timeframe": "1h", "start": "2026-01-02"}]
     await expect(status.row("backfills", 1)).to_contain_text("waits for its turn")
     await status.page.locator("#ask-symbols").fill("all")
     await status.page.get_by_role("button", name="Fetch history").click()
@@ -241,21 +236,21 @@ async def test_a_hidden_tab_asks_nothing(status: StatusPage, platform: Platform)
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-@pytest.mark.parametrize("width", [390, 1280, 2560])
-async def test_each_theme_and_width_is_accessible(
-    status: StatusPage, platform: Platform, theme: str, width: int
-) -> None:
+async def test_each_theme_is_accessible_at_each_width(status: StatusPage, platform: Platform, theme: str) -> None:
     platform.add("BTC/USDT")
     platform.holes = [hole(4, "BTC/USDT", minutes=9)]
     platform.notes = ["Alpaca is not collected: set ALPACA_API_KEY and ALPACA_SECRET_KEY"]
     platform.lanes[1]["state"], platform.lanes[2]["state"] = "behind", "broken"
     await status.page.add_init_script(f"localStorage.setItem('market:theme', '{json.dumps(theme)}')")
-    await status.page.set_viewport_size({"width": width, "height": 800})
     await status.open()
     await expect(status.row("backfills", 1)).to_be_visible()
-    assert await status.page.evaluate("document.documentElement.scrollWidth") <= width
     await status.page.add_script_tag(path="node_modules/axe-core/axe.min.js")
-    found = await status.page.evaluate("axe.run()")
-    serious = [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]
-               if one["impact"] in ("serious", "critical")]  # fmt: skip
-    assert serious == []
+    for width in (2560, 1280, 390):
+        await status.page.set_viewport_size({"width": width, "height": 800})
+        assert await status.page.evaluate("document.documentElement.scrollWidth") <= width
+        if width == 2560:
+            continue  # the same page as at 1280, with more air
+        found = await status.page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        serious = [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]
+                   if one["impact"] in ("serious", "critical")]  # fmt: skip
+        assert serious == []
