@@ -63,7 +63,7 @@ $(DEV_STAMP): | $(JS_STAMP)
 demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
 	@exec $(PY) -m app up
 
-test: setup lint ## Check and test everything but what is slow or needs a TimescaleDB
+test: setup $(DEV_STAMP) lint ## Check and test everything but what is slow or needs a TimescaleDB
 	@$(PY) -m pytest -q -m "not slow and not timescale" -n 2 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
@@ -74,7 +74,7 @@ lint: setup ## ruff, mypy, import-linter
 timescale: setup $(DEV_STAMP) ## The tests on TimescaleDB: a small one in WebAssembly, or TEST_TIMESCALE_URL's
 	@$(PY) -m pytest -q -m timescale -n 2 --dist loadfile --timeout 300
 
-slow: setup ## The slow tests
+slow: setup $(DEV_STAMP) ## The slow tests
 	@$(PY) -m pytest -q -m "slow and not timescale" --timeout 900
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)

@@ -178,6 +178,7 @@ class HoleAnswer(Answer):
     repaired: Ms | None
     attempts: int
     tried: Ms | None
+    next_try: Ms | None
     error: str | None
     first_id: int | None
     last_id: int | None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from flask import Blueprint, Response, request
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from app.domain.instruments import RULES, Exchange
 from app.domain.screen_fields import Unit, choices
@@ -19,6 +19,7 @@ from webapp.openapi import describe
 from webapp.schemas import Query
 
 MAX_ROWS = 5000
+TEXT = WithJsonSchema({"type": "string"})  # what it is read from
 
 
 def _read(parse: Any) -> BeforeValidator:
@@ -30,7 +31,7 @@ def _read(parse: Any) -> BeforeValidator:
         except BadInput as error:
             raise ValueError(str(error)) from None
 
-    return BeforeValidator(read, json_schema_input_type=str)
+    return BeforeValidator(read)
 
 
 class ScreenQuery(Query):
@@ -39,13 +40,13 @@ class ScreenQuery(Query):
     model_config = {**Query.model_config, "arbitrary_types_allowed": True}
 
     timeframe: Timeframe = Timeframe.H1
-    where: Annotated[tuple[Condition, ...], _read(parse_conditions)] = Field(
+    where: Annotated[tuple[Condition, ...], _read(parse_conditions), TEXT] = Field(
         (), description="Conditions that must all hold, separated by commas: rsi_14<30,close>sma_200"
     )
-    sort: Annotated[Order | None, _read(parse_order)] = Field(
+    sort: Annotated[Order | None, _read(parse_order), TEXT] = Field(
         None, description="A field or term, with - before it from high to low: -change_24h"
     )
-    fields: Annotated[tuple[Term, ...], _read(parse_terms)] = Field(
+    fields: Annotated[tuple[Term, ...], _read(parse_terms), TEXT] = Field(
         (), description="Fields or terms shown beside those of where and sort, separated by commas"
     )
     exchange: Exchange | None = None

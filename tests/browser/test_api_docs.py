@@ -7,13 +7,12 @@ import re
 import pytest
 from playwright.async_api import Page, expect
 
-from app.config import ROOT
+from tests.browser.axe import assert_accessible
 from tests.browser.pages import Errors
 from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 SLOW_MS = 20_000  # Swagger UI is 1.7 MB of script
 
 
@@ -64,11 +63,4 @@ async def test_it_follows_the_theme_and_can_be_read(page: Page, stub: Stub, them
     other = await page.evaluate("getComputedStyle(document.querySelector('.swagger-ui')).backgroundColor")
     assert other != grounds[0]
     await page.locator('[data-action="theme"]').click()
-    await page.evaluate(AXE.read_text(encoding="utf-8"))  # not by a script element: the policy forbids those
-    found = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    serious = {
-        each["id"]: [node["html"][:120] for node in each["nodes"]][:5]
-        for each in found["violations"]
-        if each["impact"] in {"serious", "critical"}
-    }
-    assert not serious, "\n".join(f"{name}: {nodes}" for name, nodes in serious.items())
+    await assert_accessible(page)

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.async_api import Page, expect
 
-from app.config import ROOT
+from tests.browser.axe import assert_accessible
 from tests.browser.generated import MINUTE, STEPS
 from tests.browser.market import Market
 from tests.browser.pages import Errors, MultiPage
@@ -22,7 +22,6 @@ SIX = "?layout=6&cells=" + ",".join(
         ("BTC", "ETH", "SOL", "BNB", "ADA", "BTC"), ("1m", "1m", "5m", "5m", "1m", "1m"), strict=True
     )
 )
-BAD = ("serious", "critical")
 SHIFTS = """() => {
   window.shifted = 0;
   new PerformanceObserver((list) => { for (const entry of list.getEntries()) window.shifted += entry.value; })
@@ -283,10 +282,7 @@ async def test_a_phone_stacks_the_cells_and_scrolls(multi: MultiPage) -> None:
 async def test_axe_finds_nothing_serious(multi: MultiPage, theme: str) -> None:
     await multi.page.add_init_script(f"localStorage.setItem('market:theme', '\"{theme}\"')")
     await multi.open(query="?layout=2&cells=binance:BTC-USDT@1m,binance:NOPE@1m", drawn=1)
-    await multi.page.add_script_tag(path=ROOT / "node_modules/axe-core/axe.min.js")
-    found = await multi.page.evaluate("axe.run().then(({ violations }) => violations)")
-    serious = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found if one["impact"] in BAD]
-    assert serious == []
+    await assert_accessible(multi.page)
 
 
 @pytest.mark.slow

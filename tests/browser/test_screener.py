@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.browser.axe import assert_accessible
 from tests.browser.market import DELAYED, Market
 from tests.browser.pages import Errors, ScreenerPage
 from tests.browser.stub import Stub
@@ -196,11 +197,4 @@ async def test_a_phone_shows_what_matters(screener: ScreenerPage, theme: str) ->
 
 async def test_axe_finds_nothing_serious(screener: ScreenerPage) -> None:
     await screener.open("?where=rsi_14<30,close>0.5*sma_200")
-    await screener.page.add_script_tag(path="node_modules/axe-core/axe.min.js")
-    found = await screener.page.evaluate("axe.run()")
-    bad = [
-        (each["id"], each["nodes"][0]["html"])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert bad == []
+    await assert_accessible(screener.page)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.browser.axe import assert_accessible
 from tests.browser.market import Market
 from tests.browser.pages import AnyPage, Errors
 from tests.browser.status_stub import FLOWER, TOKEN, Platform, hole
@@ -244,13 +245,4 @@ async def test_each_theme_is_accessible_at_each_width(status: StatusPage, platfo
     await status.page.add_init_script(f"localStorage.setItem('market:theme', '{json.dumps(theme)}')")
     await status.open()
     await expect(status.row("backfills", 1)).to_be_visible()
-    await status.page.add_script_tag(path="node_modules/axe-core/axe.min.js")
-    for width in (2560, 1280, 390):
-        await status.page.set_viewport_size({"width": width, "height": 800})
-        assert await status.page.evaluate("document.documentElement.scrollWidth") <= width
-        if width == 2560:
-            continue  # the same page as at 1280, with more air
-        found = await status.page.evaluate("axe.run({ resultTypes: ['violations'] })")
-        serious = [(one["id"], [node["target"] for node in one["nodes"]]) for one in found["violations"]
-                   if one["impact"] in ("serious", "critical")]  # fmt: skip
-        assert serious == []
+    await assert_accessible(status.page)

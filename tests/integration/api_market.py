@@ -24,7 +24,7 @@ from app.storage import catalog, official
 from tests.integration.web_data import START_MS, bar, store, store_indicators, utc, wipe
 from webapp import create_app
 
-TOKEN = "test"  # of those who may write
+TOKEN = "a-token-of-these-tests"  # of those who may write
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 BARS = 40
 NOW_MS = START_MS + BARS * MINUTE_MS
@@ -90,7 +90,7 @@ def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The application at NOW_MS; no exchange is asked for anything."""
     monkeypatch.setattr("webapp.listings.look", listed)
     monkeypatch.setattr("webapp.composition.exchange_ms", lambda _: NOW_MS)
-    app = create_app(settings.model_copy(update={"api_token": SecretStr(TOKEN)}))
+    app = create_app(settings.model_copy(update={"api_token": SecretStr(TOKEN), "rate_limit_reads": "off", "rate_limit_writes": "off"}))
     yield app
     app.extensions["web"].engine.dispose()
     app.extensions["web"].redis.close()

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import redis
 import sqlalchemy as sa
+from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 
 from app.bootstrap import platform
 from app.config import Settings
@@ -22,6 +24,8 @@ from tests.integration.web_data import bar, wipe
 from tests.keeping import retain
 from webapp import create_app
 from webapp.backfills import BackfillList, BackfillRow, BackfillsQueued
+
+TOKEN = "a token of these tests"
 
 
 class Source:
@@ -46,9 +50,16 @@ def now_ms(engine: sa.Engine, redis_client: redis.Redis) -> int:
 
 @pytest.fixture
 def client(settings: Settings, now_ms: int) -> Iterator[FlaskClient]:
-    app = create_app(settings.model_copy(update={"market": "live"}))
-    yield app.test_client()
+    app = create_app(settings.model_copy(update={"market": "live", "api_token": SecretStr(TOKEN)}))
+    yield writer(app)
     app.extensions["web"].engine.dispose()
+
+
+def writer(app: Flask) -> FlaskClient:
+    """A client whose every request carries the token."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    return client
 
 
 def ask(client: FlaskClient, status: int = 202, **body: Any) -> Any:
@@ -145,9 +156,9 @@ def test_what_would_be_deleted_again_is_kept_on_request(client: FlaskClient, eng
 
 
 def test_without_a_broker_it_is_noted_all_the_same(settings: Settings, own_redis: RedisServer, now_ms: int) -> None:
-    here = settings.model_copy(update={"redis_url": own_redis.url, "market": "live"})
+    here = settings.model_copy(update={"redis_url": own_redis.url, "market": "live", "api_token": SecretStr(TOKEN)})
     app = create_app(here)
-    client = app.test_client()
+    client = writer(app)
     own_redis.stop()
     began = time.monotonic()
     said = ask(client, symbol="BTC/USDT", start=now_ms - DAY_MS)

@@ -45,6 +45,7 @@ def test_a_chart_has_one_address(client: FlaskClient, symbol: str) -> None:
         "symbol": "BTC/USDT",
         "title": "Binance",
         "price_decimals": 2,
+        "time_zone": "UTC",
         "currency": "USDT",
         "calendar": "24/7",
         "asset_class": "crypto",
