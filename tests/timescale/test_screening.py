@@ -11,7 +11,7 @@ from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.storage import migrate, screening
 from app.storage.engine import database_url
 from app.storage.screening import newest
-from app.storage.times import utc
+from app.storage.sql import timed
 from tests.integration.web_data import bar, store, store_indicators
 
 pytestmark = [pytest.mark.timescale, pytest.mark.timeout(300)]
@@ -45,10 +45,8 @@ def test_the_newest_bar_that_has_its_indicators_is_found(engine: sa.Engine) -> N
 
 
 def test_only_the_chunks_of_its_days_are_planned_for(engine: sa.Engine) -> None:
-    values = {"ids": "{1,2}", "lo": utc(NOW_MS - 6 * DAY_MS), "hi": utc(NOW_MS + DAY_MS)}
-    statement = sa.text("EXPLAIN " + screening._newest_sql(Timeframe.M1).text).bindparams(
-        *screening._newest_sql(Timeframe.M1)._bindparams.values()
-    )
+    values = {"ids": "{1,2}", "lo": NOW_MS - 6 * DAY_MS, "hi": NOW_MS + DAY_MS}
+    statement = timed("EXPLAIN " + screening._newest_sql(Timeframe.M1).text)
     with engine.connect() as conn:
         plan = "\n".join(conn.execute(statement, values).scalars())
         chunks = conn.execute(sa.text("SELECT count(*) FROM show_chunks('candles_1m')")).scalar_one()
