@@ -41,13 +41,17 @@ class ScreenQuery(Query):
 
     timeframe: Timeframe = Timeframe.H1
     where: Annotated[tuple[Condition, ...], _read(parse_conditions), TEXT] = Field(
-        (), description="Conditions that must all hold, separated by commas: rsi_14<30,close>sma_200"
+        (),
+        description="Conditions that must all hold, separated by commas: rsi_14<30,close>sma_200",
+        json_schema_extra={"default": ""},
     )
     sort: Annotated[Order | None, _read(parse_order), TEXT] = Field(
         None, description="A field or term, with - before it from high to low: -change_24h"
     )
     fields: Annotated[tuple[Term, ...], _read(parse_terms), TEXT] = Field(
-        (), description="Fields or terms shown beside those of where and sort, separated by commas"
+        (),
+        description="Fields or terms shown beside those of where and sort, separated by commas",
+        json_schema_extra={"default": ""},
     )
     exchange: Exchange | None = None
     limit: int = Field(100, ge=1, le=MAX_ROWS)

@@ -86,7 +86,7 @@ export class ScreenBuilder {
       factor.setAttribute("aria-invalid", String(!valid));
       if (valid) set("factor", factor.value.trim());
     });
-    const field = this.#fields("Times field", read.field, { none: "(a number)", before: "× " });
+    const field = this.#fields("Times field", read.field, { none: "number", before: "× " });
     field.addEventListener("change", () => set("field", field.value));
     return [left, operator, factor, field];
   }

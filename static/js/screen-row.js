@@ -111,7 +111,7 @@ const TEXTS = {
   ratio: (value) => format.price(value, 4),
 };
 
-const HEADS = { price: "Last", change_24h: "24 h", change_1: "Bar" }; // shorter than in a list of fields
+const HEADS = { price: "Last", change_24h: "24 h", change_1: "Bar", volume_sma: "Vol. avg 20", quote_volume_24h: "Turnover" }; // shorter than in a list of fields
 
 function barTime(value) {
   if (!Number.isFinite(value)) return format.NOTHING;
