@@ -100,7 +100,11 @@ async def test_an_hour_marks_its_first_minute(multi: MultiPage, market: Market) 
 
 async def test_a_linked_symbol_goes_to_all_cells_each_with_its_timeframe(multi: MultiPage) -> None:
     await multi.open(query=TWO, drawn=2)
+    await multi.page.set_viewport_size({"width": 600, "height": 620})  # the second cell's button is low on the page
     await multi.cell(1).locator(".symbol-button").click()
+    box = await multi.page.locator("#switcher").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= 620, "the whole list is in sight"
     await multi.choose("sol")
     await multi.wait_until_drawn(2)
     assert await multi.shown() == ["BTC/USDT@1m", "SOL/USDT@15m"]
