@@ -7,7 +7,7 @@ import { setZone, currentZone } from "./format.js";
 import { DEFAULT_STUDIES, knownStudies, namesOf, studyById } from "./indicators.js";
 import { bindKeys } from "./keys.js";
 import { Legend } from "./legend.js";
-import { marketWords } from "./hours.js";
+import { outlookWords } from "./hours.js";
 import { MarketLine } from "./market-line.js";
 import { indicatorsMenu, placePopovers } from "./menus.js";
 import { Notice } from "./notice.js";
@@ -124,15 +124,7 @@ function settle() {
     return;
   }
   state("empty");
-  notice.show({ title: "No data yet", text: `Nothing has been collected for ${instrument.symbol} so far. ${outlook()}` });
-}
-
-/** When bars can be expected, or what has to be done first. */
-function outlook() {
-  if (market.feed === "no_key") return `Its exchange asks for a key: set ${market.missing}, then start again.`;
-  if (market.feed === "refused") return `Its exchange refuses us${market.error ? `: ${market.error}` : ""}.`;
-  if (market.market?.state === "closed") return `${marketWords(market.market)}.`;
-  return "Bars appear here by themselves as soon as its feed runs.";
+  notice.show({ title: "No data yet", text: `Nothing has been collected for ${instrument.symbol} so far. ${outlookWords(market)}` });
 }
 
 function remembering() {
