@@ -7,7 +7,7 @@ import { DataTable } from "./data-table.js";
 import { ChartFeed } from "./feed.js";
 import { setExchangeZone } from "./format.js";
 import { bindFullScreen } from "./full-screen.js";
-import { delayWords, marketWords } from "./hours.js";
+import { delayWords, outlookWords } from "./hours.js";
 import { knownStudies, namesOf, studyById } from "./indicators.js";
 import { bindKeys, writeKeys } from "./keys.js";
 import { Layout } from "./layout.js";
@@ -130,15 +130,7 @@ function settle() {
     return;
   }
   state("empty");
-  notice.show({ title: "No data yet", text: `Nothing has been collected for ${instrument.symbol} so far. ${outlook()}` });
-}
-
-/** When bars can be expected, or what has to be done first. */
-function outlook() {
-  if (market.feed === "no_key") return `Its exchange asks for a key: set ${market.missing}, then start again.`;
-  if (market.feed === "refused") return `Its exchange refuses us${market.error ? `: ${market.error}` : ""}.`;
-  if (market.market?.state === "closed") return `${marketWords(market.market)}.`;
-  return "Bars appear here by themselves as soon as its feed runs.";
+  notice.show({ title: "No data yet", text: `Nothing has been collected for ${instrument.symbol} so far. ${outlookWords(market)}` });
 }
 
 function switchTimeframe(timeframe) {

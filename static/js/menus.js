@@ -18,7 +18,7 @@ export function place(popover, button) {
   const box = button.getBoundingClientRect();
   const left = Math.max(8, Math.min(box.left, innerWidth - popover.offsetWidth - 8));
   popover.style.left = `${left}px`;
-  popover.style.top = `${box.bottom + 6}px`;
+  popover.style.top = `${Math.max(8, Math.min(box.bottom + 6, innerHeight - popover.offsetHeight - 8))}px`;
   popover.querySelector("input, select, button")?.focus();
 }
 

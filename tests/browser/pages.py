@@ -172,7 +172,7 @@ class MultiPage(AnyPage):
             await self.wait_until_drawn(drawn)
         return self
 
-    async def wait_until_drawn(self, count: int, *, within_s: float = 20) -> None:
+    async def wait_until_drawn(self, count: int, *, within_s: float = 40) -> None:
         """Wait until so many cells show bars and hear of new ones."""
         drawn = "document.querySelectorAll('.cell[data-state=ready]:has(.state[data-state=connected])').length"
         await self.page.wait_for_function(f"{drawn} === {count}", timeout=within_s * SECOND)
