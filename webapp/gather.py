@@ -15,20 +15,28 @@ from redis import RedisError
 from app.bootstrap import Platform
 from app.cache.signals import Signals, broker_of
 from app.services.stages import Seen, Stage, stages, summary
-from app.services.status import Facts, Trouble
+from app.services.status import Facts
+from app.services.status import Trouble as Told
 from app.storage import inventory
+from app.storage.trouble import Trouble, trouble_of
 from webapp.errors import AWAY
 from webapp.live import Hub
 from webapp.watch import FEEDS_S, Watch
 
 KEEP_S = 1.0  # what one look found serves everybody for so long
+VERIFICATION_S = 15.0  # the day's verification is counted so often: it takes a look at a day of minutes
+SHARE_OF_TIME = 20  # and never takes more than a twentieth of the time: with hundreds of symbols it takes seconds
 SIZE_S = 60.0  # the size of the database is looked up so often: it takes a look at every file
 FLOWER_S = 15.0  # so often it is tried whether Flower listens
-NO_DATABASE = Trouble(
+NO_DATABASE = Told(
     "The database cannot be reached",
     "Nothing is stored and no chart can be read until it is back; trades wait in their queues. Is the server up?",
 )
-NO_REDIS = Trouble(
+SLOW_DATABASE = Told(
+    "The database answers too slowly",
+    "It is busy: an import, a backfill or a query of somebody's own may be at work. What waits is done later.",
+)
+NO_REDIS = Told(
     "Redis cannot be reached",
     "Charts come from the database and nothing is live; everything refills by itself once it is back. Is it up?",
 )
@@ -50,10 +58,15 @@ class Found:
 @dataclass(slots=True)
 class _Kept:
     value: Any = None
-    at: float = -1e9
+    until: float = -1e9  # of time.monotonic()
 
-    def age_s(self) -> float:
-        return time.monotonic() - self.at
+    @classmethod
+    def of(cls, value: Any, keep_s: float) -> _Kept:
+        return cls(value, time.monotonic() + keep_s)
+
+    @property
+    def old(self) -> bool:
+        return time.monotonic() > self.until
 
 
 @dataclass
@@ -67,6 +80,7 @@ class Gather:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _found: Found | None = None
     _looked: float = -1e9
+    _verification: _Kept = field(default_factory=_Kept)
     _size: _Kept = field(default_factory=_Kept)
     _flower: _Kept = field(default_factory=_Kept)
     _signals: Signals | None = None
@@ -86,8 +100,8 @@ class Gather:
             return settings.flower_url
         if host not in {"127.0.0.1", "localhost", "[::1]"} or not settings.flower_port:
             return None  # it listens on loopback only
-        if self._flower.age_s() > FLOWER_S:
-            self._flower = _Kept(_listens(settings.flower_port), time.monotonic())
+        if self._flower.old:
+            self._flower = _Kept.of(_listens(settings.flower_port), FLOWER_S)
         return f"http://127.0.0.1:{settings.flower_port}" if self._flower.value else None
 
     def _look(self) -> Found:
@@ -110,15 +124,20 @@ class Gather:
         return {"ok": True, "ms": _ms(began), "bytes": facts.redis_bytes}
 
     def _read(self, facts: Facts, now_ms: int) -> dict[str, Any]:
-        began = time.perf_counter()
         try:
             with self.platform.engine.connect() as connection:
-                self.platform.status.look(facts, connection, now_ms)
+                began = time.perf_counter()
+                if self._verification.old:
+                    counted = self.platform.status.verification(connection, now_ms)
+                    took_s = time.perf_counter() - began
+                    self._verification = _Kept.of(counted, max(VERIFICATION_S, SHARE_OF_TIME * took_s))
+                    began = time.perf_counter()
+                self.platform.status.look(facts, connection, now_ms, verification=self._verification.value)
                 took_ms, count = _ms(began), inventory.connections(connection)
-                if self._size.age_s() > SIZE_S:
-                    self._size = _Kept(inventory.size(connection), time.monotonic())
-        except (*AWAY, sa.exc.DBAPIError):
-            facts.troubles.insert(0, NO_DATABASE)
+                if self._size.old:
+                    self._size = _Kept.of(inventory.size(connection), SIZE_S)
+        except (*AWAY, sa.exc.DBAPIError) as error:
+            facts.troubles.insert(0, SLOW_DATABASE if trouble_of(error) is Trouble.SLOW else NO_DATABASE)
             return {"ok": False, "ms": None, "bytes": None, "connections": None, "server": None, "timescaledb": None}
         server, size, extension = self._size.value
         facts_of_it = {"bytes": size, "connections": count, "server": server, "timescaledb": extension}

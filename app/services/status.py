@@ -26,6 +26,7 @@ HOLES_SHOWN = BACKFILLS_SHOWN = 20
 BROKEN = {"refused", "down", "reconnecting"}
 Level = Literal["ok", "degraded"]
 States = Mapping[str, Mapping[str, Any]]
+Rows = list[dict[str, Any]]
 
 
 class Trouble(NamedTuple):
@@ -152,10 +153,11 @@ class Status:
             facts.prices[exchange] = max(time_ms, facts.prices.get(exchange, 0))
         facts.redis_bytes = signals.memory()
 
-    def look(self, facts: Facts, connection: sa.Connection, now_ms: int) -> None:
+    def look(self, facts: Facts, connection: sa.Connection, now_ms: int, *, verification: Rows | None = None) -> None:
         """Fills in what the database knows: newest trades, hours, holes, verification, backfills.
 
-        `now_ms` is exchange time. Comes after hear(), whose feeds it gives their markets.
+        `now_ms` is exchange time, `verification` what is known of it from shortly before. Comes after hear(), whose
+        feeds it gives their markets.
         """
         facts.last_trades = self.records.last_trades(connection, since_ms=now_ms - DAY_MS)
         facts.clocks = self.records.clocks(connection)
@@ -164,9 +166,7 @@ class Status:
         facts.holes = self.records.holes(connection, open_only=True, limit=HOLES_SHOWN)
         for row in facts.holes:
             row["reason"] = CAUSES.get(row["cause"], row["cause"])
-        for row in self.records.verification(connection, now_ms - DAY_MS):
-            share = round(row["verified"] / row["closed"], 4) if row["closed"] else None
-            facts.verification.append({**row, "share": share})
+        facts.verification = self.verification(connection, now_ms) if verification is None else verification
         found = self.backfills.listed(connection, active_only=True, running_first=True, limit=BACKFILLS_SHOWN)
         facts.backfills = [told(each) for each in found]
         facts.backfills_open = self.backfills.at_work(connection)
@@ -174,6 +174,11 @@ class Status:
             holes = "1 hole has" if facts.late_holes == 1 else f"{facts.late_holes:,} holes have"
             what = f"{holes} waited over {HOLE_S // 60} minutes for repair"
             facts.troubles.append(Trouble(what, "each hole's last error says what its source answered"))
+
+    def verification(self, connection: sa.Connection, now_ms: int) -> Rows:
+        """How much of the last 24 hours is verified, by exchange; without TimescaleDB it counts a day of minutes."""
+        found = self.records.verification(connection, now_ms - DAY_MS)
+        return [{**row, "share": round(row["verified"] / row["closed"], 4) if row["closed"] else None} for row in found]
 
     def _feeds(self, facts: Facts, states: States) -> None:
         """Each source's feed; a refused or broken one is trouble, a missing key is worth a note."""

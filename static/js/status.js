@@ -71,7 +71,8 @@ function tellAge() {
   dot("down", `${span(age)} old`);
   showSummary(element("summary"), {
     level: "stale",
-    words: `What you see is ${span(age)} old: ${failed?.message ?? "no answer came since."}`,
+    // Not the age, which the dot tells: this line is read out whenever it changes.
+    words: `What you see is old: ${failed?.message ?? "no answer came since."}`,
     remedy: "Is the web process up? This page asks again by itself.",
   });
 }
