@@ -32,7 +32,7 @@ async def placed(chart: ChartPage) -> int | None:
 
 async def wait_for_place(chart: ChartPage, condition: str) -> None:
     """Wait until the time in the address (`at`, null at the newest bar) is as the JavaScript `condition` says."""
-    at = "(() => { const at = new URLSearchParams(location.search).get('at'); return at === null ? null : Number(at); })()"
+    at = "(at => at === null ? null : Number(at))(new URLSearchParams(location.search).get('at'))"
     await chart.page.wait_for_function(f"(at => {condition})({at})", timeout=10_000)
 
 
