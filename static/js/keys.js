@@ -1,5 +1,6 @@
 // Keys of a page: one table says what they do, listens for them, and is shown when one asks.
-const typing = (target) => target.closest?.("input, select, textarea, dialog[open]") !== null;
+/** A field that was just hidden keeps the focus for a moment: nobody types there. */
+const typing = (target) => target.closest?.("input, select, textarea, dialog[open]")?.checkVisibility() ?? false;
 
 /** groups: [{title, rows: [{shown: ["←", "→"], words, does: {ArrowLeft: () => …}}]}]. */
 export function bindKeys(groups) {

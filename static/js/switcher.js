@@ -95,7 +95,7 @@ export class Switcher {
   #found(words) {
     const recent = this.#recent();
     const rank = ({ symbol, plain, key }) => {
-      const begins = symbol.toLowerCase().startsWith(words[0]) || plain.startsWith(words[0]);
+      const begins = words.some((word) => symbol.toLowerCase().startsWith(word) || plain.startsWith(word));
       return (begins ? 0 : 2) + (recent.includes(key) ? 0 : 1);
     };
     const found = this.#all.filter(({ text, plain }) => words.every((word) => text.includes(word) || plain.includes(word.replace(/[/.-]/g, ""))));

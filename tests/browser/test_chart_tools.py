@@ -32,8 +32,8 @@ async def placed(chart: ChartPage) -> int | None:
 
 async def wait_for_place(chart: ChartPage, condition: str) -> None:
     """Wait until the time in the address (`at`, null at the newest bar) is as the JavaScript `condition` says."""
-    text = "new URLSearchParams(location.search).get('at')"
-    await chart.page.wait_for_function(f"(at => {condition})({text} && Number({text}))", timeout=10_000)
+    at = "(at => at === null ? null : Number(at))(new URLSearchParams(location.search).get('at'))"
+    await chart.page.wait_for_function(f"(at => {condition})({at})", timeout=10_000)
 
 
 async def test_the_keys_are_shown_and_do_what_they_say(chart: ChartPage) -> None:
