@@ -28,6 +28,7 @@ from tests.browser.browser import ARGUMENTS, chromium
 from tests.browser.wire import Wire
 from tests.integration.web_data import START_MS, bar, store, update, wipe
 from tests.integration.web_server import web_server
+from tests.processes import until
 
 CHANNEL = "binance:BTC/USDT@1m"
 KEEP = "__import__('pathlib').Path('{}').write_text(__import__('json').dumps(list(bars.values())))"
@@ -90,6 +91,14 @@ def stored(address: str) -> list[Any]:
     return bars
 
 
+def whole(path: Path) -> Any:
+    """The bars the client wrote down, oldest first; None while it writes."""
+    try:
+        return sorted(json.loads(path.read_text()), key=lambda row: row["time"])
+    except json.JSONDecodeError:
+        return None
+
+
 def line(count: int, close: float) -> str:
     return f"{count} {START_MS + (count - 1) * MINUTE_MS} {close:g}"
 
@@ -116,10 +125,10 @@ def test_the_python_client_holds_the_series_through_a_disconnect(
             wire.drop()
             wait_for(said, line(*feed.add(7)))
             wait_for(said, line(*feed.add(1)))
+            until(lambda: whole(held) == stored(address), what="the client's series is the database's")
         finally:
             process.terminate()
             process.wait(10)
-    assert sorted(json.loads(held.read_text()), key=lambda row: row["time"]) == stored(address)
 
 
 @pytest.mark.browser
