@@ -5,6 +5,8 @@ const FIRST_MS = 500;
 const LONGEST_MS = 15_000;
 const CONNECT_MS = 8_000;
 const PING_MS = 15_000;
+const BEAT_MS = 2_000;
+const SLEPT_MS = 4 * BEAT_MS; // no beat for so long: the machine slept, and no event need have told of it
 const ANSWER_MS = 6_000; // a ping so long without a word of the server: the connection is dead, though nobody closed it
 const WAKING = [[window, "online"], [window, "pageshow"], [window, "focus"], [document, "visibilitychange"], [document, "resume"]];
 
@@ -13,6 +15,8 @@ export class Live {
   #timer = 0;
   #pulse = 0;
   #overdue = 0; // runs out when a ping goes unanswered
+  #beaten = 0; // by the clock on the wall, which goes on while the machine sleeps
+  #pinged = 0;
   #attempt = 0;
   #closed = false;
 
@@ -56,7 +60,8 @@ export class Live {
     socket.onopen = () => {
       clearTimeout(overdue);
       clearInterval(this.#pulse);
-      this.#pulse = setInterval(() => this.#ping(socket), PING_MS);
+      this.#beaten = this.#pinged = Date.now();
+      this.#pulse = setInterval(() => this.#beat(socket), BEAT_MS);
     };
     socket.onmessage = ({ data }) => {
       if (this.#closed || this.#socket !== socket) return;
@@ -81,8 +86,15 @@ export class Live {
     else this.#open();
   }
 
+  #beat(socket) {
+    const now = Date.now();
+    if (now - this.#beaten > SLEPT_MS || now - this.#pinged >= PING_MS) this.#ping(socket);
+    this.#beaten = now;
+  }
+
   #ping(socket) {
     if (socket.readyState !== WebSocket.OPEN || this.#overdue) return;
+    this.#pinged = Date.now();
     socket.send('{"type":"ping"}');
     this.#overdue = setTimeout(() => {
       if (this.#socket === socket) this.#lost(); // closing a dead connection can take minutes: it is left behind

@@ -140,13 +140,16 @@ async def test_a_web_process_that_was_restarted(
 @pytest.mark.slow
 async def test_a_laptop_that_slept(chart: ChartPage, collector: Collector, wire: Wire) -> None:
     """Its timers stand still, and its connection dies without a word while it sleeps."""
+    await chart.page.evaluate("addEventListener('resume', () => { window.woke = true; })")
     session = await chart.page.context.new_cdp_session(chart.page)
     await session.send("Page.setWebLifecycleState", {"state": "frozen"})
     wire.cut()
     await asyncio.to_thread(collector.add, 5)
-    await asyncio.sleep(3)
+    await asyncio.sleep(9)
     wire.mend()
     assert await chart.bars() == BEFORE
     await session.send("Page.setWebLifecycleState", {"state": "active"})
+    began = asyncio.get_running_loop().time()
     await complete(chart, collector, within_s=25)  # seconds, not the minutes a dead connection takes to be noticed
+    print(f"\ncomplete {asyncio.get_running_loop().time() - began:.1f} s after waking")
     await still_live(chart, collector)

@@ -29,6 +29,11 @@ class Wire:
         """New connections work again; those of before the cut do not."""
         self._dead = False
 
+    def drop(self) -> None:
+        """End what is connected; new connections work."""
+        for each in self._sockets:
+            _end(each)
+
     def close(self) -> None:
         """Listen no more, and end what is connected."""
         with contextlib.suppress(OSError):

@@ -1,0 +1,164 @@
+"""The example clients of docs/api.md, as they stand there, right through a disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import sqlalchemy as sa
+from playwright.async_api import async_playwright
+
+from app.cache import charts, keys, pubsub
+from app.config import ROOT, Settings
+from app.domain.bars import State
+from app.domain.instruments import Instrument
+from app.domain.timeframes import MINUTE_MS
+from app.storage import catalog
+from tests.browser.browser import ARGUMENTS, chromium
+from tests.browser.wire import Wire
+from tests.integration.web_data import START_MS, bar, store, update, wipe
+from tests.integration.web_server import web_server
+from tests.processes import until
+
+CHANNEL = "binance:BTC/USDT@1m"
+KEEP = "__import__('pathlib').Path('{}').write_text(__import__('json').dumps(list(bars.values())))"
+
+
+def example(language: str, containing: str) -> str:
+    """The code block of that language which has these words."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    found = [block for block in re.findall(rf"```{language}\n(.*?)```", text, re.S) if containing in block]
+    assert len(found) == 1
+    return str(found[0])
+
+
+@pytest.fixture(scope="module")
+def address(settings: Settings) -> Iterator[str]:
+    with web_server(settings) as address:
+        yield address
+
+
+@pytest.fixture
+def wire(address: str) -> Iterator[Wire]:
+    wire = Wire(address)
+    yield wire
+    wire.close()
+
+
+class Feed:
+    """Stores minutes and announces them, as the workers do."""
+
+    def __init__(self, engine: sa.Engine, client: redis.Redis, item: Instrument) -> None:
+        self._engine, self._client, self._item, self.count = engine, client, item, 0
+
+    def add(self, minutes: int) -> tuple[int, float]:
+        """So many minutes more, the last one open; returns how many there are, and the last one's close."""
+        first, self.count = max(self.count - 1, 0), self.count + minutes
+        states = [State.CLOSED] * (self.count - first - 1) + [State.OPEN]
+        bars = [
+            bar(self._item.id, START_MS + number * MINUTE_MS, price=100 + number % 7, state=state)
+            for number, state in zip(range(first, self.count), states, strict=True)
+        ]
+        store(self._engine, bars)
+        charts.bump(self._client, [self._item])
+        pubsub.publish(self._client, keys.CHART_UPDATES, update("BTC/USDT", self._item.id, {"1m": bars[-4:]}))
+        return self.count, bars[-1].close
+
+
+@pytest.fixture
+def feed(engine: sa.Engine, redis_client: redis.Redis) -> Feed:
+    wipe(engine)
+    with engine.connect() as conn:
+        return Feed(engine, redis_client, catalog.find(conn, "BTC/USDT", "binance"))
+
+
+def stored(address: str) -> list[Any]:
+    """The series as the database has it."""
+    with urllib.request.urlopen(
+        f"http://{address}/api/charts/BTC-USDT?limit=900&indicators=none", timeout=20
+    ) as answer:
+        bars: list[Any] = json.load(answer)["bars"]
+    return bars
+
+
+def whole(path: Path) -> Any:
+    """The bars the client wrote down, oldest first; None while it writes."""
+    try:
+        return sorted(json.loads(path.read_text()), key=lambda row: row["time"])
+    except json.JSONDecodeError:
+        return None
+
+
+def line(count: int, close: float) -> str:
+    return f"{count} {START_MS + (count - 1) * MINUTE_MS} {close:g}"
+
+
+def wait_for(path: Path, text: str, *, timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while text not in [row.removesuffix(".0") for row in path.read_text().splitlines()]:
+        assert time.monotonic() < end, f"no {text!r} in\n{path.read_text()[-800:]}"
+        time.sleep(0.1)
+
+
+def test_the_python_client_holds_the_series_through_a_disconnect(
+    address: str, wire: Wire, feed: Feed, tmp_path: Path
+) -> None:
+    script, said, held = tmp_path / "live.py", tmp_path / "said.txt", tmp_path / "held.json"
+    code = example("python", "aiohttp")
+    script.write_text(code.replace("flush=True)", f"flush=True)\n                        {KEEP.format(held)}"))
+    count, close = feed.add(20)
+    url = wire.url.replace("http", "ws") + "/ws"
+    with said.open("wb") as out:
+        process = subprocess.Popen([sys.executable, str(script), url, CHANNEL], stdout=out, stderr=subprocess.STDOUT)
+        try:
+            wait_for(said, line(count, close))
+            wire.drop()
+            wait_for(said, line(*feed.add(7)))
+            wait_for(said, line(*feed.add(1)))
+            until(lambda: whole(held) == stored(address), what="the client's series is the database's")
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@pytest.mark.browser
+def test_the_javascript_client_holds_the_series_through_a_disconnect(address: str, wire: Wire, feed: Feed) -> None:
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium at /usr/bin/chromium or on PATH")
+    code = example("javascript", "new WebSocket").replace(
+        "ws://127.0.0.1:8000/ws", wire.url.replace("http", "ws") + "/ws"
+    )
+    code = code.replace("\nkeep(", "\nwindow.bars = keep(")
+    found = asyncio.run(_in_the_browser(f"http://{address}/favicon.ico", code, wire=wire, feed=feed, path=path))
+    assert found == stored(address)
+
+
+async def _in_the_browser(page_url: str, code: str, *, wire: Wire, feed: Feed, path: str) -> list[Any]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        try:
+            page = await browser.new_page()
+            await page.goto(page_url)
+            for minutes in (20, 7, 1):
+                count, close = await asyncio.to_thread(feed.add, minutes)
+                if minutes == 20:
+                    await page.evaluate(f"() => {{{code}}}")
+                last = "[window.bars.size, window.bars.get(Math.max(...window.bars.keys()))?.close]"
+                await page.wait_for_function(f"{last}.join() === '{count},{close:g}'", timeout=30_000)
+                if minutes == 20:
+                    await asyncio.to_thread(wire.drop)
+            found: list[Any] = await page.evaluate("[...window.bars.values()].sort((a, b) => a.time - b.time)")
+            return found
+        finally:
+            await browser.close()
