@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +57,19 @@ class Errors:
 
     def _is_forgiven(self, text: str) -> bool:
         return any(part in text for part in self._forgiven)
+
+
+async def page_until(page: Page, expression: str, arg: Any = None, *, within_s: float = 15) -> Any:
+    """What a JavaScript expression or function of `arg` gives once it is true; fails after `within_s`.
+
+    Playwright's own wait_for_function evaluates text inside the page, which the policy of the pages forbids.
+    """
+    deadline = time.monotonic() + within_s
+    while not (found := await page.evaluate(expression, arg)):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {expression}")
+        await asyncio.sleep(0.05)
+    return found
 
 
 class AnyPage:
@@ -175,7 +190,7 @@ class MultiPage(AnyPage):
     async def wait_until_drawn(self, count: int, *, within_s: float = 40) -> None:
         """Wait until so many cells show bars and hear of new ones."""
         drawn = "document.querySelectorAll('.cell[data-state=ready]:has(.state[data-state=connected])').length"
-        await self.page.wait_for_function(f"{drawn} === {count}", timeout=within_s * SECOND)
+        await page_until(self.page, f"{drawn} === {count}", within_s=within_s)
 
     def cell(self, index: int) -> Locator:
         """The cell at a place, from 0."""

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser.generated import MINUTE, NOW
-from tests.browser.pages import ChartPage
+from tests.browser.pages import ChartPage, page_until
 from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -26,7 +26,7 @@ def chart(page: Page, stub: Stub) -> ChartPage:
 async def wait_for_address(chart: ChartPage, *parts: str) -> None:
     """Wait until the address holds all of these."""
     for part in parts:
-        await chart.page.wait_for_function("part => location.search.includes(part)", arg=part, timeout=10_000)
+        await page_until(chart.page, "part => location.search.includes(part)", part)
 
 
 async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage, browser: Browser) -> None:
@@ -38,7 +38,7 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     await chart.page.mouse.move(500, 300)
     for _ in range(3):
         await chart.page.mouse.wheel(0, -240)
-    await chart.page.wait_for_function("!location.search.includes('zoom=4')")
+    await page_until(chart.page, "!location.search.includes('zoom=4')")
     await chart.page.locator("#plot").focus()
     await chart.page.keyboard.press("Shift+ArrowLeft")
     await wait_for_address(chart, "at=")
@@ -53,9 +53,9 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     await other.wait_until_drawn()
     assert await other.data("timeframe") == "5m"
     assert await other.data("panes") == "2"
-    await other.page.wait_for_function(f"tops => JSON.stringify(({PANES})()) === JSON.stringify(tops)", arg=panes)
+    await page_until(other.page, f"tops => JSON.stringify(({PANES})()) === JSON.stringify(tops)", panes)
     await other.page.mouse.move(700, 301)
-    await other.page.wait_for_function(f"seen => ({SIGHT})() === seen", arg=seen)
+    await page_until(other.page, f"seen => ({SIGHT})() === seen", seen)
     await context.close()
 
 
@@ -85,7 +85,7 @@ async def test_a_pane_drawn_taller_stays_so(chart: ChartPage) -> None:
     await chart.page.mouse.down()
     await chart.page.mouse.move(500, edge - 120, steps=4)
     await chart.page.mouse.up()
-    await chart.page.wait_for_function("!location.search.includes('rsi:0.26')")
+    await page_until(chart.page, "!location.search.includes('rsi:0.26')")
     address = chart.page.url
     await chart.page.reload()
     await chart.wait_until_drawn()

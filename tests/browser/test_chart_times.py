@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.generated import MINUTE, NOW
 from tests.browser.market import Market
-from tests.browser.pages import ChartPage
+from tests.browser.pages import ChartPage, page_until
 from tests.browser.states import POLLED, XIST_CLOSED
 from tests.browser.stub import Stub
 
@@ -111,9 +111,7 @@ async def test_table_crosshair_and_csv_speak_the_chosen_zone(
       };
     }""")
     await chart.page.mouse.move(1149, 300)  # the newest bar
-    await chart.page.wait_for_function(
-        "label => window.written.includes(label)", arg=f"{newest} {head.removeprefix('Time, ')}"
-    )
+    await page_until(chart.page, "label => window.written.includes(label)", f"{newest} {head.removeprefix('Time, ')}")
     await context.close()
 
 

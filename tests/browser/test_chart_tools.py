@@ -11,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.generated import NOW
 from tests.browser.market import Market
-from tests.browser.pages import ChartPage
+from tests.browser.pages import ChartPage, page_until
 from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -33,7 +33,7 @@ async def placed(chart: ChartPage) -> int | None:
 async def wait_for_place(chart: ChartPage, condition: str) -> None:
     """Wait until the time in the address (`at`, null at the newest bar) is as the JavaScript `condition` says."""
     at = "(at => at === null ? null : Number(at))(new URLSearchParams(location.search).get('at'))"
-    await chart.page.wait_for_function(f"(at => {condition})({at})", timeout=10_000)
+    await page_until(chart.page, f"(at => {condition})({at})")
 
 
 async def test_the_keys_are_shown_and_do_what_they_say(chart: ChartPage) -> None:

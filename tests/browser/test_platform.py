@@ -18,12 +18,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from playwright.async_api import Page, expect
-from playwright.async_api import TimeoutError as TimedOut
 
 from app.config import Settings
 from app.local.redis import RedisServer
 from app.local.servers import free_port
-from tests.browser.pages import ChartPage, Errors, OverviewPage
+from tests.browser.pages import ChartPage, Errors, OverviewPage, page_until
 from tests.processes import Processes, processes, until
 from tests.sandbox import RunningSandbox, start_sandbox
 
@@ -138,12 +137,10 @@ def chart(page: Page, platform: Running) -> ChartPage:
 async def seen(page: Page, place: str, text: str, *, since_ms: float, within_s: float) -> float:
     """Seconds from `since_ms` until the text first stood there; infinite when it did not come."""
     try:
-        found = await page.wait_for_function(
-            "([place, text]) => window.firstSeen[place][text]", arg=[place, text], timeout=within_s * 1000, polling=50
-        )
-    except TimedOut:
+        first = "([place, text]) => window.firstSeen[place][text]"
+        at_ms: float = await page_until(page, first, [place, text], within_s=within_s)
+    except AssertionError:
         return float("inf")
-    at_ms: float = await found.json_value()
     return (at_ms - since_ms) / 1000
 
 
@@ -211,7 +208,7 @@ async def test_scrolling_left_loads_older_bars(chart: ChartPage, platform: Runni
     before = await chart.bars()
     await chart.scroll_back(900)
     loaded = "Number(document.documentElement.dataset.bars) >= 2000"
-    await chart.page.wait_for_function(loaded, timeout=10_000)
+    await page_until(chart.page, loaded)
     after = await chart.bars()
     print(f"\n{before} bars, {after} after scrolling left")
     await chart.wait_for_pixels("up", "down", "line-rsi", more_than=20)

@@ -7,7 +7,7 @@ from playwright.async_api import Browser, Page, expect
 
 from app.config import ROOT
 from tests.browser.market import Market
-from tests.browser.pages import ChartPage, Errors, OverviewPage
+from tests.browser.pages import ChartPage, Errors, OverviewPage, page_until
 from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -57,7 +57,7 @@ async def test_the_policy_covers_our_own_sockets_only(page: Page, stub: Stub, er
     errors.forgive("Content Security Policy", "ws://127.0.0.1:9")
     await page.evaluate(VIOLATIONS)
     await page.evaluate("try { new WebSocket('ws://127.0.0.1:9/') } catch {}")
-    await page.wait_for_function("violations.some((text) => text.startsWith('connect-src'))", timeout=SLOW_MS)
+    await page_until(page, "violations.some((text) => text.startsWith('connect-src'))")
 
 
 async def test_a_page_of_ours_stands_where_nobody_answers(browser: Browser, errors: Errors) -> None:

@@ -90,7 +90,8 @@ def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The application at NOW_MS; no exchange is asked for anything."""
     monkeypatch.setattr("webapp.listings.look", listed)
     monkeypatch.setattr("webapp.composition.exchange_ms", lambda _: NOW_MS)
-    app = create_app(settings.model_copy(update={"api_token": SecretStr(TOKEN), "rate_limit_reads": "off", "rate_limit_writes": "off"}))
+    doors = {"api_token": SecretStr(TOKEN), "rate_limit_reads": "off", "rate_limit_writes": "off"}
+    app = create_app(settings.model_copy(update=doors))
     yield app
     app.extensions["web"].engine.dispose()
     app.extensions["web"].redis.close()

@@ -25,6 +25,7 @@ from app.domain.instruments import Instrument
 from app.domain.timeframes import MINUTE_MS
 from app.storage import catalog
 from tests.browser.browser import ARGUMENTS, chromium
+from tests.browser.pages import page_until
 from tests.browser.wire import Wire
 from tests.integration.web_data import START_MS, bar, store, update, wipe
 from tests.integration.web_server import web_server
@@ -155,7 +156,7 @@ async def _in_the_browser(page_url: str, code: str, *, wire: Wire, feed: Feed, p
                 if minutes == 20:
                     await page.evaluate(f"() => {{{code}}}")
                 last = "[window.bars.size, window.bars.get(Math.max(...window.bars.keys()))?.close]"
-                await page.wait_for_function(f"{last}.join() === '{count},{close:g}'", timeout=30_000)
+                await page_until(page, f"{last}.join() === '{count},{close:g}'", within_s=30)
                 if minutes == 20:
                     await asyncio.to_thread(wire.drop)
             found: list[Any] = await page.evaluate("[...window.bars.values()].sort((a, b) => a.time - b.time)")
