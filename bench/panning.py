@@ -24,7 +24,9 @@ FRAMES = 240
 
 # Notes how long the callbacks of each frame took; those of one frame are called with the same time.
 WATCH = """() => {
+  const watched = window.frames !== undefined;
   window.frames = new Map();
+  if (watched) return;
   const usual = window.requestAnimationFrame.bind(window);
   window.requestAnimationFrame = (callback) => usual((time) => {
     const began = performance.now();
