@@ -24,12 +24,14 @@ FRAMES = 240
 
 # Notes how long the callbacks of each frame took; those of one frame are called with the same time.
 WATCH = """() => {
-  window.frames = new Map();
+  const watched = window.framesTaken !== undefined;
+  window.framesTaken = new Map();
+  if (watched) return;
   const usual = window.requestAnimationFrame.bind(window);
   window.requestAnimationFrame = (callback) => usual((time) => {
     const began = performance.now();
     callback(time);
-    window.frames.set(time, (window.frames.get(time) ?? 0) + performance.now() - began);
+    window.framesTaken.set(time, (window.framesTaken.get(time) ?? 0) + performance.now() - began);
   });
 }"""
 
@@ -66,7 +68,7 @@ async def drag(page: Page, session: CDPSession, title: str) -> None:
         await page.mouse.move(600 + (step * 7 % 400 if step // 57 % 2 else 400 - step * 7 % 400), 300)
     spent = await script_s(session) - before
     await page.mouse.up()
-    frames = sorted(await page.evaluate("[...window.frames.values()].filter((took) => took > 0.2)"))
+    frames = sorted(await page.evaluate("[...window.framesTaken.values()].filter((took) => took > 0.2)"))
     if not frames:
         print(f"  {title}: no frame was drawn")
         return
