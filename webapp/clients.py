@@ -59,7 +59,7 @@ class Client:
         self._frames: deque[tuple[Subscription | None, bytes]] = deque()
         self._owed: dict[Subscription, None] = {}  # in the order in which they are to be sent
         self._subscriptions = self._left_out = 0
-        self._ready = threading.Condition(threading.Lock())  # under gevent a tenth of what an RLock costs
+        self._ready = threading.Condition(threading.Lock())
         self._waiting = self._skipped = self._gone = False
         self._close: tuple[int, str] | None = None
         self._pinged = False

@@ -16,6 +16,7 @@ with beside EVERYWHERE. Writes get the security scheme and its refusals by thems
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
 }
 BY_CONVERTER = {"int": {"type": "integer", "minimum": 0}}  # of the other places in an address; else it is text
 _DESCRIBED = "openapi_operation"
+_REF = re.compile(r"#/components/schemas/(\w+)")
 _PLACE = re.compile(r"<(?:([^:>(]+)[^:>]*:)?([^>]+)>")
 
 
@@ -124,6 +126,7 @@ def document(app: Flask) -> dict[str, Any]:
         paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[method.lower()] = operation
     for query in {told.query for _, _, told in found if told.query is not None}:
         del schemas[names[query]]  # its fields stand as parameters
+    _drop_unused(schemas, paths)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -140,6 +143,13 @@ def document(app: Flask) -> dict[str, Any]:
             },
         },
     }
+
+
+def _drop_unused(schemas: dict[str, Any], paths: Mapping[str, Any]) -> None:
+    """Takes out what nothing refers to: pydantic also lists models that a field replaces by text."""
+    while unused := schemas.keys() - set(_REF.findall(json.dumps([schemas, paths]))):
+        for name in unused:
+            del schemas[name]
 
 
 def _tags(paths: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,10 +1,10 @@
-// What the keys of the chart page do.
+// What the keys of a chart do, and those of the chart page.
 import { STEPS } from "./feed.js";
 
 const open = (id) => document.getElementById(id).showPopover();
 
-/** chart() gives the drawing; the other actions are those of the page. */
-export function chartKeys({ chart, switchTimeframe, fullScreen, help }) {
+/** The keys of any chart: [moving, choosing]; chart() gives the drawing. */
+export function seriesKeys({ chart, switchTimeframe }) {
   const timeframes = Object.keys(STEPS);
   const digits = Object.fromEntries(timeframes.map((timeframe, index) => [String(index + 1), () => switchTimeframe(timeframe)]));
   const [closer, wider] = [() => chart().zoom(1.25), () => chart().zoom(0.8)];
@@ -25,9 +25,18 @@ export function chartKeys({ chart, switchTimeframe, fullScreen, help }) {
         { shown: ["1", "…", String(timeframes.length)], words: `timeframe, ${timeframes[0]} to ${timeframes.at(-1)}`, does: digits },
         { shown: ["/"], words: "instrument", does: { "/": () => open("switcher") } },
         { shown: ["i"], words: "indicators", does: { i: () => open("indicators-menu") } },
-        { shown: ["e"], words: "export", does: { e: () => open("export-menu") } },
       ],
     },
+  ];
+}
+
+/** The keys of the chart page. */
+export function chartKeys({ chart, switchTimeframe, fullScreen, help }) {
+  const [moving, choosing] = seriesKeys({ chart, switchTimeframe });
+  choosing.rows.push({ shown: ["e"], words: "export", does: { e: () => open("export-menu") } });
+  return [
+    moving,
+    choosing,
     {
       title: "Window",
       rows: [

@@ -1,6 +1,7 @@
 // The page of several charts: which there are, what links them, and which one the keyboard acts on.
 import { getSymbols } from "./api.js";
 import { DEFAULT_STUDIES, knownStudies, studyById } from "./indicators.js";
+import { seriesKeys } from "./chart-keys.js";
 import { bindKeys } from "./keys.js";
 import { indicatorsMenu, place, placePopovers } from "./menus.js";
 import { LAYOUTS, LINKS, filled, nameOf, readAddress, writeAddress } from "./multi-address.js";
@@ -14,7 +15,7 @@ import { Switcher } from "./switcher.js";
 import { bindThemeButton, onTheme } from "./theme.js";
 
 const USUAL = { layout: 4, cells: [], links: ["crosshair"], studies: [...DEFAULT_STUDIES.filter((id) => studyById.get(id).place !== "pane"), "ema_12", "ema_26"] };
-const NO_CHART = { scrollBy() {}, zoom() {}, goToNow() {} };
+const NO_CHART = { scrollBy() {}, turnPage() {}, zoom() {}, goToStart() {}, goToNow() {} };
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const grid = element("cells");
@@ -225,7 +226,10 @@ document.addEventListener("visibilitychange", () => {
 });
 
 addEventListener("keydown", move);
-bindKeys(() => cells[focus]?.chart ?? NO_CHART, (value) => cells[focus] && switchTimeframe(cells[focus], value));
+bindKeys(seriesKeys({
+  chart: () => cells[focus]?.chart ?? NO_CHART,
+  switchTimeframe: (value) => cells[focus] && switchTimeframe(cells[focus], value),
+}));
 bindThemeButton();
 onTheme(restyle);
 load();

@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from app.config import ROOT
+from tests.browser.axe import assert_accessible
 from tests.browser.market import Market
 from tests.browser.pages import ChartPage
 from tests.browser.stub import Stub
@@ -18,7 +19,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 BTC = ("binance", "BTC/USDT")
 SCRIPTS = ROOT / "static" / "js"
 MOST_BYTES = 200 * 1024
-AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture
@@ -40,7 +40,8 @@ def modules(entry: Path) -> set[Path]:
 
 
 async def test_the_scripts_of_the_page_weigh_less_than_200_kb(chart: ChartPage) -> None:
-    loaded = {(SCRIPTS / "theme-init.js").resolve(), *modules(SCRIPTS / "chart-page.js")}
+    everywhere = {(SCRIPTS / name).resolve() for name in ("theme-init.js", "worker.js")}
+    loaded = everywhere | modules(SCRIPTS / "chart-page.js")
     compressed = {module.name: len(gzip.compress(module.read_bytes(), 6)) for module in loaded}
     own = sum(size for name, size in compressed.items() if name != "lightweight-charts.js")
     total = sum(compressed.values())
@@ -63,6 +64,7 @@ async def test_each_module_is_preloaded(chart: ChartPage) -> None:
     assert set(preloaded) == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_nothing_shifts_while_the_chart_loads_and_lives(chart: ChartPage, market: Market, width: int) -> None:
     await chart.page.set_viewport_size({"width": width, "height": 780})
@@ -105,6 +107,7 @@ async def test_the_first_paint_has_the_right_theme(chart: ChartPage, market: Mar
     assert grounds == ["rgb(11, 14, 20)" if theme == "dark" else "rgb(255, 255, 255)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_axe_finds_nothing_serious(chart: ChartPage, market: Market, theme: str, width: int) -> None:
@@ -112,19 +115,10 @@ async def test_axe_finds_nothing_serious(chart: ChartPage, market: Market, theme
     await chart.page.add_init_script(f"localStorage.setItem('market:theme', '\"{theme}\"')")
     await chart.open(*BTC)
     await chart.wait_for_connection("connected")
-    await chart.page.evaluate(AXE.read_text())
-
-    async def serious() -> list[str]:
-        return await chart.page.evaluate("""async () => {
-          const { violations } = await axe.run(document);
-          return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
-            .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
-        }""")
-
-    assert await serious() == []
+    await assert_accessible(chart.page)
     for key, opened in (("/", "#switcher [role=option]"), ("?", "#help dl"), ("e", "#export-menu .menu-row")):
         await chart.page.keyboard.press(key)
         await expect(chart.page.locator(opened).first).to_be_visible()
-        assert await serious() == [], key
+        await assert_accessible(chart.page)
         await chart.page.keyboard.press("Escape")
         await expect(chart.page.locator(opened).first).to_be_hidden()

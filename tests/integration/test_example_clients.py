@@ -141,7 +141,7 @@ def test_the_javascript_client_holds_the_series_through_a_disconnect(address: st
         "ws://127.0.0.1:8000/ws", wire.url.replace("http", "ws") + "/ws"
     )
     code = code.replace("\nkeep(", "\nwindow.bars = keep(")
-    found = asyncio.run(_in_the_browser(f"http://{address}/favicon.ico", code, wire=wire, feed=feed, path=path))
+    found = asyncio.run(_in_the_browser(f"{wire.url}/favicon.ico", code, wire=wire, feed=feed, path=path))
     assert found == stored(address)
 
 

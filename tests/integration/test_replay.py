@@ -115,6 +115,7 @@ def check(engine: sa.Engine, instrument: int, minutes: dict[int, tuple[str, ...]
                 assert rolled[start].state is not State.OPEN
 
 
+@pytest.mark.slow
 def test_two_hours_with_faults(
     settings: Settings, engine: sa.Engine, own_redis: RedisServer, shared_data: Path
 ) -> None:

@@ -123,6 +123,7 @@ async def test_an_old_connection_is_followed_by_a_new_one_without_a_gap() -> Non
     assert_claims(live.queue)
 
 
+@pytest.mark.slow
 async def test_a_server_that_ends_is_left_before_it_does_and_no_trade_is_lost() -> None:
     """Some thousand trades a second, the end announced twice: every trade of every minute, as the truth counts them."""
     names = ("BTC/USDT", "ETH/USDT", "SOL/USDT")

@@ -104,6 +104,7 @@ def settled(engine: sa.Engine) -> dict[str, list[tuple[int, int]]]:
     return now
 
 
+@pytest.mark.slow
 def test_one_comes_and_one_goes_under_load_and_the_others_lose_no_trade(
     run: Processes, engine: sa.Engine, only: None, beats: redis.Redis
 ) -> None:

@@ -142,6 +142,7 @@ def test_what_is_not_there_cannot_be_changed(client: FlaskClient, place: str) ->
         assert send(client, method, f"{ALL}/{place}", body, status=404)["error"]["code"] == "unknown_symbol"
 
 
+@pytest.mark.slow
 def test_an_exchange_is_asked_in_a_process_of_its_own(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     with start_sandbox(symbols="BTC/USDT", history_hours=1) as market:
         for name in ("database_url", "redis_url", "data_dir", "log_dir"):
