@@ -26,7 +26,12 @@ from tests.browser.pages import ChartPage, Errors, OverviewPage, page_until
 from tests.processes import Processes, processes, until
 from tests.sandbox import RunningSandbox, start_sandbox
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(240),
+    pytest.mark.slow,
+]
 
 BTC = ("binance", "BTC/USDT")
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT")
