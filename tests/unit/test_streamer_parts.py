@@ -187,8 +187,10 @@ async def test_with_the_broker_away_the_oldest_bars_go_and_doubts_stay() -> None
     assert officials.waiting == 10
     assert stats.dropped == {"official_dropped": 13}
     task = asyncio.create_task(officials.run())
-    await asyncio.sleep(0.05)
-    assert officials.away and not queue.kept
+    async with asyncio.timeout(5):
+        while not officials.away:
+            await asyncio.sleep(0.01)
+    assert not queue.kept
     queue.away = False
     async with asyncio.timeout(5):
         while not queue.kept:

@@ -167,6 +167,7 @@ UNHEARD = {
     "bulk.insert": "COPY, by the driver",
     "bulk.stage": "COPY, by the driver",
     "bulk.take_back": "somebody else was faster",
+    "screening.newest": "the columns of the indicators are put in",
 }
 
 
