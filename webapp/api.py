@@ -74,7 +74,7 @@ def blueprint(web: Web) -> Blueprint:
         chart = web.charts.chart(instrument, query.request)
         if query.format == "json":
             return tagged(chart.body, tag=chart.tag)
-        tag = f"{chart.tag}-{query.format}"
+        tag = f"{chart.tag}-{query.format}-{'.'.join(query.indicators)}"  # they are columns, without a value too
         if query.format == "columns":
             return tagged(formats.columns_json(chart.body, names=query.indicators), tag=tag)
         response = tagged(formats.csv_text(chart.body, names=query.indicators), tag=tag, mimetype="text/csv")

@@ -159,7 +159,10 @@ def install(api: Blueprint, web: Web) -> None:
 
 
 def _body() -> BackfillBody:
-    data: Any = request.get_json()
+    try:
+        data: Any = request.get_json()
+    except RecursionError:
+        raise BadInput("the body is nested too deep") from None
     if not isinstance(data, dict):
         raise BadInput("the body is no JSON object")
     try:

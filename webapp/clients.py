@@ -30,20 +30,47 @@ class Socket(Protocol):
 
 
 class Subscription:
-    """What a client gets of one channel; `load` gives the frames of a fresh `initial`."""
+    """What a client gets of one channel; `load` gives the frames of a fresh `initial`.
 
-    __slots__ = ("client", "completed_only", "load")
+    Where none is wanted, `skipped` tells that something was left out; a `refill` is one that is wanted at first all the
+    same.
+    """
 
-    def __init__(self, client: Client, load: Callable[[], bytes], *, completed_only: bool = False) -> None:
-        self.client, self.load, self.completed_only = client, load, completed_only
+    __slots__ = ("behind", "client", "completed_only", "left", "load", "skipped")
+
+    def __init__(
+        self,
+        client: Client,
+        load: Callable[[], bytes],
+        *,
+        completed_only: bool = False,
+        skipped: bytes = b"",
+        refill: bool = False,
+    ) -> None:
+        self.client, self.load, self.completed_only, self.skipped = client, load, completed_only, skipped
+        self.behind = refill or not skipped  # what is owed stands for the frames that come until it is sent
+        self.left = False
 
     def offer(self, frame: bytes) -> None:
         """Queue a frame; it goes out with the next push. Never blocks."""
         self.client.queue(frame, self)
 
+    def begin(self) -> None:
+        """Have the first `initial` sent, or none where none was asked for."""
+        self.client.owe(self)
+
     def refresh(self) -> None:
         """Have a fresh `initial` sent; until it is read, no other frame of the channel is needed."""
+        self.behind = True
         self.client.owe(self)
+
+    def fresh(self) -> bytes:
+        """The frames that are owed."""
+        data = self.load()
+        if self.skipped:
+            data = data or (self.skipped if self.behind else b"")
+            self.behind = False
+        return data
 
 
 class Client:
@@ -73,15 +100,18 @@ class Client:
         """Begin to write what is queued."""
         threading.Thread(target=self._write, name="ws-writer", daemon=True).start()
 
-    def subscribe(self, load: Callable[[], bytes], *, completed_only: bool = False) -> Subscription:
+    def subscribe(
+        self, load: Callable[[], bytes], *, completed_only: bool = False, skipped: bytes = b"", refill: bool = False
+    ) -> Subscription:
         """A subscription more, to be given to a channel."""
         self._subscriptions += 1
-        return Subscription(self, load, completed_only=completed_only)
+        return Subscription(self, load, completed_only=completed_only, skipped=skipped, refill=refill)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Nothing of the subscription is owed any more; what waits already is still sent."""
         with self._ready:
             self._subscriptions -= 1
+            subscription.left = True
             self._owed.pop(subscription, None)
 
     def say(self, frame: bytes) -> None:
@@ -94,7 +124,7 @@ class Client:
         with self._ready:
             if self._gone or self._close:
                 return
-            if of not in self._owed:
+            if of is None or of not in self._owed or not of.behind:
                 self._frames.append((of, frame))
             elif self._skipped:
                 self._left_out += 1  # its `initial` will say it, but the client is no quicker for that
@@ -139,8 +169,9 @@ class Client:
         self.say(frames.PING)
 
     def _overrun(self) -> None:
-        late = {one: None for one, _ in self._frames if one is not None}
-        if self._skipped or not late:
+        waiting = {one: None for one, _ in self._frames if one is not None}
+        late = {one: None for one in waiting if not one.left}
+        if self._skipped or not waiting:
             logger.info("slow client closed")
             self._frames.clear()
             self._owed.clear()
@@ -150,6 +181,8 @@ class Client:
         logger.info("slow client skipped to the newest")
         self._skipped = True
         self._frames = deque(item for item in self._frames if item[0] is None)  # answers are not made again
+        for one in late:
+            one.behind = True
         self._owed |= late
         self._ready.notify()
 
@@ -191,7 +224,7 @@ class Client:
 
     def _fresh(self, subscription: Subscription) -> bytes:
         try:
-            return subscription.load()
+            return subscription.fresh()
         except Exception as error:  # noqa: BLE001  # whatever it is, this client is told, and the others live on
             status, code, text = describe(error)
             logger.opt(exception=error if status == 500 else None).warning("no initial chart: {}", type(error).__name__)

@@ -132,7 +132,7 @@ class Hub:
     def join(self, channel: Channel, subscription: Subscription) -> None:
         """From now on the subscription gets the channel's frames, a fresh `initial` before all others."""
         with self._lock:
-            subscription.refresh()
+            subscription.begin()
             channel.subscribers.add(subscription)
 
     def leave(self, channel: Channel, subscription: Subscription) -> None:

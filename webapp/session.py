@@ -178,7 +178,10 @@ class Session:
         self._joined[name] = self._hub.join_series(
             *series,
             lambda channel: self._client.subscribe(
-                wish.loader(self._hub, channel, wild=wild), completed_only=wish.completed
+                wish.loader(self._hub, channel, wild=wild),
+                completed_only=wish.completed,
+                skipped=wish.skipped(channel),
+                refill=name in wish.since,
             ),
         )
 

@@ -117,8 +117,11 @@ def _listen(ws: Socket, client: Client, hear: Hear, *, per_s: float) -> None:
 
 
 def _refuse(ws: Socket, code: str, text: str, *, again: bool = True) -> None:
-    ws.sock.sendall(frames.error(code, text))
-    ws.close(TRY_AGAIN_LATER if again else UNSUPPORTED, code)
+    try:
+        ws.sock.sendall(frames.error(code, text))
+        ws.close(TRY_AGAIN_LATER if again else UNSUPPORTED, code)
+    except OSError as error:
+        logger.debug("refused client was gone already: {}", error)
 
 
 def _answer(text: str | bytes) -> bytes:

@@ -22,7 +22,7 @@ def nearest() -> list[dict[str, str]]:
     """The charts nearest to the one this request asked for; none while the database is away."""
     wanted, exchange = ((request.view_args or {}).get(name) for name in ("symbol", "exchange"))
     web: Web = current_app.extensions["web"]
-    if not wanted:
+    if not wanted or web.settings.api_reads_need_token:  # no page asks for a token, so none lists what there is
         return []
     try:
         found = ranked(str(wanted), str(exchange), web.instruments())

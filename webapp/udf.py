@@ -191,7 +191,8 @@ def _quotes(web: Web, names: list[str]) -> list[dict[str, Any]]:
 def _quote(item: Instrument, row: dict[str, Any]) -> dict[str, Any]:
     """The values of one symbol; its changes are over 24 hours, and what is not known is left out."""
     price, change, book = row["price"], row["change_24h"], row["book"] or {}
-    before = None if price is None or change is None else price / (1 + change / 100)
+    kept = 0.0 if change is None else 1 + change / 100  # of the price a day ago; a rounded -100 % tells nothing of it
+    before = price / kept if price is not None and kept > 0 else None
     values = {
         "lp": price,
         "ch": None if before is None else round(price - before, item.price_decimals),

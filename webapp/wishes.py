@@ -28,20 +28,21 @@ class Wish:
         return (self.limit or otherwise) if self.initial and channel not in self.since else 0
 
     def loader(self, hub: Hub, channel: SeriesChannel, *, wild: bool) -> Callable[[], bytes]:
-        """Reads the channel's `initial`: the first time since when was asked, later as a whole again."""
+        """Reads the channel's `initial`: the first time since when was asked, later as a whole again, or nothing."""
         missed = [self.since[channel.name]] if channel.name in self.since else []
         whole = Extent(self.names, self.limit or (WILD_BARS if wild else None))
-        told = False
 
         def load() -> bytes:
-            nonlocal told
-            before, told = told, True
             if missed:
                 limit = min(self.limit or self.refill, self.refill)
                 return hub.initial(channel, Extent(self.names, limit, since_ms=missed.pop()))
             if self.initial:
                 return hub.initial(channel, whole)
             hub.prepare(channel)
-            return frames.answer("skipped", channel=channel.name) if before else b""
+            return b""
 
         return load
+
+    def skipped(self, channel: SeriesChannel) -> bytes:
+        """What is told in place of an `initial` that nobody wants."""
+        return b"" if self.initial else frames.answer("skipped", channel=channel.name)

@@ -22,6 +22,7 @@ from app.errors import BadInput
 
 MAX_CONDITIONS = 20
 MAX_FACTORS = 4
+MAX_TERMS = 50  # shown of each instrument: all fields, and some terms
 MAX_LENGTH = 1000  # characters of a screen
 
 Values = Mapping[str, float | int | None]
@@ -118,7 +119,10 @@ def parse_terms(text: str) -> tuple[Term, ...]:
     """Terms separated by commas, each once; raises BadScreen."""
     if len(text) > MAX_LENGTH:
         raise BadScreen(f"a list of fields has at most {MAX_LENGTH} characters, this one {len(text)}")
-    return tuple(dict.fromkeys(map(parse_term, text.split(",")))) if text.strip() else ()
+    parts = text.split(",") if text.strip() else []
+    if len(parts) > MAX_TERMS:
+        raise BadScreen(f"a list of fields has at most {MAX_TERMS} of them, this one {len(parts)}")
+    return tuple(dict.fromkeys(map(parse_term, parts)))
 
 
 def parse_order(text: str) -> Order:

@@ -118,7 +118,8 @@ class Screener:
         with self._locks[tf]:
             known = self._snapshots.get(tf)
             if known is None or known.ids != ids or self.monotonic() - known.read_at >= KEEP_S:
-                known = self._snapshots[tf] = Snapshot(self.monotonic(), ids, self._read(instruments, tf))
+                figures = self._read(instruments, tf)  # the time comes after: a slow look is not to follow upon itself
+                known = self._snapshots[tf] = Snapshot(self.monotonic(), ids, figures)
             return known.figures
 
     def _read(self, instruments: Sequence[Instrument], tf: Timeframe) -> dict[int, Figures]:

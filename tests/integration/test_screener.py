@@ -236,6 +236,24 @@ def test_many_clients_cost_one_look_a_second(client: FlaskClient) -> None:
     assert looks[3:] == [MANY + 1, 1]
 
 
+def test_a_look_that_takes_long_serves_those_who_waited_for_it(client: FlaskClient) -> None:
+    screener = client.application.extensions["web"].screener
+    now, looks, newest = [5000.0], [], screener.store.newest
+
+    class Slow:
+        @staticmethod
+        def newest(conn: sa.Connection, ids: list[int], tf: Timeframe, *, lo_ms: int, hi_ms: int) -> Any:
+            looks.append(len(ids))
+            now[0] += 3
+            return newest(conn, ids, tf, lo_ms=lo_ms, hi_ms=hi_ms)
+
+    screener.monotonic, screener.store = lambda: now[0], Slow
+    ask(client)
+    first = len(looks)
+    ask(client)
+    assert len(looks) == first
+
+
 def test_a_bar_from_weeks_ago_is_still_found(client: FlaskClient, engine: sa.Engine) -> None:
     with engine.connect() as conn:
         silent = catalog.find(conn, "SILENT", "alpaca")

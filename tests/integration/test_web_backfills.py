@@ -124,6 +124,12 @@ def test_the_list_is_paged_and_filtered(client: FlaskClient, now_ms: int) -> Non
     assert {row["state"] for row in active} == {"waiting"}
 
 
+def test_a_body_nested_too_deep_is_refused(client: FlaskClient) -> None:
+    answer = client.post("/api/backfills", data="[" * 30_000, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["message"] == "the body is nested too deep"
+
+
 def test_what_cannot_be_fetched_is_refused_with_its_name(client: FlaskClient, engine: sa.Engine, now_ms: int) -> None:
     start = now_ms - DAY_MS
     assert refusal(client, symbol="BTC/USDT")[0] == "bad_parameter"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import brotli
+import orjson
 import pytest
 import redis
 import sqlalchemy as sa
@@ -82,6 +83,17 @@ def test_an_empty_series_has_its_header(client: FlaskClient) -> None:
 def test_a_delayed_source_says_so_in_every_format(client: FlaskClient) -> None:
     assert set(client.get("/api/charts/THYAO.IS?format=columns").get_json()["delayed"]) == {True}
     assert ",origin,delayed" in client.get("/api/charts/THYAO.IS?format=csv").text.split("\r\n")[0]
+
+
+def test_columns_without_a_value_are_told_apart(client: FlaskClient) -> None:
+    answers = [
+        client.get(f"/api/charts/THYAO.IS?format=columns&indicators={name}", headers={"Accept-Encoding": "gzip"})
+        for name in ("sma_20", "rsi_14")
+    ]
+    assert len({answer.headers["ETag"] for answer in answers}) == 2
+    for answer, name in zip(answers, ("sma_20", "rsi_14"), strict=True):
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert set(orjson.loads(gzip.decompress(answer.data))[name]) == {None}
 
 
 def test_an_unknown_format_is_refused(client: FlaskClient) -> None:

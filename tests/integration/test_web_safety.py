@@ -136,6 +136,14 @@ def test_reads_may_need_a_token_too(make: Make) -> None:
     assert "data-reads-need-token" not in make(api_token=TOKEN).get("/").text
 
 
+def test_with_reads_closed_no_error_page_lists_the_watchlist(make: Make) -> None:
+    address = "/charts/binance/BTC-USD"
+    assert "BTC/USDT" in make(api_token=TOKEN).get(address).text
+    answer = make(api_token=TOKEN, api_reads_need_token=True).get(address)
+    assert answer.status_code == 404
+    assert "BTC/USDT" not in answer.text
+
+
 def test_closed_reads_without_a_token_to_ask_for_are_a_mistake(make: Make) -> None:
     with pytest.raises(ConfigError, match="API_TOKEN or JWT_SECRET"):
         make(api_reads_need_token=True)

@@ -21,6 +21,7 @@ from app.storage import catalog, sessions
 from tests.integration.web_data import bar, store
 from tests.udf_client import UdfClient, UdfError
 from webapp import create_app
+from webapp.udf import _quote
 
 HOUR_MS = 60 * MINUTE_MS
 NOW_MS = wall_us() // 1000
@@ -157,6 +158,15 @@ def test_quotes_tell_what_is_known(client: UdfClient, redis_client: redis.Redis)
     assert told["binance:BTC/USDT"]["v"]["exchange"] == "Binance"
     assert told["NASDAQ:NOPE"]["s"] == "error"
     assert told["AAPL"]["v"]["short_name"] == "AAPL"
+
+
+def test_a_price_that_fell_to_nothing_breaks_no_quote(engine: sa.Engine) -> None:
+    with engine.connect() as conn:
+        eth = catalog.find(conn, "ETH/USDT", "binance")
+    row = {"price": 1e-8, "change_24h": -100.0, "high_24h": 100.0, "low_24h": 1e-8, "volume_24h": 1.0, "book": None}
+    told = _quote(eth, row)
+    assert (told["lp"], told["chp"]) == (1e-8, -100.0)
+    assert "prev_close_price" not in told
 
 
 def test_the_clock_is_the_exchanges(client: UdfClient) -> None:

@@ -135,6 +135,12 @@ def test_an_error_names_the_part_and_the_remedy(text: str, words: str) -> None:
     assert str(refused.value) == words
 
 
+def test_no_list_of_fields_costs_every_client_half_a_second() -> None:
+    assert len(parse_terms(",".join(FIELDS))) == len(FIELDS)
+    with pytest.raises(BadScreen, match="at most 50 of them, this one 257"):
+        parse_terms(",".join(map(str, range(257))))
+
+
 def test_every_field_and_preset_can_be_used() -> None:
     assert set(INDICATORS) < set(FIELDS)
     assert len({preset.id for preset in PRESETS}) == len(PRESETS)

@@ -146,3 +146,46 @@ def test_who_answers_no_ping_is_cut_off() -> None:
     client.ping()
     assert ws.gate.over.is_set()
     client.leave()
+
+
+def test_a_channel_that_was_left_is_not_refreshed_when_its_client_is_skipped() -> None:
+    ws = FakeSocket()
+    client = Client(ws, limit=4)
+    left, kept = client.subscribe(lambda: b"left initial;"), client.subscribe(lambda: b"initial;")
+    client.start()
+    client.say(b"stuck;")
+    while client._frames:
+        threading.Event().wait(0.01)
+    offer(left, b"old;", b"old;")
+    client.unsubscribe(left)
+    client.say(b"unsubscribed;")
+    offer(kept, b"lost;", b"lost;", b"lost;")
+    kept.begin()
+    ws.gate.open.set()
+    assert wait_for(ws, b"initial;") == b"stuck;unsubscribed;initial;"
+    client.leave()
+
+
+def test_who_wants_no_initial_loses_nothing_while_the_other_channels_load() -> None:
+    ws = FakeSocket()
+    client = Client(ws, limit=10)
+    loads = threading.Event()
+
+    def slow() -> bytes:
+        loads.wait(5)
+        return b"initial;"
+
+    client.subscribe(slow).begin()
+    quiet = client.subscribe(lambda: b"", skipped=b"skipped;")
+    refilled = client.subscribe(lambda: b"refill;", skipped=b"skipped;", refill=True)
+    quiet.begin()
+    refilled.begin()
+    ws.gate.open.set()
+    client.start()
+    offer(quiet, b"bar;")
+    offer(refilled, b"in the refill;")
+    loads.set()
+    assert wait_for(ws, b"refill;") == b"initial;bar;refill;"
+    quiet.refresh()
+    assert wait_for(ws, b"skipped;") == b"initial;bar;refill;skipped;"
+    client.leave()
