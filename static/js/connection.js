@@ -22,6 +22,10 @@ export class Connection {
     this.#show();
   }
 
+  close() {
+    clearTimeout(this.#timer);
+  }
+
   #show() {
     clearTimeout(this.#timer);
     const [state, words] = this.#reading();

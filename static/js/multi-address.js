@@ -43,7 +43,8 @@ export function writeAddress({ layout, cells, links, studies }) {
 /** A full set of cells: those given, then for each place left an instrument that is not shown yet, or the first again. */
 export function filled(cells, instruments) {
   const all = cells.slice(0, MOST);
-  const names = instruments.filter(({ active }) => active).map(nameOf);
+  const collected = instruments.filter(({ active }) => active);
+  const names = (collected.length > 0 ? collected : instruments).map(nameOf);
   while (all.length < MOST) {
     const free = names.filter((name) => !all.some((cell) => cell.name === name));
     const name = free[0] ?? names[all.length % names.length];

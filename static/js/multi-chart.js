@@ -56,6 +56,9 @@ export class ChartCell extends Cell {
 
   close() {
     this.#feed?.close();
+    this.painter.close();
+    this.connection.close();
+    this.panes?.close();
     this.resized.disconnect();
     this.chart?.remove();
     this.chart = null;

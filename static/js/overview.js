@@ -169,6 +169,10 @@ function tick(quote) {
   root.dataset.liveTime = String(quote.time);
 }
 
+function connect() {
+  live = new Live({ address: () => "/ws/overview", onMessage: said, onState: (link) => connection.link(link) });
+}
+
 bindThemeButton();
 filter.value = asked.get("q") ?? "";
 filter.addEventListener("input", () => {
@@ -181,8 +185,13 @@ for (const head of table.querySelectorAll("[data-sort]")) {
 bindRowKeys(sight, { filter });
 connection.feed({ feed: "connected" }); // this page's dot speaks of its own connection; each row of its feed
 load();
-live = new Live({ address: () => "/ws/overview", onMessage: said, onState: (link) => connection.link(link) });
+connect();
 addEventListener("pagehide", () => live.close());
+addEventListener("pageshow", ({ persisted }) => {
+  if (!persisted) return;
+  load(); // the browser kept the page as it was and brings it back: its prices are old
+  connect();
+});
 setInterval(() => {
   if (!document.hidden) load();
 }, REFRESH_MS);

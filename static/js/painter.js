@@ -8,10 +8,17 @@ export class Painter {
   constructor(paint, rate) {
     this.paint = paint;
     this.rate = rate;
-    document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.#owed) this.now();
-    });
+    document.addEventListener("visibilitychange", this.#seen);
   }
+
+  close() {
+    clearTimeout(this.#timer);
+    document.removeEventListener("visibilitychange", this.#seen);
+  }
+
+  #seen = () => {
+    if (!document.hidden && this.#owed) this.now();
+  };
 
   request() {
     if (document.hidden) this.#owed = true;

@@ -31,6 +31,11 @@ export class Panes {
     this.#observe(10);
   }
 
+  close() {
+    cancelAnimationFrame(this.#frame);
+    this.#observer.disconnect();
+  }
+
   /** The library makes a pane's element with its next frame. */
   #observe(tries) {
     this.#frame = requestAnimationFrame(() => {

@@ -1,4 +1,6 @@
 // The rows of a screen as a CSV file, raw numbers and ISO times, for a spreadsheet or a script.
+import { save } from "./export.js";
+
 const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
 
 export function csvOf(answer) {
@@ -14,9 +16,5 @@ export function csvOf(answer) {
 }
 
 export function saveCsv(answer) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([csvOf(answer)], { type: "text/csv" }));
-  link.download = `screen-${answer.timeframe}.csv`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  save(`screen-${answer.timeframe}.csv`, new Blob([csvOf(answer)], { type: "text/csv" }));
 }

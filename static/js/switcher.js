@@ -7,6 +7,7 @@ import { remember, remembered } from "./store.js";
 const ROW = 36; // px; as in chart.css
 const SPARE = 4; // rows made beyond the edges of the list
 const RECENT = 6;
+const LAYOUT = ["timeframe", "indicators", "panes", "zoom"];
 const AGAIN_MS = 5000; // prices older than this are asked for again when the search opens
 
 export class Switcher {
@@ -204,9 +205,8 @@ function hours({ active, market, delay_s: delay }) {
   return ["connected", delayWords(delay) || "open"];
 }
 
-/** The layout goes along to the next instrument; the place in time does not. */
+/** A chart page's layout goes along to the next instrument; the place in time, and what another page asks, do not. */
 function withoutPlace() {
-  const query = new URLSearchParams(location.search);
-  query.delete("at");
+  const query = new URLSearchParams([...new URLSearchParams(location.search)].filter(([name]) => LAYOUT.includes(name)));
   return query.size === 0 ? "" : `?${query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":")}`;
 }

@@ -1,46 +1,27 @@
 // Requests that change something: they carry the token, which is asked for once and kept as long as the tab.
 import { ApiError } from "./api.js";
-import { askToken } from "./token.js";
+import { askToken, authorization } from "./token.js";
 
-const KEPT = "api-token";
 const TIMEOUT_MS = Number(document.documentElement.dataset.requestTimeoutMs) || 10_000;
 const REFUSED = [401, 403];
 
-function kept() {
-  try {
-    return sessionStorage.getItem(KEPT);
-  } catch {
-    return null; // without storage it is asked for each time
-  }
-}
-
-function keep(token) {
-  try {
-    sessionStorage.setItem(KEPT, token);
-  } catch {
-    // Only the memory of it is lost.
-  }
-}
-
 /** The answer of a write; throws ApiError with the server's words, also where the user gives no token. */
 export async function write(method, address, body) {
-  for (let token = kept(); ; ) {
+  for (let given = {}; ; ) {
     try {
-      const answer = await once(method, address, body, token);
-      if (token !== null) keep(token);
-      return answer;
+      return await once(method, address, { body, given });
     } catch (error) {
       if (!REFUSED.includes(error.status)) throw error;
-      token = await askToken(error.message);
+      const token = await askToken(error.message);
       if (token === null) throw error;
+      given = { Authorization: `Bearer ${token}` }; // where nothing can be kept it serves this request
     }
   }
 }
 
-async function once(method, address, body, token) {
-  const headers = { Accept: "application/json" };
+async function once(method, address, { body, given }) {
+  const headers = { Accept: "application/json", ...authorization(), ...given };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  if (token) headers.Authorization = `Bearer ${token}`;
   let response;
   try {
     response = await fetch(address, {

@@ -29,6 +29,17 @@ SHIFTS = """() => {
     .observe({ type: "layout-shift", buffered: false });
 }"""
 
+WATCHERS = """
+window.watchers = 0;
+for (const [name, step] of [["addEventListener", 1], ["removeEventListener", -1]]) {
+  const own = document[name].bind(document);
+  document[name] = (type, ...rest) => {
+    window.watchers += type === "visibilitychange" ? step : 0;
+    own(type, ...rest);
+  };
+}
+"""
+
 
 @pytest.fixture
 def multi(page: Page, stub: Stub) -> MultiPage:
@@ -284,6 +295,18 @@ async def test_a_phone_stacks_the_cells_and_scrolls(multi: MultiPage) -> None:
             "one.getBoundingClientRect().right <= 390)"
         )
         assert heads
+    links = multi.page.locator(".sections")
+    assert await links.evaluate("(strip) => strip.scrollWidth <= strip.clientWidth")  # none hides behind an edge
+
+
+async def test_cells_that_are_gone_leave_nothing_behind(multi: MultiPage) -> None:
+    await multi.page.add_init_script(WATCHERS)
+    await multi.open(query=TWO, drawn=2)
+    before = await multi.page.evaluate("window.watchers")
+    for name, drawn in (("4 charts", 4), ("2 charts", 2)):
+        await multi.page.get_by_label(name).click()
+        await multi.wait_until_drawn(drawn)
+    assert await multi.page.evaluate("window.watchers") == before > 0
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

@@ -39,6 +39,18 @@ async def test_a_trade_moves_price_change_and_time(overview: OverviewPage, marke
     assert await row.locator(".change").text_content() != before
 
 
+async def test_a_page_that_the_browser_brings_back_is_live_again(overview: OverviewPage, market: Market) -> None:
+    await overview.open()
+    await overview.wait_for_connection("connected")
+    # as a browser does that keeps the page while one is on another
+    event = "(name) => dispatchEvent(new PageTransitionEvent(name, { persisted: true }))"
+    await overview.page.evaluate(event, "pagehide")
+    market.trade("ETH/USDT", 4_000.5)
+    async with overview.page.expect_websocket():
+        await overview.page.evaluate(event, "pageshow")
+    await expect(overview.row("binance", "ETH/USDT").locator(".last")).to_have_text("4,000.50")
+
+
 async def test_sort_and_filter_are_in_the_address(overview: OverviewPage) -> None:
     await overview.open()
     await overview.page.get_by_role("button", name="Last", exact=True).click()
