@@ -199,6 +199,7 @@ def main() -> int:
         values = {
             "DATABASE_URL": engine.url.render_as_string(hide_password=False), "REDIS_URL": wire.url,
             "DATA_DIR": folder, "LOG_DIR": folder / "logs", "WEB_PORT": web_port, "WS_COALESCE_MS": 0, "WS_PING_S": 600,
+            "WS_PER_CLIENT": 100_000, "RATE_LIMIT_READS": "off",
         }  # fmt: skip
         gunicorn = ("-m", "gunicorn", "-c", "webapp/gunicorn_conf.py", "webapp:create_app()")
         web = stack.enter_context(process(web_port, *gunicorn, **values))

@@ -1,0 +1,139 @@
+"""A chart of 1,000 bars with all indicators: `python bench/chart.py [--rounds N] [--requests N]`.
+
+From the cache: requests a second against the hello of the same server (/api/health/live), over one connection each,
+rate limits off. Cold: the service's own reading and encoding against one join of the two tables and json.dumps.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sa
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from app.bootstrap import platform
+from app.config import load_settings
+from app.domain.indicator_names import INDICATORS
+from app.domain.instruments import Instrument
+from app.domain.timeframes import Timeframe
+from app.local.redis import RedisServer
+from app.services.charts import ChartRequest
+from app.storage import catalog
+from bench.database import arguments, database, server
+from bench.judged import Goal, in_turn, judge
+from tests.integration.web_server import web_server
+from webapp.composition import Web, compose
+
+BARS, START_MS = 1000, 1_790_000_040_000
+CHART, HELLO = "/api/charts/BTC-USDT?timeframe=1m&limit=1000", "/api/health/live"
+CACHED, SERVICE, JOIN = "cached chart", "cold chart", "join and json.dumps"
+
+CANDLES = """
+INSERT INTO candles_1m (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume,
+    trade_count, open_time, open_seq, close_time, close_seq, state, origin)
+SELECT :id, timestamptz 'epoch' + t * interval '1 millisecond', round(p::numeric, 2), round(p::numeric, 2) + 1.25,
+    round(p::numeric, 2) - 1.5, round(p::numeric, 2) + 0.75, 10.12345678, 1000.5, 5.25, 7, t * 1000, t,
+    (t + 59000) * 1000, t + 6, 2, 0
+FROM generate_series(CAST(:lo AS bigint), CAST(:hi AS bigint), 60000) t,
+    LATERAL (SELECT 60000 + sin(t / 7e6) * 500 AS p) x
+"""
+JOINED = f"""
+SELECT extract(epoch FROM c.time) * 1000 AS time, c.open, c.high, c.low, c.close, c.volume::float8,
+    c.quote_volume::float8, c.trade_count, c.state, c.revision, c.origin,
+    {", ".join(f"i.{name}" for name in INDICATORS)}
+FROM candles_1m c LEFT JOIN indicators_1m i ON i.instrument_id = c.instrument_id AND i.time = c.time
+WHERE c.instrument_id = :id ORDER BY c.time DESC LIMIT {BARS}
+"""
+
+
+def fill(engine: sa.Engine) -> Instrument:
+    """Two thousand minutes of one instrument, with values that have all their digits."""
+    with engine.begin() as connection:
+        item = catalog.find(connection, "BTC/USDT", "binance")
+        span = {"id": item.id, "lo": START_MS, "hi": START_MS + (2 * BARS - 1) * 60_000}
+        connection.execute(sa.text(CANDLES), span)
+        values = ", ".join(f"close * {n + 1} / 17" for n in range(len(INDICATORS)))
+        names = ", ".join(INDICATORS)
+        statement = f"INSERT INTO indicators_1m (instrument_id, time, {names}) SELECT instrument_id, time, {values}"
+        connection.execute(sa.text(f"{statement} FROM candles_1m"))
+    return item
+
+
+def ask(address: str, path: str, requests: int, _: int) -> None:
+    """So many requests over one connection, each read to its end."""
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        for _number in range(requests):
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(65_536)
+            assert head.startswith(b"HTTP/1.1 200"), head[:200]
+            head, _, body = head.partition(b"\r\n\r\n")
+            left = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) - len(body)
+            while left > 0:
+                left -= len(connection.recv(1 << 20))
+
+
+def cold(web: Web, item: Instrument, _: int) -> None:
+    """The chart as it is made where nothing is cached, encoded."""
+    web.redis.flushdb()
+    chart = web.charts.chart(item, ChartRequest(Timeframe.M1, BARS, indicators=INDICATORS))
+    assert len(chart.body) > 100_000
+
+
+def join(engine: sa.Engine, item: Instrument, _: int) -> None:
+    """The peer: one query, rows as mappings, the standard library's JSON."""
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text(JOINED), {"id": item.id}).mappings()
+        text = json.dumps({"bars": [dict(row) for row in rows][::-1]}, default=float)
+    assert len(text) > 100_000
+
+
+def main() -> int:
+    """Measures both."""
+    parser = arguments(__doc__, rounds=9)
+    parser.add_argument("--requests", type=int, default=150, help="of each round and way (150)")
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chart-")))
+        wire = RedisServer(folder)
+        wire.start()
+        stack.callback(wire.stop)
+        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "chart"))
+        item = fill(engine)
+        settings = load_settings(
+            database_url=engine.url.render_as_string(hide_password=False), redis_url=wire.url, data_dir=folder,
+            log_dir=folder / "logs", market="live", rate_limit_reads="off", _env_file=None,
+        )  # fmt: skip
+        address = stack.enter_context(web_server(settings, MARKET="live"))
+        ways = {
+            CACHED: partial(ask, address, CHART, given.requests),
+            HELLO: partial(ask, address, HELLO, given.requests),
+        }
+        cached = judge(
+            f"{given.requests} requests over one connection",
+            lambda: in_turn(ways, given.rounds),
+            [Goal(CACHED, HELLO, 0.4)],
+            rows=given.requests,
+        )
+        web = compose(platform(settings, process="web"))
+        stack.callback(web.engine.dispose)
+        slow = {SERVICE: partial(cold, web, item), JOIN: partial(join, engine, item)}
+        first = judge(
+            f"{BARS:,} bars with {len(INDICATORS)} indicators, nothing cached",
+            lambda: in_turn(slow, given.rounds),
+            [Goal(SERVICE, JOIN, 0.25, most=True)],
+        )
+    return 0 if cached and first else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
