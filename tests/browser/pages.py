@@ -35,7 +35,10 @@ class Errors:
     """Console errors and uncaught exceptions of a page, but for those forgiven."""
 
     seen: list[str] = field(default_factory=list)
-    _forgiven: tuple[str, ...] = ("willReadFrequently",)  # Chromium's advice to our own reading of pixels
+    _forgiven: tuple[str, ...] = (
+        "willReadFrequently",  # Chromium's advice to our own reading of pixels
+        "closed before the connection is established",  # a page that is left while its socket is under way
+    )
 
     def forgive(self, *parts: str) -> None:
         """Do not count messages that contain one of these."""

@@ -184,6 +184,7 @@ async def test_an_address_opens_300_connections_in_five_minutes() -> None:
                 await session.ws_connect(sandbox.stream_url + "/ws")
 
 
+@pytest.mark.slow
 async def test_duplicates_and_reordering_lose_nothing(sandbox: RunningSandbox) -> None:
     """Some trades come twice, some late, the same ones for the same seed."""
     runs = []

@@ -86,6 +86,7 @@ def check_year(engine: sa.Engine, klines: Klines, minutes: int, kills: int) -> N
             assert (open_, close, volume) == (float(theirs[1]), float(theirs[4]), theirs[5])
 
 
+@pytest.mark.slow
 def test_killed_twice_in_the_middle(run: Processes, engine: sa.Engine, klines: Klines) -> None:
     klines.delay_s = 0.05
     run.beat()
