@@ -26,6 +26,7 @@ from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
+from app.services.ready import ReadyCharts
 from app.services.screener import Screener
 from app.services.watchlist import Watchlist
 from app.storage import candles, catalog, indicators, quality, screening, sessions
@@ -49,6 +50,7 @@ class Web:
     engine: sa.Engine
     redis: Redis
     charts: Charts
+    ready: ReadyCharts
     overview: Overview
     screener: Screener
     watch: Watch
@@ -82,14 +84,23 @@ def compose(platform: Platform) -> Web:
     markets = Markets(engine.connect, sessions, now_ms=now_ms, extended=settings.extended_hours)
     feeds = Feeds(redis, missing=missing_keys(settings), markets=hours_reader(engine, markets))
     watch = Watch(redis, feeds, read_gaps=_gaps_reader(engine, gaps))
+    cache, memory = ChartCache(redis, ttl_s=settings.chart_ttl_s), settings.chart_memory_mb * 2**20 // 2
+
+    def facts(instrument: Instrument) -> dict[str, Any]:
+        return market_facts(watch, instrument)
+
     charts = Charts(
         engine.connect,
         candles,
         indicators=indicators,
-        cache=ChartCache(redis, ttl_s=settings.chart_ttl_s),
+        cache=cache,
         gaps=gaps,
         chart_bars=settings.chart_bars,
-        facts=lambda instrument: market_facts(watch, instrument),
+        facts=facts,
+        memory_bytes=memory,
+    )
+    ready = ReadyCharts(
+        charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory
     )
 
     def read_newest(instrument: Instrument, tf: Timeframe) -> Newest:
@@ -99,7 +110,7 @@ def compose(platform: Platform) -> Web:
     def read_chart(instrument: Instrument, tf: Timeframe, extent: Extent) -> tuple[bytes, Newest]:
         limit = extent.limit or (settings.chart_bars if extent.since_ms is None else MAX_BARS)
         request = ChartRequest(tf, limit, start_ms=extent.since_ms, indicators=extent.names)
-        return charts.chart(instrument, request).body, read_newest(instrument, tf)
+        return ready.of(instrument, request).body, read_newest(instrument, tf)
 
     hub = Hub(
         redis,
@@ -123,6 +134,7 @@ def compose(platform: Platform) -> Web:
         engine=engine,
         redis=redis,
         charts=charts,
+        ready=ready,
         overview=overview,
         screener=Screener(engine.connect, screening, lambda items: overview.rows(items, last_prices(web)), now_ms),
         watch=watch,
