@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import orjson
@@ -55,7 +56,17 @@ def install(app: Flask) -> None:
 
 def compressed[V: Callable[..., Any]](view: V) -> V:
     """A view whose answers, made by tagged(), are compressed for clients that take it."""
-    return _compress.compressed()(view)  # type: ignore[return-value]
+    shrunk = _compress.compressed()(view)
+
+    @wraps(view)
+    def fitting(*args: Any, **kwargs: Any) -> Any:
+        if "Accept-Encoding" in request.headers:
+            return shrunk(*args, **kwargs)
+        response: Response = view(*args, **kwargs)  # a program that takes none: nothing to look at then
+        response.vary.add("Accept-Encoding")
+        return response
+
+    return fitting  # type: ignore[return-value]
 
 
 def tagged(body: bytes, *, tag: str | None = None, mimetype: str = JSON) -> Response:

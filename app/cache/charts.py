@@ -43,8 +43,7 @@ def renew(redis: Redis, names: Iterable[str]) -> None:
 
 def versions(redis: Redis, instrument: Instrument) -> Versions:
     """The current tokens, made now where there are none."""
-    exchange, symbol = instrument.exchange.value, instrument.symbol
-    names = (keys.WATCHLIST_VERSION, keys.generation(exchange, symbol), keys.live(exchange, symbol))
+    names = _names(instrument)
     found = redis.mget(names)
     if None in found:
         pipe = redis.pipeline(transaction=False)
@@ -86,7 +85,20 @@ class ChartCache:
 
     def versions(self, instrument: Instrument) -> Versions:
         """The instrument's tokens; empty with Redis away, and nothing is kept under those."""
-        return self._ask(lambda: versions(self._redis, instrument)) or Versions()
+        return self._ask(lambda: self._versions(instrument)) or Versions()
+
+    def _versions(self, instrument: Instrument) -> Versions:
+        """They are asked for with every chart: half of that time goes into what the client does around these calls."""
+        pool = self._redis.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command("MGET", *_names(instrument))  # type: ignore[no-untyped-call]
+            found = connection.read_response()
+        except RedisError:
+            found = [None]  # a connection that ended meanwhile, say: asked again as usual
+        finally:
+            pool.release(connection)
+        return versions(self._redis, instrument) if None in found else Versions(*map(_bytes, found))
 
     def get(self, instrument: Instrument, timeframe: Timeframe, *, generation: bytes) -> bytes | None:
         """The cached chart of this generation, or None."""
@@ -107,6 +119,11 @@ class ChartCache:
             self._away_until = time.monotonic() + self.REST_S
             logger.warning("chart cache away, reading the database: {}", type(error).__name__)
             return None
+
+
+def _names(instrument: Instrument) -> tuple[str, str, str]:
+    exchange, symbol = instrument.exchange.value, instrument.symbol
+    return keys.WATCHLIST_VERSION, keys.generation(exchange, symbol), keys.live(exchange, symbol)
 
 
 def _token() -> str:
