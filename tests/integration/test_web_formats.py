@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from backports import zstd
 from flask.testing import FlaskClient
 
+from app.cache import charts as cache
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.indicator_names import INDICATORS
