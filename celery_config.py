@@ -65,6 +65,7 @@ celery.conf.update(
         "socket_keepalive": True,
     },
     timezone="UTC",
+    beat_scheduler="app.local.beat:HeartScheduler",
     beat_schedule={
         # A tick that waited longer than `expires` is dropped: the next one does its work.
         "close": {"task": "tasks.bars.close_due", "schedule": 1.0, "options": {"expires": 5}},

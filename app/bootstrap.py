@@ -64,12 +64,12 @@ if TYPE_CHECKING:
     from app.services.watchlist import Watchlist
 
 
-def make_redis(settings: Settings) -> redis.Redis:
+def make_redis(settings: Settings, *, patience_s: float = 3) -> redis.Redis:
     """A client that neither hangs on a half-open connection nor retries for long; nothing connects yet."""
     if not settings.redis_url:
         raise ConfigError("REDIS_URL is not set, and no running platform gives one: start it with `python -m app up`")
     return redis.Redis.from_url(
-        settings.redis_url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=15
+        settings.redis_url, socket_timeout=patience_s, socket_connect_timeout=patience_s, health_check_interval=15
     )
 
 

@@ -7,6 +7,7 @@ file: `BINANCE_API_SECRET_FILE=/run/secrets/binance` reads the value from there.
 from __future__ import annotations
 
 import os
+import platform
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,9 @@ class Settings(BaseSettings):
     log_dir: Path = ROOT / "logs"
     log_level: str = "INFO"
     log_console: bool = True  # `up` turns it off for its children: their files have it
-    process_name: str = ""  # set by `up`: names the child's log file
+    log_files: bool = True
+    process_name: str = ""  # set by `up`: names the child's log file and its heartbeat
+    process_instance: str = Field("", pattern=r"^[A-Za-z0-9_.\-]*$", description="tells processes of one name apart")
     ready_file: Path | None = None  # set by `up`: a child makes this file once it serves
 
     # What listens where.
@@ -164,6 +167,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
+    @field_validator("process_instance")
+    @classmethod
+    def _of_this_machine(cls, value: str) -> str:
+        return platform.node() if value == "auto" else value
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -201,6 +209,10 @@ class Settings(BaseSettings):
         if rate != "off" and not _RATE.fullmatch(rate):
             raise ValueError(f"{value!r} is no rate: use 1200/minute, 20/second, 5000/hour or off")
         return rate
+
+    def named(self, process: str) -> str:
+        """The name `process` has in `system:health`: with `@instance` where several have it."""
+        return f"{process}@{self.process_instance}" if self.process_instance else process
 
     @property
     def origins(self) -> tuple[str, ...]:

@@ -71,25 +71,26 @@ class InterceptHandler(logging.Handler):
 
 
 def setup_logging(settings: Settings, *, process: str) -> None:
-    """Send all logs of this process to the console (unless `LOG_CONSOLE=0`) and to `logs/<process>.log`."""
+    """Send all logs of this process to the console and to `logs/<process>.log`, without LOG_CONSOLE or LOG_FILES not."""
     redact = Redactor(settings)
     logger.remove()
     if settings.log_console and sys.stderr is not None:
         logger.add(
             sys.stderr, level=settings.log_level, format=_format(redact, colour=True), backtrace=False, diagnose=False
         )
-    settings.log_dir.mkdir(parents=True, exist_ok=True)
-    logger.add(
-        settings.log_dir / f"{process}.log",
-        level=settings.log_level,
-        format=_format(redact, colour=False),
-        rotation="00:00",
-        retention="30 days",
-        compression="zip",
-        delay=True,
-        backtrace=False,
-        diagnose=False,  # it would print the values of variables, secrets among them
-    )
+    if settings.log_files:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        logger.add(
+            settings.log_dir / f"{process}.log",
+            level=settings.log_level,
+            format=_format(redact, colour=False),
+            rotation="00:00",
+            retention="30 days",
+            compression="zip",
+            delay=True,
+            backtrace=False,
+            diagnose=False,  # it would print the values of variables, secrets among them
+        )
     logger.configure(extra={})
     _intercept(_LOUD.get(settings.log_level, logging.INFO))
 

@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shard: Shard = options.shard
     process = f"streamer-{options.exchange}" + (f"-{shard.k}" if shard.n > 1 else "")
     setup_logging(settings, process=process)
+    process = settings.named(process)
     parts = platform(settings, process=process)
     heartbeat = Heartbeat(parts.redis, process)
     ports = Ports(

@@ -12,12 +12,15 @@ monkey.patch_all()
 
 from typing import Any  # noqa: E402
 
+import gevent  # noqa: E402
 from psycogreen.gevent import patch_psycopg  # noqa: E402
 
 from app.config import load_settings  # noqa: E402
+from app.local.heart import Heart, heart_of  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
 
 _settings = load_settings()
+_hearts: list[Heart] = []
 
 bind = [f"{_settings.web_host}:{_settings.web_port}"]
 worker_class = "gevent"
@@ -39,3 +42,22 @@ def post_fork(server: Any, worker: Any) -> None:
     """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
     setup_logging(_settings, process=_settings.process_name or "web")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Once the application is loaded its heart beats, in a greenlet of the loop that answers the requests."""
+    heart = heart_of(_settings, _settings.named(_settings.process_name or "web"))
+    _hearts.append(heart)
+
+    def beats() -> None:
+        while True:
+            heart.beat()
+            gevent.sleep(1.0)
+
+    gevent.spawn(beats)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """A worker that ends takes its heartbeat back."""
+    for heart in _hearts:
+        heart.stop()
