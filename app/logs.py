@@ -71,7 +71,7 @@ class InterceptHandler(logging.Handler):
 
 
 def setup_logging(settings: Settings, *, process: str) -> None:
-    """Send all logs of this process to the console and to `logs/<process>.log`, without LOG_CONSOLE or LOG_FILES not."""
+    """Send all logs of this process to the console and to `logs/<process>.log`, if they are not off."""
     redact = Redactor(settings)
     logger.remove()
     if settings.log_console and sys.stderr is not None:

@@ -51,7 +51,9 @@ class Heart:
             return
         self._said = False
         try:
-            health.forget(self._redis, self.name)
+            beat = health.read_one(self._redis, self.name)
+            if beat and beat.get("pid") == self._pid:  # not a successor's, that has the name by now
+                health.forget(self._redis, self.name)
         except (RedisError, OSError) as error:
             logger.warning("the heartbeat could not be taken back: {}", type(error).__name__)
 
