@@ -85,7 +85,9 @@ def _show(console: Console, facts: Facts, run: Run | None) -> None:
     _table(console, "Heartbeats", ("from", "feed", "heard", "facts"), [
         (item["name"], item.get("feed", "–"), f"{item['age_s']:.0f} s ago", _rest(item)) for item in facts.feeds
     ])  # fmt: skip
-    _table(console, "Queues", ("queue", "waiting"), list(facts.queues.items()))
+    _table(console, "Queues", ("queue", "waiting"), [
+        (name, "–" if waiting is None else waiting) for name, waiting in facts.queues.items()
+    ])  # fmt: skip
     now_ms = time.time_ns() // 1_000_000
     _table(console, "Last trades", ("exchange", "symbol", "price", "time (UTC)", "age"), [
         (item["exchange"], item["symbol"], *_trade(item, now_ms)) for item in facts.last_trades if item["time_ms"]
