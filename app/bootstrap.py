@@ -15,6 +15,7 @@ import redis
 import sqlalchemy as sa
 
 from app.cache import keys
+from app.cache.addresses import connect
 from app.cache.limits import Limiter
 from app.cache.publisher import RedisPublisher
 from app.config import Settings, load_settings
@@ -68,7 +69,7 @@ def make_redis(settings: Settings, *, patience_s: float = 3) -> redis.Redis:
     """A client that neither hangs on a half-open connection nor retries for long; nothing connects yet."""
     if not settings.redis_url:
         raise ConfigError("REDIS_URL is not set, and no running platform gives one: start it with `python -m app up`")
-    return redis.Redis.from_url(
+    return connect(
         settings.redis_url, socket_timeout=patience_s, socket_connect_timeout=patience_s, health_check_interval=15
     )
 

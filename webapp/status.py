@@ -176,7 +176,7 @@ class StatusAnswer(BaseModel):
     processes: list[ProcessRow]
     feeds: list[FeedRow]
     queues: list[QueueRow]
-    taken: int | None = Field(description="messages that workers have taken and not done with")
+    taken: int | None = Field(description="messages that workers have taken and not done with; RabbitMQ does not tell")
     parked: int | None = Field(description="messages put aside")
     holes: HolesPart
     verification: list[VerificationRow]

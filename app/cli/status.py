@@ -95,7 +95,9 @@ def _show(console: Console, facts: Facts, level: str, run: Run | None) -> None:
          _rest(row["facts"]))
         for row in facts.process_rows
     ])  # fmt: skip
-    _table(console, "Queues", ("queue", "waiting"), list(facts.queues.items()))
+    _table(console, "Queues", ("queue", "waiting"), [
+        (name, "–" if waiting is None else waiting) for name, waiting in facts.queues.items()
+    ])  # fmt: skip
     now_ms = time.time_ns() // 1_000_000
     _table(console, "Last trades", ("exchange", "symbol", "price", "time (UTC)", "age"), [
         (item["exchange"], item["symbol"], *_trade(item, now_ms)) for item in facts.last_trades if item["time_ms"]

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from app.cache import health
+from app.cache.addresses import connect
 from app.config import ROOT, Settings
 from app.errors import ServerFailed
 from app.local.child import ChildSpec, State
@@ -109,7 +110,7 @@ class Platform:
         )
         for line in missing(settings):
             self._say(f"[dim]–[/] {line}")
-        self._redis = redis.Redis.from_url(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
+        self._redis = connect(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
         write_run(settings.data_dir, run)
         while not self._supervisor.settled and time.monotonic() - began < START_S:
             self._supervisor.tick()

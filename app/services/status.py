@@ -14,6 +14,7 @@ from app.domain.gaps import CAUSES
 from app.domain.history import ListedBackfill
 from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.timeframes import DAY_MS
+from app.errors import Unavailable
 from app.services.backfilling import told
 from app.services.feed_states import feed_states, missing_keys
 from app.services.markets import Markets
@@ -42,7 +43,7 @@ class Signals(Protocol):
     def beats(self) -> dict[str, dict[str, Any]]: ...
     def counters(self) -> dict[str, int]: ...
     def queues(self, names: Sequence[str], /) -> dict[str, int]: ...
-    def taken(self) -> int: ...
+    def taken(self) -> int | None: ...
     def parked(self) -> int: ...
     def prices(self) -> dict[str, tuple[float, int]]: ...
     def memory(self) -> int: ...
@@ -78,7 +79,8 @@ class Facts:
 
     processes: list[dict[str, Any]] = field(default_factory=list)
     feeds: list[dict[str, Any]] = field(default_factory=list)  # heartbeats, of processes of every kind
-    queues: dict[str, int] = field(default_factory=dict)
+    queues: dict[str, int | None] = field(default_factory=dict)  # None: the broker does not tell
+    broker: bool = True  # whether it answers
     counters: dict[str, int] = field(default_factory=dict)
     last_trades: list[dict[str, Any]] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
@@ -140,12 +142,7 @@ class Status:
                 what = f"{name} has not been heard of for {beat['age_s']:.0f} s"
                 facts.troubles.append(Trouble(what, f"is it running? logs/{name}.log has its last words"))
         self._feeds(facts, feed_states(beats, Exchange) if states is None else states)
-        facts.queues = signals.queues(queue_names(self.settings))
-        for name, waiting in facts.queues.items():
-            if waiting > BACKLOG:
-                remedy = "its workers are behind or gone: see the processes, and the logs of its worker"
-                facts.troubles.append(Trouble(f"queue {name} holds {waiting:,} messages", remedy))
-        facts.queues["taken, not done"] = signals.taken()
+        self._queues(facts, signals)
         facts.queues["parked"] = parked = signals.parked()
         if parked:
             remedy = "the workers' logs say why; trades among them are repaired from the exchange"
@@ -182,6 +179,22 @@ class Status:
         """How much of the last 24 hours is verified, by exchange; without TimescaleDB it counts a day of minutes."""
         found = self.records.verification(connection, now_ms - DAY_MS)
         return [{**row, "share": round(row["verified"] / row["closed"], 4) if row["closed"] else None} for row in found]
+
+    def _queues(self, facts: Facts, signals: Signals) -> None:
+        try:
+            lengths, taken = signals.queues(queue_names(self.settings)), signals.taken()
+        except Unavailable:
+            facts.broker = False
+            remedy = (
+                "trades wait in the streamers, and history repairs what does not fit there; is CELERY_BROKER_URL up?"
+            )
+            facts.troubles.append(Trouble("The broker cannot be reached: nothing is worked on", remedy))
+            return
+        for name, waiting in lengths.items():
+            if waiting > BACKLOG:
+                remedy = "its workers are behind or gone: see the processes, and the logs of its worker"
+                facts.troubles.append(Trouble(f"queue {name} holds {waiting:,} messages", remedy))
+        facts.queues = {**lengths, "taken, not done": taken}
 
     def _feeds(self, facts: Facts, states: States) -> None:
         """Each source's feed; a refused or broken one is trouble, a missing key is worth a note."""
