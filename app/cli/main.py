@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import backfill, db, importing, instruments, status, token, up, verify
+from app.cli import backfill, db, importing, instruments, restart, status, token, up, verify
 from app.errors import BadInput, PlatformError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("up")(up.up)
+app.command("restart")(restart.restart)
 app.command("status")(status.status)
 app.add_typer(instruments.app, name="instruments")
 app.command("import")(importing.import_command)
