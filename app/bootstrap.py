@@ -46,6 +46,7 @@ from app.storage import (
     sessions,
 )
 from app.storage.engine import make_engine
+from app.storage.reads import Reads
 
 if TYPE_CHECKING:
     from app.services.audit import Audit
@@ -108,6 +109,13 @@ class Platform:
                 "DATABASE_URL is not set, and no running platform gives one: start it with `python -m app up`"
             )
         return make_engine(self.settings, process=self.process)
+
+    @cached_property
+    def reads(self) -> Reads:
+        """Where charts and lists are read: a replica where there is one."""
+        if not self.settings.database_read_url:
+            return Reads(self.engine)
+        return Reads(self.engine, make_engine(self.settings, process=self.process, replica=True))
 
     @cached_property
     def redis(self) -> redis.Redis:

@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     # Where things are. Empty URLs mean: the embedded servers of DATA_DIR.
     data_dir: Path = ROOT / ".data"
     database_url: str = ""
+    database_read_url: str = ""  # a streaming replica that the web reads from
     redis_url: str = ""
     celery_broker_url: str = ""
     log_dir: Path = ROOT / "logs"
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     stream_silence_s: float = Field(30.0, gt=0, description="no trade for so long: replace the connection")
     stream_max_age_s: float = Field(84_600.0, gt=0, description="a connection is replaced before the exchange ends it")
     trade_shards: int = Field(1, ge=1, le=64)
+    stream_shards: int = Field(1, ge=1, le=64, description="streamers of Binance, each of a part of the symbols")
 
     # Bars.
     grace_s: float = Field(2.0, ge=0, description="exchange time a minute stays open after its end")
@@ -129,6 +131,7 @@ class Settings(BaseSettings):
     max_deliveries: int = Field(5, ge=1, description="a message that came more often is parked")
 
     # Web.
+    web_workers: int = Field(1, ge=1, le=64, description="processes that serve the web, on one port")
     ws_queue: int = Field(256, ge=2, description="updates held for one slow client before it is skipped")
     ws_coalesce_ms: int = Field(100, ge=0)
     ws_ping_s: float = Field(20.0, gt=0)

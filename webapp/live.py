@@ -15,6 +15,7 @@ from redis import Redis, RedisError
 from app.cache import keys
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
+from app.domain.updates import readable
 from app.services.charts import Newest
 from webapp import frames
 from webapp.board import Board, parse_bar
@@ -157,12 +158,14 @@ class Hub:
     def receive(self, message: dict[str, Any]) -> None:
         """Take in one `chart_updates` message."""
         with self._lock:
-            self._receive_price(message)
+            known = readable(message)  # another one is a newer program's: the chart has what it says
+            if known:
+                self._receive_price(message)
             channels = self._series.get(message["id"])
             if channels is None:
                 return
             board = self._boards[message["id"]]
-            if message.get("reload"):
+            if message.get("reload") or not known:
                 self._reload(message["id"])
                 return
             series = message["series"]

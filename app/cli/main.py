@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import backfill, db, health, importing, instruments, status, token, up, verify
+from app.cli import backfill, db, health, importing, instruments, restart, status, token, up, verify
 from app.errors import BadInput, PlatformError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("up")(up.up)
+app.command("restart")(restart.restart)
 app.command("status")(status.status)
 app.add_typer(instruments.app, name="instruments")
 app.command("import")(importing.import_command)

@@ -26,8 +26,10 @@ from app.local.child import ChildSpec, State
 from app.local.embedded import Embedded
 from app.local.orphans import end_orphans, record_children
 from app.local.ports import claim_ports
-from app.local.processes import child_environment, missing, process_table
+from app.local.processes import child_environment, missing, process_table, shards_environment
 from app.local.report import address_table
+from app.local.restarts import Restarts
+from app.local.rolling import waiting
 from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.supervisor import TICK_S, Supervisor
@@ -56,6 +58,7 @@ class Platform:
         self._embedded: Embedded | None = None
         self._supervisor: Supervisor | None = None
         self._redis: redis.Redis | None = None
+        self._restarts: Restarts | None = None
 
     def run(self) -> int:
         """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code."""
@@ -108,6 +111,13 @@ class Platform:
             say=self._say,
             changed=self._record,
         )
+        self._restarts = Restarts(
+            self._supervisor,
+            run_dir=self._run_dir,
+            say=self._say,
+            table=lambda wanted: self._table(wanted, run, self._run_dir),
+            waiting=lambda spec: waiting(run, spec),
+        )
         for line in missing(settings):
             self._say(f"[dim]–[/] {line}")
         self._redis = connect(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
@@ -122,15 +132,22 @@ class Platform:
         self._console.print("Ctrl-C stops everything.", style="dim")
 
     def _watch(self) -> None:
-        assert self._supervisor is not None and self._embedded is not None
+        assert self._supervisor is not None and self._embedded is not None and self._restarts is not None
         next_beat = 0.0
         while True:
             self._supervisor.tick()
             self._embedded.tick()
+            self._restarts.tick(self._settings, self._change)
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + BEAT_S
                 self._beat()
             self._pause()
+
+    def _change(self, settings: Settings) -> None:
+        """Takes in other numbers of shards, for the children that follow."""
+        assert self._supervisor is not None
+        self._settings = settings
+        self._supervisor.set(shards_environment(settings))
 
     def _pause(self) -> None:
         if self._signals:
@@ -183,7 +200,7 @@ class Platform:
 
     def _record(self) -> None:
         assert self._supervisor is not None
-        children = self._supervisor.children.values()
+        children = self._supervisor.everyone
         record_children(
             self._settings.data_dir, [(c.spec.name, c.pid, c.created) for c in children if c.pid is not None]
         )
