@@ -48,7 +48,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Once the application is loaded, tell `up`; its heart beats in a greenlet of the loop that answers the requests."""
+    """Once the application is loaded, tell `up`; the heart beats in a greenlet of the loop that answers requests."""
     mark_ready(_settings)
     heart = heart_of(_settings, _settings.named(_settings.process_name or "web"))
     _hearts.append(heart)
