@@ -7,7 +7,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import backfill, db, importing, instruments, status, token, up, verify
+from app.cli import backfill, db, importing, instruments, status, token, trace, up, verify
 from app.errors import BadInput, PlatformError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("import")(importing.import_command)
 app.command("backfill")(backfill.backfill)
 app.command("verify")(verify.verify)
 app.command("token")(token.token)
+app.command("trace")(trace.trace)
 app.add_typer(db.app, name="db")
 
 

@@ -116,8 +116,8 @@ class Ingest:
             return
         counts = {"trades": accepted, "known": known, "partial": refused, "late_on_verified": verified}
         trail: dict[str, int | str] = {
-            "id": batch.id, "sent_us": batch.sent_us, "trades": len(batch), **counts,
-            "last_us": int(batch.time_us.max()),
+            "id": batch.id, "sent_us": batch.sent_us, "trades": len(batch), "accepted": accepted, "known": known,
+            "refused": refused, "last_us": int(batch.time_us.max()),
             "instruments": ",".join(map(str, np.unique(batch.instrument_id).tolist()[:MOST_TRACED])),
         }  # fmt: skip
         self.announcer.publisher.applied(trail if batch.id else {}, {name: n for name, n in counts.items() if n})
