@@ -25,6 +25,7 @@ celery.conf.update(
     accept_content=["msgpack", "json"],  # never pickle: it runs what it reads
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
+    task_send_sent_event=True,  # without it nobody who watches learns of a task's queue
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     task_time_limit=50,  # under the visibility timeout: a message is never at two workers while one still hangs on it
@@ -53,7 +54,12 @@ celery.conf.update(
     beat_schedule={
         # A tick that waited longer than `expires` is dropped: the next one does its work.
         "close": {"task": "tasks.bars.close_due", "schedule": 1.0, "options": {"expires": 5}},
-        "derive": {"task": "tasks.indicators.derive", "schedule": 5.0, "options": {"expires": 15}, "args": (0,)},
+        "derive": {
+            "task": "tasks.indicators.derive",
+            "schedule": 5.0,
+            "options": {"expires": 15, "argsrepr": "shard 0"},
+            "args": (0,),
+        },
         "repair": {"task": "tasks.upkeep.repair", "schedule": 2.0, "options": {"expires": 10}},
         "gaps": {"task": "tasks.upkeep.find_gaps", "schedule": 2.0, "options": {"expires": 10}},
         "verify": {"task": "tasks.upkeep.verify", "schedule": 5.0, "options": {"expires": 15}},

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Market = Literal["sandbox", "live"]
 
-LEAST_SECRET_BYTES = {"api_token": 16, "jwt_secret": 32}  # HS256 wants a key as long as its hash
+LEAST_SECRET_BYTES = {"api_token": 16, "jwt_secret": 32, "flower_password": 8}  # HS256: as long as its hash
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour)")
 
@@ -41,16 +41,23 @@ class Settings(BaseSettings):
     celery_broker_url: str = ""
     log_dir: Path = ROOT / "logs"
     log_level: str = "INFO"
+    log_format: Literal["text", "json"] = "text"
     log_console: bool = True  # `up` turns it off for its children: their files have it
     log_files: bool = True
-    process_name: str = ""  # set by `up`: names the child's log file and its heartbeat
     process_instance: str = Field("", pattern=r"^[A-Za-z0-9_.\-]*$", description="tells processes of one name apart")
+    log_repeats: int = Field(5, ge=0, description="a warning said more often in the time below is counted instead")
+    log_repeats_s: float = Field(60.0, gt=0)
+    log_file_mb: int = Field(50, ge=1, description="a longer log file is put away before midnight")
+    log_total_mb: int = Field(1000, ge=1, description="of LOG_DIR's old files, the newest are kept")
+    process_name: str = ""  # set by `up`: names the child's log file and its heartbeat
     ready_file: Path | None = None  # set by `up`: a child makes this file once it serves
 
     # What listens where.
     web_host: str = "127.0.0.1"
     web_port: int = Field(8000, ge=0, le=65535)
     flower_port: int = Field(5555, ge=0, le=65535)
+    flower_user: str = Field("admin", pattern=r"^[^\s:,]+$")
+    flower_password: SecretStr = SecretStr("")  # empty: `up` makes one in DATA_DIR
     flower_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$", description="where browsers reach Flower")
     sandbox_host: str = "127.0.0.1"
     sandbox_port: int = Field(8010, ge=0, le=65535)
@@ -183,7 +190,7 @@ class Settings(BaseSettings):
             raise ValueError("use TRACE, DEBUG, INFO, WARNING or ERROR")
         return level
 
-    @field_validator("api_token", "jwt_secret")
+    @field_validator("api_token", "jwt_secret", "flower_password")
     @classmethod
     def _long_enough(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
         least = LEAST_SECRET_BYTES[info.field_name or ""]
@@ -192,6 +199,13 @@ class Settings(BaseSettings):
                 f"too short to be safe: use at least {least} bytes, "
                 "as of python -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
+        return value
+
+    @field_validator("flower_password")
+    @classmethod
+    def _one_word(cls, value: SecretStr) -> SecretStr:
+        if "," in value.get_secret_value():
+            raise ValueError("Flower parts its users at commas: use another password")
         return value
 
     @field_validator("cors_origins")

@@ -88,10 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process = settings.named(process)
     parts = platform(settings, process=process)
     heartbeat = Heartbeat(parts.redis, process)
+    queue = TradeQueue(make_publisher(settings))
     ports = Ports(
         parts.clock,
-        TradeQueue(make_publisher(settings)),
-        lambda: _instruments(parts),
+        queue,
+        lambda: _instruments(parts, queue),
         RedisHint(parts.redis),
         heartbeat,
         lambda: mark_ready(settings),
@@ -121,12 +122,14 @@ async def _run(make: Callable[[], Streamer]) -> None:
     await make().run(stop)
 
 
-def _instruments(parts: Platform) -> list[Instrument]:
+def _instruments(parts: Platform, queue: TradeQueue) -> list[Instrument]:
     def ask() -> list[Instrument]:
         with parts.engine.begin() as connection:
             return catalog.instruments(connection, active_only=True)
 
-    return _served(ask)
+    found = _served(ask)
+    queue.know(found)
+    return found
 
 
 def _sessions(parts: Platform, calendar: str, lo_ms: int, hi_ms: int) -> list[Session]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from celery import current_app, shared_task
+from loguru import logger
 
 from app.domain.official import OfficialBatch
 from app.domain.trades import TradeBatch
@@ -16,7 +17,10 @@ CLOSE_S = 10.0
 @shared_task(name="tasks.bars.ingest", base=PlatformTask, patient=True)
 def ingest(data: bytes) -> None:
     """Applies one trade batch exactly once."""
-    platform().ingest.apply(TradeBatch.decode(data))
+    batch = TradeBatch.decode(data)
+    with logger.contextualize(batch=batch.id):
+        done = platform().ingest.apply(batch)
+        logger.debug("batch committed", trades=len(batch), accepted=done.accepted, known=done.known, bars=done.bars)
 
 
 @shared_task(name="tasks.bars.official", base=PlatformTask, patient=True)
@@ -35,6 +39,6 @@ def close_due() -> None:
     while (done := platform().settle.run()) and time.monotonic() < deadline:
         settled += done
     if settled or done:
-        current_app.send_task("tasks.indicators.derive", args=(0,), expires=30)
+        current_app.send_task("tasks.indicators.derive", args=(0,), expires=30, argsrepr="shard 0")
     while platform().publish.run() and time.monotonic() < deadline:
         continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from loguru import logger
 from app.bootstrap import Platform
 from app.bootstrap import platform as build
 from app.cache import keys
+from app.domain.summaries import batch_in
 from app.errors import NewerMessage, Poisoned, SourceError, WireError
 from app.storage.trouble import Trouble, reason, trouble_of
 
@@ -41,7 +43,15 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
     patient = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the task."""
+        """Runs the task; every line it logs names it, and its batch."""
+        with logger.contextualize(**self._context(self.request.id)):
+            return self._attempt(args, kwargs)
+
+    def _context(self, task_id: str | None) -> dict[str, str]:
+        batch = batch_in(getattr(self.request, "argsrepr", None))
+        return {"task": self.name, "task_id": task_id or "", **({"batch": batch} if batch else {})}
+
+    def _attempt(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self.patient and self.request.delivery_info and self.request.delivery_info.get("redelivered"):
             self._admit(args)
         deadline = time.monotonic() + WAIT_S
@@ -80,11 +90,13 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
         """
         if isinstance(exc, TimeLimitExceeded):
             return
-        try:
-            self._park(args)
-            platform().redis.hincrby(keys.COUNTERS, "failed_tasks", 1)
-        except redis.RedisError as error:
-            logger.error("{} {} failed and could not be parked: {}", self.name, task_id, type(error).__name__)
+        with logger.contextualize(**self._context(task_id)):
+            logger.error("{} failed: {}", self.name, type(exc).__name__)
+            try:
+                self._park(args)
+                platform().redis.hincrby(keys.COUNTERS, "failed_tasks", 1)
+            except redis.RedisError as error:
+                logger.error("{} {} failed and could not be parked: {}", self.name, task_id, type(error).__name__)
 
     def _park(self, args: tuple[Any, ...]) -> None:
         data = b"".join(arg for arg in args if isinstance(arg, bytes))

@@ -47,7 +47,7 @@ def scan() -> None:
 def resume_backfills() -> None:
     """Starts backfills that wait, and those whose worker was killed."""
     for backfill_id in platform().backfill.due():
-        current_app.send_task("tasks.backfill.run", args=(backfill_id,))
+        current_app.send_task("tasks.backfill.run", args=(backfill_id,), argsrepr=f"backfill {backfill_id}")
 
 
 @shared_task(name="tasks.upkeep.retain", base=PlatformTask)

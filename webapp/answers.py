@@ -34,10 +34,16 @@ class Fault(Answer):
     message: str = Field(examples=["limit: Input should be less than or equal to 5000"])
 
 
+class Failure(Fault):
+    """What went wrong with a request."""
+
+    request_id: str = Field(examples=["6f1c0d2a4b1e9035"], description="As X-Request-ID; the log has it too.")
+
+
 class ErrorAnswer(Answer):
     """The body of every error."""
 
-    error: Fault
+    error: Failure
 
 
 class MarketHours(Answer):

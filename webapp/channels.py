@@ -103,6 +103,7 @@ class SeriesChannel(Channel):
     def __init__(self, instrument: Instrument, tf: Timeframe, *, board: Board, every_s: float) -> None:
         super().__init__(channel_name(instrument, tf), every_s=every_s)
         self.instrument, self.tf, self.board = instrument, tf, board
+        self.batch: str | None = None  # the newest batch of trades since the last flush, which the newest bar has in it
         self._bars: dict[int, Bar] = {}
         self._indicators: dict[int, dict[str, Any]] = {}
         self._live = False
@@ -120,20 +121,24 @@ class SeriesChannel(Channel):
         """The bars that changed, oldest first, the live bar in its present form; none before the board is seeded."""
         if not self.board.knows(self.tf):
             return b"", None
-        bars, indicators, live = self._bars, self._indicators, self._live
-        self._bars, self._indicators, self._live = {}, {}, False
+        bars, indicators, live, batch = self._bars, self._indicators, self._live, self.batch
+        self.clear()
         newest = self.board.live(self.tf)
         if newest is not None and (live or newest.time_ms in bars):
             bars[newest.time_ms] = newest
-        told = [(bars[time_ms], self._frame(bars[time_ms], indicators.get(time_ms))) for time_ms in sorted(bars)]
+        last = max(bars, default=0)
+        told = [
+            (bars[time_ms], self._frame(bars[time_ms], indicators.get(time_ms), batch if time_ms == last else None))
+            for time_ms in sorted(bars)
+        ]
         completed = b"".join(frame for bar, frame in told if bar.state is not State.OPEN)
         return b"".join(frame for _, frame in told), completed
 
     def clear(self) -> None:
         """Nothing waits any more."""
-        self._bars, self._indicators, self._live = {}, {}, False
+        self._bars, self._indicators, self._live, self.batch = {}, {}, False, None
 
-    def _frame(self, bar: Bar, indicators: dict[str, Any] | None) -> bytes:
+    def _frame(self, bar: Bar, indicators: dict[str, Any] | None, batch: str | None) -> bytes:
         return frames.message(
             "update",
             {
@@ -142,6 +147,7 @@ class SeriesChannel(Channel):
                 "timeframe": self.tf.value,
                 "bar": bar_json(bar, delayed=RULES[self.instrument.exchange].delay_s > 0),
                 "indicators": indicators,
+                "batch": batch,
             },
             channel=self.name,
         )

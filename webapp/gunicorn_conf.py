@@ -37,7 +37,8 @@ limit_request_line = 4094  # bytes: the longest address, a JWT in it too
 limit_request_fields = 64
 limit_request_field_size = 8190
 forwarded_allow_ips = ""  # TRUSTED_PROXIES alone says whose X-Forwarded-… headers count
-accesslog = None
+accesslog = None  # webapp/requests.py has it, with the ids of requests
+logger_class = "app.local.gunicorn_logs.Logger"
 proc_name = "market-web"
 
 

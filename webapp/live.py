@@ -174,6 +174,7 @@ class Hub:
                 if tf is not Timeframe.M1 and any(grew):
                     channel.add(None)
                 self._receive_series(channel, series.get(tf.value, {}), message["id"])
+                channel.batch = message.get("batch") or channel.batch
                 self._pending.add(channel)
         self._dirty.set()
 

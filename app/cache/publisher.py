@@ -14,6 +14,7 @@ from loguru import logger
 from redis import Redis, RedisError
 
 from app.cache import charts, keys
+from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
 
 
@@ -51,6 +52,15 @@ class RedisPublisher:
     def count(self, reason: str, n: int = 1) -> None:
         """Counts under a reason."""
         self._try(lambda: self._redis.hincrby(keys.COUNTERS, reason, n))
+
+    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
+        """Notes a batch in the trail and counts under several reasons, in one round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        if trail:
+            add_to_trail(pipe, trail)
+        for reason, n in counts.items():
+            pipe.hincrby(keys.COUNTERS, reason, n)
+        self._try(pipe.execute)
 
     def _try(self, call: Any) -> None:
         try:

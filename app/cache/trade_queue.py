@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from amqp.exceptions import AMQPError, NotFound
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -9,6 +11,8 @@ from redis import RedisError
 
 from app.cache.broker import CONFIRM_S, publisher_conf
 from app.config import Settings
+from app.domain import summaries
+from app.domain.instruments import Instrument
 from app.domain.official import OfficialBatch
 from app.domain.trades import TradeBatch
 from app.errors import Unavailable
@@ -32,6 +36,7 @@ def make_publisher(settings: Settings) -> Celery:
         task_serializer="msgpack",
         accept_content=["msgpack", "json"],
         task_ignore_result=True,
+        task_send_sent_event=True,  # Flower shows the queue
         broker_connection_retry_on_startup=False,
         **publisher_conf(settings),
     )
@@ -51,14 +56,19 @@ class TradeQueue:
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
+        self._names: dict[int, str] = {}
+
+    def know(self, instruments: Iterable[Instrument]) -> None:
+        """From now on the tasks name these by their symbols."""
+        self._names |= {item.id: item.symbol for item in instruments}
 
     def send(self, batch: TradeBatch, shard: int) -> None:
         """Hand the batch to the workers of `shard`; raises Unavailable with the broker away (no retry here)."""
-        self._publish(TASK, batch.encode(), queue_name(shard))
+        self._publish(TASK, batch.encode(), queue_name(shard), summaries.of_trades(batch, self._names))
 
     def send_official(self, batch: OfficialBatch) -> None:
         """Hand the exchange's own bars to the workers of bars; raises Unavailable with the broker away."""
-        self._publish(OFFICIAL_TASK, batch.encode(), OFFICIAL_QUEUE)
+        self._publish(OFFICIAL_TASK, batch.encode(), OFFICIAL_QUEUE, summaries.of_official(batch, self._names))
 
     def waiting(self, shard: int) -> int:
         """How many batches wait for the workers of `shard`; raises Unavailable with the broker away."""
@@ -72,8 +82,9 @@ class TradeQueue:
         except BROKER_ERRORS as error:
             raise Unavailable(f"the broker does not answer: {error}") from error
 
-    def _publish(self, task: str, data: bytes, queue: str) -> None:
+    def _publish(self, task: str, data: bytes, queue: str, summary: str) -> None:
+        """The summary stands for the arguments wherever they are shown, so that nobody reads bytes."""
         try:
-            self._celery.send_task(task, args=(data,), queue=queue, argsrepr="(…)", **PUBLISH)
+            self._celery.send_task(task, args=(data,), queue=queue, argsrepr=summary, **PUBLISH)
         except BROKER_ERRORS as error:
             raise Unavailable(f"the broker does not answer: {error}") from error

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import backfill, db, health, importing, instruments, restart, status, token, up, verify
+from app.cli import backfill, db, health, importing, instruments, restart, status, token, trace, up, verify
 from app.errors import BadInput, PlatformError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("import")(importing.import_command)
 app.command("backfill")(backfill.backfill)
 app.command("verify")(verify.verify)
 app.command("token")(token.token)
+app.command("trace")(trace.trace)
 app.add_typer(db.app, name="db")
 
 

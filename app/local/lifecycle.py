@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import Any
 
 from celery import signals
 
 from app.config import Settings
 from app.local.heart import Heart, heart_of
-from app.logs import setup_logging
+from app.logs import flush_logs, setup_logging
+from app.logs.console import LoggedStream, say_json
 
 
 def mark_ready(settings: Settings) -> None:
@@ -31,6 +33,15 @@ def connect_celery(settings: Settings) -> None:
 
         setup_logging(settings, process=f"{name}-{getattr(current_process(), 'index', 0)}")
 
+    def end_child(**_: Any) -> None:
+        flush_logs()  # a pool child ends without atexit
+
+    def without_banner(instance: Any, **_: Any) -> None:
+        instance.quiet = instance.quiet or settings.log_format == "json"  # it is no JSON
+
+    if settings.log_format == "json":
+        _keep_console_json(settings, name)
+
     def ready(**_: Any) -> None:
         mark_ready(settings)
 
@@ -45,6 +56,8 @@ def connect_celery(settings: Settings) -> None:
     for signal, receiver in (
         (signals.setup_logging, log),
         (signals.worker_process_init, log_child),
+        (signals.worker_process_shutdown, end_child),
+        (signals.celeryd_init, without_banner),
         (signals.celeryd_after_setup, preload),
         (signals.worker_ready, ready),
         (signals.beat_init, ready),
@@ -86,3 +99,12 @@ def _beat_in_tornado(settings: Settings) -> None:
 
     heart = heart_of(settings, settings.named(settings.process_name))
     PeriodicCallback(heart.beat, 1000).start()
+
+
+def _keep_console_json(settings: Settings, process: str) -> None:
+    """Celery prints and warns before it sets up its logging, and writes past it from its signal handlers."""
+    from celery.apps import worker
+
+    setup_logging(settings, process=process)
+    sys.stdout = LoggedStream()
+    worker.safe_say = lambda text, stream=None: say_json(process, text, stream)

@@ -158,11 +158,14 @@ def _flower(settings: Settings, run: Run) -> ChildSpec:
     state.parent.mkdir(parents=True, exist_ok=True)
     argv = _celery(
         "flower", "--address=127.0.0.1", f"--port={settings.flower_port}", "--max_tasks=5000", "--persistent=True",
-        f"--db={state}", "--state_save_interval=60000",
+        f"--db={state}", "--state_save_interval=60000", f"--conf={ROOT / 'app' / 'local' / 'flower_conf.py'}",
     )  # fmt: skip
+    # The one of DATA_DIR too, which no environment has; never an argument, which everybody could read.
+    login = {"FLOWER_USER": settings.flower_user, "FLOWER_PASSWORD": settings.flower_password.get_secret_value()}
     return ChildSpec(
-        "flower", argv, _http(f"{run.flower_url}/healthcheck"), env={"PROCESS_NAME": "flower"}, stage=WORK, stop_s=3.5
-    )
+        "flower", argv, _http(f"{run.flower_url}/healthcheck"), env={"PROCESS_NAME": "flower", **login}, stage=WORK,
+        stop_s=3.5,
+    )  # fmt: skip
 
 
 def _file(run_dir: Path, name: str) -> Callable[[], bool]:

@@ -24,6 +24,7 @@ from app.config import ROOT, Settings
 from app.errors import ServerFailed
 from app.local.child import ChildSpec, State
 from app.local.embedded import Embedded
+from app.local.flower import with_flower_password
 from app.local.orphans import end_orphans, record_children
 from app.local.ports import claim_ports
 from app.local.processes import child_environment, missing, process_table, shards_environment
@@ -93,7 +94,8 @@ class Platform:
         settings = self._settings
         if left := end_orphans(settings.data_dir):
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
-        settings = self._settings = with_token(claim_ports(settings))
+        settings = self._settings = with_flower_password(with_token(claim_ports(settings)))
+        setup_logging(settings.model_copy(update={"log_console": False}), process="up")  # which knows these secrets now
         self._embedded = Embedded(settings, say=self._say)
         run = self._describe()
         table = self._table(settings, run, self._run_dir)

@@ -85,6 +85,10 @@ class Publisher(Protocol):
         """Counts what was dropped, refused, repaired or late (law 6)."""
         ...
 
+    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
+        """Notes that a batch of trades is committed, for those who look for it by its id, and counts."""
+        ...
+
 
 class Ledger(Protocol):
     """app.storage.ledger."""

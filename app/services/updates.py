@@ -26,8 +26,8 @@ class Announcer:
     updates: str  # the channel of changed bars
     completed: str  # the channel of completed bars
 
-    def provisional(self, bars: Sequence[Bar]) -> None:
-        """Publishes the 1m bars a batch changed, and each instrument's last price."""
+    def provisional(self, bars: Sequence[Bar], *, batch: str = "") -> None:
+        """Publishes the 1m bars that a batch changed, under its id, and each instrument's last price."""
         if not bars:
             return
         grouped: dict[int, list[Bar]] = {}
@@ -41,7 +41,7 @@ class Announcer:
                 continue  # removed meanwhile: nobody shows it
             newest = max(own, key=lambda bar: (bar.close_time, bar.close_seq))
             series = {Timeframe.M1: own} if len(own) <= MOST_BARS else {}
-            messages.append(message(instrument, series, {}, reload=not series))
+            messages.append(message(instrument, series, {}, reload=not series, batch=batch))
             quotes[instrument.key] = (newest.close, newest.close_time // 1000)
         self.publisher.quote(quotes)
         self.publisher.hint(self.updates, messages)
@@ -122,8 +122,9 @@ def message(
     indicators: dict[Timeframe, list[dict[str, Any]]],
     *,
     reload: bool,
+    batch: str = "",
 ) -> dict[str, Any]:
-    """One message of chart_updates or completed_bars."""
+    """One message of chart_updates or completed_bars; `batch` is in it where one batch of trades is its cause."""
     delayed = RULES[instrument.exchange].delay_s > 0
     return {
         "v": VERSION,
@@ -139,4 +140,5 @@ def message(
             if series.get(tf) or indicators.get(tf)
         },
         "reload": reload,
+        **({"batch": batch} if batch else {}),
     }
