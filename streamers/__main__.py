@@ -23,6 +23,7 @@ from app.domain.sessions import Session
 from app.errors import PlatformError, Unavailable
 from app.local.runfile import attach
 from app.logs import setup_logging
+from app.metrics import serve
 from app.storage import catalog
 from app.storage.trouble import reason, trouble_of
 from streamers.binance import BinanceStreamer
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shard: Shard = options.shard
     process = f"streamer-{options.exchange}" + (f"-{shard.k}" if shard.n > 1 else "")
     setup_logging(settings, process=process)
+    serve(settings.metrics_folder, settings.metrics_host, settings.metrics_port)
     parts = platform(settings, process=process)
     heartbeat = Heartbeat(parts.redis, process)
     ports = Ports(

@@ -16,6 +16,7 @@ from psycogreen.gevent import patch_psycopg  # noqa: E402
 
 from app.config import load_settings  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
+from app.metrics import start  # noqa: E402
 
 _settings = load_settings()
 
@@ -39,3 +40,4 @@ def post_fork(server: Any, worker: Any) -> None:
     """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
     setup_logging(_settings, process=_settings.process_name or "web")
+    start(_settings.metrics_folder)

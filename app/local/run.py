@@ -33,6 +33,7 @@ from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
 from app.logs import logger, setup_logging
+from app.metrics import empty
 
 BEAT_S = 5.0
 START_S = 90.0
@@ -89,6 +90,7 @@ class Platform:
         settings = self._settings
         if left := end_orphans(settings.data_dir):
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
+        empty(settings.metrics_folder)
         settings = self._settings = with_token(claim_ports(settings))
         self._embedded = Embedded(settings, say=self._say)
         run = self._describe()
