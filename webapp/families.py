@@ -151,7 +151,7 @@ def _counted(counters: Mapping[str, int]) -> Iterator[Metric]:
     # Those that did not happen yet have their zero: a rate sees the first one only where a zero stood before it.
     rest = dict.fromkeys(COUNTED, 0) | {reason: count for reason, count in counters.items() if meaning(reason)}
     dropped = {reason: float(count) for reason, count in rest.items() if reason not in HAPPENED}
-    happened = {reason: float(count) for reason, count in rest.items() if reason in HAPPENED and reason not in BARS}
+    happened = {reason: float(count) for reason, count in rest.items() if reason in HAPPENED and reason not in {*BARS, "trades"}}
     yield counter("market_dropped", "What was dropped, refused, lost or late, by reason", dropped, "reason")
     yield counter("market_counted", "What else is counted, by reason", happened, "reason")
 

@@ -70,7 +70,7 @@ class Part[T]:
             done.set()
 
 
-@dataclass
+@dataclass(eq=False)
 class Figures(Collector):
     """The collector of one web process."""
 
