@@ -19,8 +19,8 @@ from app.services.feed_states import missing_keys
 from app.services.status import Facts
 
 BARS = {"verified": "verified", "repaired_bars": "repaired", "unequal_bars": "revised"}
-HAPPENED = frozenset({"trades", "verified", "unequal_bars", "repaired_bars", "missing_bars_added", "corrections",
-    "cancels", "server_shutdown", "holes_scanned", "bars_let_go"})  # fmt: skip  # counted, and nothing lost by it
+TOLD = (*BARS, "trades")  # these have metrics of their own
+HAPPENED = ("missing_bars_added", "corrections", "cancels", "server_shutdown", "holes_scanned", "bars_let_go")
 _BUDGETS = {
     Exchange.BINANCE: "binance_weight_per_minute",
     Exchange.ALPACA: "alpaca_requests_per_minute",
@@ -150,8 +150,8 @@ def _counted(counters: Mapping[str, int]) -> Iterator[Metric]:
         yield counter(f"market_bars_{result}", said, {"": float(counters.get(reason, 0))})
     # Those that did not happen yet have their zero: a rate sees the first one only where a zero stood before it.
     rest = dict.fromkeys(COUNTED, 0) | {reason: count for reason, count in counters.items() if meaning(reason)}
-    dropped = {reason: float(count) for reason, count in rest.items() if reason not in HAPPENED}
-    happened = {reason: float(count) for reason, count in rest.items() if reason in HAPPENED and reason not in {*BARS, "trades"}}
+    dropped = {reason: float(count) for reason, count in rest.items() if reason not in (*HAPPENED, *TOLD)}
+    happened = {reason: float(count) for reason, count in rest.items() if reason in HAPPENED}
     yield counter("market_dropped", "What was dropped, refused, lost or late, by reason", dropped, "reason")
     yield counter("market_counted", "What else is counted, by reason", happened, "reason")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,20 +121,6 @@ def said() -> Iterator[list[str]]:
     handle = logger.add(lambda message: lines.append(str(message)), format="{level} {message}")
     yield lines
     logger.remove(handle)
-
-
-def test_a_port_that_is_taken_is_said_and_nothing_else(
-    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exposition, "start", lambda folder: True)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert exposition.serve(tmp_path, "127.0.0.1", port) is None
-    assert len(said) == 1 and said[0].startswith(f"ERROR metrics are not served on 127.0.0.1:{port} (")
-    assert "METRICS_PORT" in said[0]
-    assert exposition.serve(tmp_path, "127.0.0.1", 0) is None and len(said) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, said: list[str]) -> None:
