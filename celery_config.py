@@ -10,9 +10,11 @@ from celery import Celery
 from app.cache.broker import worker_conf
 from app.config import load_settings
 from app.local.lifecycle import connect_celery
+from app.local.measuring import connect_metrics
 
 settings = load_settings()
 connect_celery(settings)
+connect_metrics(settings)
 
 celery = Celery(
     "market",

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     redis_url: str = ""
     celery_broker_url: str = ""
     log_dir: Path = ROOT / "logs"
+    metrics_dir: Path | None = None  # where this machine's processes keep their metrics; DATA_DIR/metrics
     log_level: str = "INFO"
     log_format: Literal["text", "json"] = "text"
     log_console: bool = True  # `up` turns it off for its children: their files have it
@@ -52,6 +53,8 @@ class Settings(BaseSettings):
     process_name: str = ""  # set by `up`: names the child's log file and its heartbeat
     ready_file: Path | None = None  # set by `up`: a child makes this file once it serves
 
+    disk_paths: str = ""  # folders whose disks are watched, comma separated; DATA_DIR
+
     # What listens where.
     web_host: str = "127.0.0.1"
     web_port: int = Field(8000, ge=0, le=65535)
@@ -59,6 +62,8 @@ class Settings(BaseSettings):
     flower_user: str = Field("admin", pattern=r"^[^\s:,]+$")
     flower_password: SecretStr = SecretStr("")  # empty: `up` makes one in DATA_DIR
     flower_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$", description="where browsers reach Flower")
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=0, le=65535, description="every process but the web serves its metrics there")
     sandbox_host: str = "127.0.0.1"
     sandbox_port: int = Field(8010, ge=0, le=65535)
 
@@ -182,6 +187,11 @@ class Settings(BaseSettings):
     def _of_this_machine(cls, value: str) -> str:
         return platform.node() if value == "auto" else value
 
+    @field_validator("metrics_dir")
+    @classmethod
+    def _absolute_or_none(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().resolve()
+
     @field_validator("log_level")
     @classmethod
     def _known_level(cls, value: str) -> str:
@@ -240,6 +250,16 @@ class Settings(BaseSettings):
     def broker_url(self) -> str:
         """The broker's URL: `CELERY_BROKER_URL`, by default the Redis of the platform."""
         return self.celery_broker_url or self.redis_url
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Where this machine's processes keep their metrics."""
+        return self.metrics_dir or self.data_dir / "metrics"
+
+    @property
+    def watched_disks(self) -> tuple[Path, ...]:
+        """The folders whose disks are watched."""
+        return tuple(Path(path.strip()) for path in self.disk_paths.split(",") if path.strip()) or (self.data_dir,)
 
     @property
     def db_connections(self) -> int:

@@ -25,6 +25,7 @@ from app.errors import PlatformError, Unavailable
 from app.local.lifecycle import mark_ready
 from app.local.runfile import attach
 from app.logs import setup_logging
+from app.metrics import serve
 from app.storage import catalog
 from app.storage.trouble import reason, trouble_of
 from streamers.binance import BinanceStreamer
@@ -86,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     process = f"streamer-{options.exchange}" + (f"-{shard.k}" if shard.n > 1 else "")
     setup_logging(settings, process=process)
     process = settings.named(process)
+    serve(settings.metrics_folder, settings.metrics_host, settings.metrics_port)
     parts = platform(settings, process=process)
     heartbeat = Heartbeat(parts.redis, process)
     queue = TradeQueue(make_publisher(settings))

@@ -19,6 +19,7 @@ from app.config import load_settings  # noqa: E402
 from app.local.heart import Heart, heart_of  # noqa: E402
 from app.local.lifecycle import mark_ready  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
+from app.metrics import start  # noqa: E402
 
 _settings = load_settings()
 _hearts: list[Heart] = []
@@ -46,6 +47,7 @@ def post_fork(server: Any, worker: Any) -> None:
     """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
     setup_logging(_settings, process=_settings.process_name or "web")
+    start(_settings.metrics_folder)
 
 
 def post_worker_init(worker: Any) -> None:

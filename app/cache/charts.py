@@ -17,6 +17,7 @@ from redis import Redis, RedisError
 from app.cache import keys
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
+from app.metrics import recorded
 
 _TOKEN_BYTES = 8
 _TOKEN_CHARS = 2 * _TOKEN_BYTES
@@ -75,7 +76,9 @@ class ChartCache:
 
     def get(self, instrument: Instrument, timeframe: Timeframe) -> bytes | None:
         """The cached chart of the current generation, or None."""
-        return self._ask(lambda: get(self._redis, instrument, timeframe))
+        found = self._ask(lambda: get(self._redis, instrument, timeframe))
+        recorded.chart_looked_up(hit=found is not None)
+        return found
 
     def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None:
         """Keep `value` for the time to live."""

@@ -33,6 +33,8 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         "DATA_DIR": str(settings.data_dir),
         "LOG_DIR": str(settings.log_dir),
         "LOG_CONSOLE": "0",
+        "METRICS_DIR": str(settings.metrics_folder),
+        "METRICS_PORT": "0",  # all are on this machine: the web has everybody's
         "DATABASE_URL": run.database_url,
         "REDIS_URL": run.redis_url,
         "CELERY_BROKER_URL": run.celery_broker_url,

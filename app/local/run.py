@@ -37,6 +37,7 @@ from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
 from app.logs import logger, setup_logging
+from app.metrics import empty
 
 BEAT_S = 5.0
 START_S = 90.0
@@ -94,6 +95,7 @@ class Platform:
         settings = self._settings
         if left := end_orphans(settings.data_dir):
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
+        empty(settings.metrics_folder)
         settings = self._settings = with_flower_password(with_token(claim_ports(settings)))
         setup_logging(settings.model_copy(update={"log_console": False}), process="up")  # which knows these secrets now
         self._embedded = Embedded(settings, say=self._say)
