@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     db_idle_tx_timeout_ms: int = Field(5_000, ge=0)
     chart_ttl_s: int = Field(3600, ge=1)
     chart_bars: int = Field(1000, ge=1, le=5000)
+    chart_memory_mb: int = Field(64, ge=0)
 
     # How many days bars are kept; 0: for ever, as everything of the simulated market is.
     retention_days_1m: int = Field(365, ge=0, le=36_500)

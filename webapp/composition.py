@@ -26,6 +26,7 @@ from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
+from app.services.ready import ReadyCharts
 from app.services.screener import Screener
 from app.services.watchlist import Watchlist
 from app.storage import candles, catalog, indicators, quality, screening, sessions
@@ -51,6 +52,7 @@ class Web:
     reads: Reads
     redis: Redis
     charts: Charts
+    ready: ReadyCharts
     overview: Overview
     screener: Screener
     watch: Watch
@@ -85,14 +87,23 @@ def compose(platform: Platform) -> Web:
     markets = Markets(reads.connect, sessions, now_ms=now_ms, extended=settings.extended_hours)
     feeds = Feeds(redis, missing=missing_keys(settings), markets=hours_reader(reads, markets))
     watch = Watch(redis, feeds, read_gaps=_gaps_reader(reads, gaps))
+    cache, memory = ChartCache(redis, ttl_s=settings.chart_ttl_s), settings.chart_memory_mb * 2**20 // 2
+
+    def facts(instrument: Instrument) -> dict[str, Any]:
+        return market_facts(watch, instrument)
+
     charts = Charts(
         reads.connect,
         candles,
         indicators=indicators,
-        cache=ChartCache(redis, ttl_s=settings.chart_ttl_s),
+        cache=cache,
         gaps=gaps,
         chart_bars=settings.chart_bars,
-        facts=lambda instrument: market_facts(watch, instrument),
+        facts=facts,
+        memory_bytes=memory,
+    )
+    ready = ReadyCharts(
+        charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory
     )
 
     def read_newest(instrument: Instrument, tf: Timeframe) -> Newest:
@@ -102,7 +113,7 @@ def compose(platform: Platform) -> Web:
     def read_chart(instrument: Instrument, tf: Timeframe, extent: Extent) -> tuple[bytes, Newest]:
         limit = extent.limit or (settings.chart_bars if extent.since_ms is None else MAX_BARS)
         request = ChartRequest(tf, limit, start_ms=extent.since_ms, indicators=extent.names)
-        return charts.chart(instrument, request).body, read_newest(instrument, tf)
+        return ready.of(instrument, request).body, read_newest(instrument, tf)
 
     hub = Hub(
         redis,
@@ -127,6 +138,7 @@ def compose(platform: Platform) -> Web:
         reads=reads,
         redis=redis,
         charts=charts,
+        ready=ready,
         overview=overview,
         screener=Screener(reads.connect, screening, lambda items: overview.rows(items, last_prices(web)), now_ms),
         watch=watch,

@@ -13,7 +13,7 @@ import orjson
 from loguru import logger
 from redis import Redis, RedisError
 
-from app.cache import charts, keys
+from app.cache import charts, keys, pubsub
 from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
 
@@ -26,12 +26,8 @@ class RedisPublisher:
 
     def send(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """Publishes messages on a channel; raises RedisError with Redis away."""
-        if not messages:
-            return
-        pipe = self._redis.pipeline(transaction=False)
-        for message in messages:
-            pipe.publish(channel, orjson.dumps(message))
-        pipe.execute()
+        if messages:
+            pubsub.send(self._redis, channel, messages)
 
     def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """send() that passes over a Redis that is away."""
