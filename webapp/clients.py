@@ -77,7 +77,8 @@ class Client:
     """A connected browser or bot.
 
     More than `limit` frames waiting, it is skipped: of each channel that has some, a fresh `initial` takes their place.
-    Overrun again before it has caught up, it is closed with 1013.
+    Overrun again before it has caught up, it is closed with 1013. What it is to get while nothing waits skips the
+    queue: `write` hands it to the kernel as it is, and the thread that writes sleeps on.
     """
 
     def __init__(self, ws: Socket, *, limit: int) -> None:
@@ -86,8 +87,10 @@ class Client:
         self._frames: deque[tuple[Subscription | None, bytes]] = deque()
         self._owed: dict[Subscription, None] = {}  # in the order in which they are to be sent
         self._subscriptions = self._left_out = 0
+        self.single = False  # whether it has one channel, so that no two frames of a flush can share a write
         self._ready = threading.Condition(threading.Lock())
         self._waiting = self._skipped = self._gone = False
+        self._idle = False  # nothing is before a frame that comes now: neither queued, nor owed, nor half written
         self._close: tuple[int, str] | None = None
         self._pinged = False
 
@@ -104,13 +107,14 @@ class Client:
         self, load: Callable[[], bytes], *, completed_only: bool = False, skipped: bytes = b"", refill: bool = False
     ) -> Subscription:
         """A subscription more, to be given to a channel."""
-        self._subscriptions += 1
+        with self._ready:
+            self._count(1)
         return Subscription(self, load, completed_only=completed_only, skipped=skipped, refill=refill)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Nothing of the subscription is owed any more; what waits already is still sent."""
         with self._ready:
-            self._subscriptions -= 1
+            self._count(-1)
             subscription.left = True
             self._owed.pop(subscription, None)
 
@@ -119,11 +123,24 @@ class Client:
         self.queue(frame, None)
         self.push()
 
+    def write(self, frame: bytes) -> bool:
+        """Write a frame at once where nothing is before it; False: it has to be queued. Never blocks.
+
+        Without the lock of the queue: who queues something at this moment comes before or after, either is an order.
+        """
+        if not self._idle or not self._sock.write_now(frame):
+            return False
+        if self._sock.rest:
+            with self._ready:
+                self._wake()
+        return True
+
     def queue(self, frame: bytes, of: Subscription | None) -> None:
         """Have a frame wait for the next push."""
         with self._ready:
             if self._gone or self._close:
                 return
+            self._idle = False
             if of is None or of not in self._owed or not of.behind:
                 self._frames.append((of, frame))
             elif self._skipped:
@@ -137,19 +154,21 @@ class Client:
             if self._waiting and self._frames and not self._owed and self._sock.write_now(self._joined()):
                 self._frames.clear()
             if self._frames or self._owed or self._close or self._sock.rest:
-                self._ready.notify()
+                self._wake()
+            else:
+                self._idle = self._waiting and not self._gone
 
     def owe(self, subscription: Subscription) -> None:
         """Have a fresh `initial` of the subscription sent after what waits."""
         with self._ready:
             self._owed[subscription] = None
-            self._ready.notify()
+            self._wake()
 
     def close(self, code: int, reason: str) -> None:
         """Close once what is queued has been written."""
         with self._ready:
             self._close = self._close or (code, reason)
-            self._ready.notify()
+            self._wake()
 
     def leave(self) -> None:
         """Stop writing: the connection is over."""
@@ -157,7 +176,7 @@ class Client:
             self._gone = True
             self._frames.clear()
             self._owed.clear()
-            self._ready.notify()
+            self._wake()
 
     def ping(self) -> None:
         """Ask whether it lives; one that has not answered the last time is cut off."""
@@ -168,6 +187,15 @@ class Client:
         self._ws.pong_received, self._pinged = False, True
         self.say(frames.PING)
 
+    def _count(self, more: int) -> None:
+        self._subscriptions += more
+        self.single = self._subscriptions == 1
+
+    def _wake(self) -> None:
+        """Have the writing thread look: it is the one that writes until nothing waits."""
+        self._idle = False
+        self._ready.notify()
+
     def _overrun(self) -> None:
         waiting = {one: None for one, _ in self._frames if one is not None}
         late = {one: None for one in waiting if not one.left}
@@ -176,7 +204,7 @@ class Client:
             self._frames.clear()
             self._owed.clear()
             self._close = (TRY_AGAIN_LATER, "too slow: reconnect")
-            self._ready.notify()
+            self._wake()
             return
         logger.info("slow client skipped to the newest")
         self._skipped = True
@@ -184,7 +212,7 @@ class Client:
         for one in late:
             one.behind = True
         self._owed |= late
-        self._ready.notify()
+        self._wake()
 
     def _joined(self) -> bytes:
         return b"".join(frame for _, frame in self._frames)
@@ -207,9 +235,9 @@ class Client:
         with self._ready:
             while not (self._frames or self._owed or self._close or self._gone or self._sock.rest):
                 self._skipped, self._left_out = False, 0  # it has caught up
-                self._waiting = True
+                self._waiting = self._idle = True
                 self._ready.wait()
-                self._waiting = False
+                self._waiting = self._idle = False
             if self._gone:
                 return None
             if self._frames or self._sock.rest:

@@ -263,7 +263,7 @@ class Hub:
             self._pending.difference_update(due)
             touched: set[Client] = set()
             for channel in due:
-                channel.flush(touched)
+                channel.flush(touched, alone=len(due) == 1)
             for client in touched:
                 client.push()
             return min((max(channel.due - now, 0.001) for channel in self._pending), default=None)
