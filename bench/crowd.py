@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 
-MARK = b'"type":"update"'
+MARK = b'"indicators":null}}'  # how the frame of an update ends
 WAIT_S = 30.0
 
 
@@ -44,7 +44,7 @@ def open_socket(port: int, path: str, *, say: bytes = b"", receive_bytes: int = 
 
 
 class Crowd:
-    """So many clients of one way; an update counts for a client once its frame has come whole, or nearly."""
+    """So many clients of one way; an update counts for a client once its frame has come whole."""
 
     def __init__(self, port: int, path: str, number: int, *, say: bytes = b"") -> None:
         self._poll = select.epoll()

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import Any
 
 import orjson
@@ -59,16 +59,16 @@ SYMBOL, OTHER = "BTC/USDT", "ETH/USDT"
 PATHS = {"series": "/ws/<symbol>", "many": "/ws"}
 PEER, STALLED = "websockets broadcast", "with a stalled client"
 SAY = b'{"action":"subscribe","channels":["binance:%b@1m"]}'
-STALL_BYTES = 16 << 20  # more than the kernel holds for a connection
+STALL_BYTES, STALL_BARS = 12 << 20, 600  # more than the kernel holds for a connection, so many bars at a time
 MINUTES = 60  # of different bars, one after the other: a burst is not longer, so none of its updates is merged
 RATE = 20  # updates a second of the paced rounds
 MEMORY_KB = 60
 
 
-def bar(number: int, **fields: Any) -> dict[str, Any]:
-    """The bar after so many trades, as messages have it; neighbours are bars of different minutes."""
+def bar(number: int, *, minutes: int = MINUTES, **fields: Any) -> dict[str, Any]:
+    """The bar after so many trades, as messages have it; so many neighbours are bars of different minutes."""
     return {
-        "time": TIME_MS + number % MINUTES * MINUTE_MS, "open": 100.0, "high": 102.0, "low": 99.0,
+        "time": TIME_MS + number % minutes * MINUTE_MS, "open": 100.0, "high": 102.0, "low": 99.0,
         "close": 100 + number % 7 / 10, "volume": 1.5, "quote_volume": 150.0, "trade_count": number, "state": "open",
         "completed": False, "revision": 0, "origin": "trades", **fields,
     }  # fmt: skip
@@ -85,7 +85,7 @@ def platform_message(symbol: str, instrument_id: int, *numbers: int) -> bytes:
     """The message of the workers."""
     bars = []
     for number in numbers:
-        made = bar(number)
+        made = bar(number, minutes=max(MINUTES, len(numbers)))
         began = made["time"] * 1000
         bars.append({**made, "order": [began, 1, began + 1_000_000 + number % 1_000_000, number]})
     head = {"exchange": "binance", "symbol": symbol, "id": instrument_id}
@@ -115,7 +115,10 @@ async def peer(port: int, redis_url: str) -> None:
 def process(port: int, *command: str, **environment: object) -> Iterator[psutil.Process]:
     """A server's process, once it listens; what serves is the last of its children."""
     values = {name: str(value) for name, value in environment.items()}
-    started = subprocess.Popen([sys.executable, *command], cwd=ROOT, env={**os.environ, **values})
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, **values}, stdout=quiet, stderr=quiet
+    )
     try:
         for _ in range(300):
             with socket.socket() as probe:
@@ -181,13 +184,11 @@ def stalled(way: Way, port: int, other_id: int) -> Iterator[None]:
     say = SAY.replace(b'@1m"', b'@1m","binance:' + OTHER.encode() + b'@1m"') % SYMBOL.encode()
     with open_socket(port, "/ws", say=say, receive_bytes=4096):
         time.sleep(0.5)
-        made = 0
-        while made < STALL_BYTES:
-            message = platform_message(OTHER, other_id, *range(MINUTES * 10))
+        message = platform_message(OTHER, other_id, *range(STALL_BARS))
+        for _ in range(STALL_BYTES // len(message)):
             way.wire.publish(way.channel, message)
-            made += len(message)
-            time.sleep(0.01)
-        way.crowd.settle(0.5)
+            way.publish()
+            way.crowd.deliveries(1)  # each message of the other channel was written by now
         yield
 
 
@@ -228,19 +229,18 @@ def contest(path: str, clients: int, given: argparse.Namespace, base: ExitStack,
         gc.collect()
         gc.freeze()
         print(f"\n== {name}, {clients} clients", flush=True)
+        bursts = {name: partial(way.burst, MINUTES), PEER: partial(against.burst, MINUTES)}
+        steps = {name: partial(way.lock_step, given.updates), PEER: partial(against.lock_step, given.updates)}
         met = [
             judge(
                 f"{clients} clients of {name}: a burst of {MINUTES} updates",
-                lambda: in_turn({name: partial(way.burst, MINUTES), PEER: partial(against.burst, MINUTES)}, given.rounds),
+                lambda: in_turn(bursts, given.rounds),
                 [Goal(name, PEER, 1.3)],
                 rows=MINUTES * clients,
             ),
             judge(
                 f"{clients} clients of {name}: {given.updates} updates in lock-step, processor time (to look at)",
-                lambda: in_turn(
-                    {name: partial(way.lock_step, given.updates), PEER: partial(against.lock_step, given.updates)},
-                    given.rounds,
-                ),
+                lambda: in_turn(steps, given.rounds),
                 [],
                 rows=given.updates * clients,
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -88,8 +89,9 @@ class Client:
         self._owed: dict[Subscription, None] = {}  # in the order in which they are to be sent
         self._subscriptions = self._left_out = 0
         self.single = False  # whether it has one channel, so that no two frames of a flush can share a write
-        self._ready = threading.Condition(threading.Lock())
-        self._waiting = self._skipped = self._gone = False
+        self._lock = threading.Lock()
+        self._skipped = self._gone = False
+        self._writing = True  # whether a thread writes; before start() as if one did, so that all waits
         self._idle = False  # nothing is before a frame that comes now: neither queued, nor owed, nor half written
         self._close: tuple[int, str] | None = None
         self._pinged = False
@@ -101,19 +103,21 @@ class Client:
 
     def start(self) -> None:
         """Begin to write what is queued."""
-        threading.Thread(target=self._write, name="ws-writer", daemon=True).start()
+        with self._lock:
+            self._writing = False
+            self._wake()
 
     def subscribe(
         self, load: Callable[[], bytes], *, completed_only: bool = False, skipped: bytes = b"", refill: bool = False
     ) -> Subscription:
         """A subscription more, to be given to a channel."""
-        with self._ready:
+        with self._lock:
             self._count(1)
         return Subscription(self, load, completed_only=completed_only, skipped=skipped, refill=refill)
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Nothing of the subscription is owed any more; what waits already is still sent."""
-        with self._ready:
+        with self._lock:
             self._count(-1)
             subscription.left = True
             self._owed.pop(subscription, None)
@@ -131,13 +135,13 @@ class Client:
         if not self._idle or not self._sock.write_now(frame):
             return False
         if self._sock.rest:
-            with self._ready:
+            with self._lock:
                 self._wake()
         return True
 
     def queue(self, frame: bytes, of: Subscription | None) -> None:
         """Have a frame wait for the next push."""
-        with self._ready:
+        with self._lock:
             if self._gone or self._close:
                 return
             self._idle = False
@@ -150,29 +154,29 @@ class Client:
 
     def push(self) -> None:
         """Write what waits: at once where the kernel takes it, else by the writing thread. Never blocks."""
-        with self._ready:
-            if self._waiting and self._frames and not self._owed and self._sock.write_now(self._joined()):
+        with self._lock:
+            if not self._writing and self._frames and not self._owed and self._sock.write_now(self._joined()):
                 self._frames.clear()
-            if self._frames or self._owed or self._close or self._sock.rest:
+            if self._waits():
                 self._wake()
             else:
-                self._idle = self._waiting and not self._gone
+                self._idle = not (self._writing or self._gone)
 
     def owe(self, subscription: Subscription) -> None:
         """Have a fresh `initial` of the subscription sent after what waits."""
-        with self._ready:
+        with self._lock:
             self._owed[subscription] = None
             self._wake()
 
     def close(self, code: int, reason: str) -> None:
         """Close once what is queued has been written."""
-        with self._ready:
+        with self._lock:
             self._close = self._close or (code, reason)
             self._wake()
 
     def leave(self) -> None:
         """Stop writing: the connection is over."""
-        with self._ready:
+        with self._lock:
             self._gone = True
             self._frames.clear()
             self._owed.clear()
@@ -191,10 +195,15 @@ class Client:
         self._subscriptions += more
         self.single = self._subscriptions == 1
 
+    def _waits(self) -> bool:
+        return bool(self._frames or self._owed or self._close or self._sock.rest)
+
     def _wake(self) -> None:
-        """Have the writing thread look: it is the one that writes until nothing waits."""
+        """Have a thread write until nothing waits; it is there only for so long, since most clients never need one."""
         self._idle = False
-        self._ready.notify()
+        if not (self._writing or self._gone):
+            self._writing = True
+            _thread.start_new_thread(self._write, ())  # which, unlike Thread.start, waits for nobody
 
     def _overrun(self) -> None:
         waiting = {one: None for one, _ in self._frames if one is not None}
@@ -219,36 +228,42 @@ class Client:
 
     def _write(self) -> None:
         try:
-            while (data := self._next()) is not None:
-                self._sock.sendall(data)
-            if self._close and not self._gone:
-                self._ws.close(*self._close)
-                self._sock.shutdown()
+            while self._write_next():
+                continue
         except OSError as error:
             logger.debug("client went away: {}", error)
             self._sock.shutdown()
-        finally:
             self.leave()
 
-    def _next(self) -> bytes | None:
-        """What to write next; None when it is time to stop."""
-        with self._ready:
-            while not (self._frames or self._owed or self._close or self._gone or self._sock.rest):
-                self._skipped, self._left_out = False, 0  # it has caught up
-                self._waiting = self._idle = True
-                self._ready.wait()
-                self._waiting = self._idle = False
+    def _write_next(self) -> bool:
+        """Write what is next; False: nothing is left to write."""
+        with self._lock:
             if self._gone:
-                return None
+                return False
+            if not self._waits():
+                self._skipped, self._left_out = False, 0  # it has caught up
+                self._writing, self._idle = False, True
+                return False
+            data, owed = b"", None
             if self._frames or self._sock.rest:
                 data = self._joined()
                 self._frames.clear()
-                return data
-            if self._close:
-                return None
-            owed = next(iter(self._owed))
-            del self._owed[owed]
-        return self._fresh(owed)
+            elif not self._close:
+                owed = next(iter(self._owed))
+                del self._owed[owed]
+            closing = None if data or owed or self._sock.rest else self._close
+        if closing:
+            self._end(*closing)
+            return False
+        self._sock.sendall(self._fresh(owed) if owed else data)
+        return True
+
+    def _end(self, code: int, reason: str) -> None:
+        try:
+            self._ws.close(code, reason)
+            self._sock.shutdown()
+        finally:
+            self.leave()
 
     def _fresh(self, subscription: Subscription) -> bytes:
         try:

@@ -45,7 +45,7 @@ class WholeSocket:
     def write_now(self, data: bytes) -> bool:
         """Write what can be written without waiting and keep the rest for the next write; False: nothing could be."""
         take, lock = self._take, self._lock
-        if take is None or not lock.acquire(False):  # noqa: FBT003  # by name it costs a tenth of all this
+        if take is None or not lock.acquire(False):  # by name it costs a tenth of all this
             return False
         try:
             if self.rest:

@@ -169,9 +169,10 @@ def test_a_channel_that_was_left_is_not_refreshed_when_its_client_is_skipped() -
 def test_who_wants_no_initial_loses_nothing_while_the_other_channels_load() -> None:
     ws = FakeSocket()
     client = Client(ws, limit=10)
-    loads = threading.Event()
+    asked, loads = threading.Event(), threading.Event()
 
     def slow() -> bytes:
+        asked.set()
         loads.wait(5)
         return b"initial;"
 
@@ -182,6 +183,7 @@ def test_who_wants_no_initial_loses_nothing_while_the_other_channels_load() -> N
     refilled.begin()
     ws.gate.open.set()
     client.start()
+    asked.wait(5)
     offer(quiet, b"bar;")
     offer(refilled, b"in the refill;")
     loads.set()
