@@ -77,9 +77,7 @@ class Crowd:
         """Read until the time `until`, and return how long after `sent[n]` each client had its update n."""
         return self._collect(len(sent) + 1, until=until, sent=sent, patient=False)
 
-    def _collect(
-        self, updates: int, *, until: float, sent: Sequence[float] = (), patient: bool = True
-    ) -> list[float]:
+    def _collect(self, updates: int, *, until: float, sent: Sequence[float] = (), patient: bool = True) -> list[float]:
         missing = sum(seen < updates for seen in self._seen.values())
         found: list[float] = []
         seen, poll, receive, now = self._seen, self._poll.poll, self._receive, time.perf_counter

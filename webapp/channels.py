@@ -80,9 +80,7 @@ class Channel:
             self.forget()
             self.tell(data, touched, completed=completed, alone=alone)
 
-    def tell(
-        self, data: bytes, touched: set[Client], *, completed: bytes | None = None, alone: bool = False
-    ) -> None:
+    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None, alone: bool = False) -> None:
         """Give frames to every subscriber, `completed` in their place to those who want only completed bars.
 
         `alone`: no other channel has anything now, so that nobody's frames could leave in one write with others.

@@ -124,8 +124,9 @@ class Client:
 
     def say(self, frame: bytes) -> None:
         """Send a frame of no channel after what waits: an answer, an error, a ping. Never blocks."""
-        self.queue(frame, None)
-        self.push()
+        if not self.write(frame):
+            self.queue(frame, None)
+            self.push()
 
     def write(self, frame: bytes) -> bool:
         """Write a frame at once where nothing is before it; False: it has to be queued. Never blocks.
