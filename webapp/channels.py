@@ -66,8 +66,8 @@ class Channel:
         self._reload = True
         self.forget()
 
-    def flush(self, touched: set[Client]) -> None:
-        """Give what waits to every subscriber; the clients of those that got something join `touched`."""
+    def flush(self, touched: set[Client], *, alone: bool = False) -> None:
+        """Give what waits to every subscriber; clients that need a push join `touched`. `alone`: see tell()."""
         self._flushed = time.monotonic()
         if self._reload:
             self._reload, self._reloaded = False, self._flushed
@@ -78,15 +78,21 @@ class Channel:
         data, completed = self.take()
         if data:
             self.forget()
-            self.tell(data, touched, completed=completed)
+            self.tell(data, touched, completed=completed, alone=alone)
 
-    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None) -> None:
-        """Give frames to every subscriber, `completed` in their place to those who want only completed bars."""
+    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None, alone: bool = False) -> None:
+        """Give frames to every subscriber, `completed` in their place to those who want only completed bars.
+
+        `alone`: no other channel has anything now, so that nobody's frames could leave in one write with others.
+        """
         for one in self.subscribers:
             part = completed if one.completed_only and completed is not None else data
-            if part:
+            if not part:
+                continue
+            client = one.client
+            if not ((alone or client.single) and client.write(part)):
                 one.offer(part)
-                touched.add(one.client)
+                touched.add(client)
 
     def take(self) -> tuple[bytes, bytes | None]:
         """What waits, as frames in one piece, and the part of it that is completed bars; nothing waits afterwards."""

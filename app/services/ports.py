@@ -69,8 +69,10 @@ class Publisher(Protocol):
         """Publishes messages; raises where the cache is away."""
         ...
 
-    def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Publishes messages, or passes over a cache that is away."""
+    def hint(
+        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
+    ) -> None:
+        """Publishes messages and then keeps quotes, in one go, or passes over a cache that is away."""
         ...
 
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:

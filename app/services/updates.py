@@ -43,8 +43,7 @@ class Announcer:
             series = {Timeframe.M1: own} if len(own) <= MOST_BARS else {}
             messages.append(message(instrument, series, {}, reload=not series, batch=batch))
             quotes[instrument.key] = (newest.close, newest.close_time // 1000)
-        self.publisher.quote(quotes)
-        self.publisher.hint(self.updates, messages)
+        self.publisher.hint(self.updates, messages, quotes)  # the message first: somebody is looking at it
 
     def count(self, reason: str, n: int = 1) -> None:
         """Counts under a reason."""
