@@ -185,6 +185,7 @@ def test_the_commands_are_those_that_up_starts(tmp_path: Path) -> None:
         str(ROOT / "webapp" / "gunicorn_conf.py"): "webapp/gunicorn_conf.py",
         str(tmp_path / "beat" / "schedule"): "/data/schedule",
         f"--db={tmp_path / 'flower' / 'state'}": "--db=/data/flower",
+        f"--conf={ROOT / 'app' / 'local' / 'flower_conf.py'}": "--conf=app/local/flower_conf.py",
         "--address=127.0.0.1": "--address=0.0.0.0",
     }
     ours = {name: SERVICES[name]["command"][1:] for name in PLATFORM if name != "migrate"}
