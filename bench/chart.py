@@ -68,7 +68,7 @@ def fill(engine: sa.Engine) -> Instrument:
 
 
 def ask(address: str, path: str, requests: int, _: int) -> None:
-    """So many requests over one connection, each read to its end into one buffer, so that the client costs little."""
+    """So many requests over one connection, each read to its end into one buffer, at as little cost as may be."""
     host, port = address.split(":")
     request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
     buffer = memoryview(bytearray(1 << 21))

@@ -13,6 +13,7 @@ from typing import Protocol
 from loguru import logger
 
 from app.domain.batching import batches_of
+from app.domain.summaries import batch_id
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.errors import Unavailable, WireError
 from streamers.backoff import delays
@@ -67,6 +68,11 @@ class Sender:
             return list(batches_of(fitting, self._most))
 
     async def _deliver(self, batch: TradeBatch, shard: int) -> None:
+        with logger.contextualize(batch=batch.id):
+            await self._send(batch, shard)
+            logger.debug("batch sent", trades=len(batch), shard=shard)
+
+    async def _send(self, batch: TradeBatch, shard: int) -> None:
         loop = asyncio.get_running_loop()
         waits = delays(self._random, first_s=0.2, cap_s=5.0)
         while True:
@@ -87,7 +93,7 @@ class Sender:
 
 
 def _numbered(batch: TradeBatch, mark: Mark) -> TradeBatch:
-    return replace(batch, mark=mark, id=f"{mark.run:x}-{mark.n}", sent_us=time.time_ns() // 1000)
+    return replace(batch, mark=mark, id=batch_id(mark.run, mark.n), sent_us=time.time_ns() // 1000)
 
 
 def _fits(trade: Trade) -> bool:

@@ -23,4 +23,4 @@ def start() -> None:
 def start_due() -> None:
     """Starts the backfills whose turn it is, each in a task of its own."""
     for due_id in platform().backfill.due():
-        current_app.send_task("tasks.backfill.run", args=(due_id,))
+        current_app.send_task("tasks.backfill.run", args=(due_id,), argsrepr=f"backfill {due_id}")

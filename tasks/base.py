@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -15,10 +16,13 @@ from loguru import logger
 from app.bootstrap import Platform
 from app.bootstrap import platform as build
 from app.cache import keys
-from app.errors import Poisoned, SourceError, WireError
+from app.domain.summaries import batch_in
+from app.errors import NewerMessage, Poisoned, SourceError, WireError
 from app.storage.trouble import Trouble, reason, trouble_of
 
 ATTEMPTS = 5  # while neighbours are in the way
+NEWER_S = 300.0  # a newer program's message waits so long for one of its workers
+NEWER_REST_S = 0.5  # and an older worker rests so long when it gave one back
 WAIT_S = 20.0  # a task waits so long for a database that is away, then goes back to its queue
 
 
@@ -39,7 +43,15 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
     patient = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs the task."""
+        """Runs the task; every line it logs names it, and its batch."""
+        with logger.contextualize(**self._context(self.request.id)):
+            return self._attempt(args, kwargs)
+
+    def _context(self, task_id: str | None) -> dict[str, str]:
+        batch = batch_in(getattr(self.request, "argsrepr", None))
+        return {"task": self.name, "task_id": task_id or "", **({"batch": batch} if batch else {})}
+
+    def _attempt(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self.patient and self.request.delivery_info and self.request.delivery_info.get("redelivered"):
             self._admit(args)
         deadline = time.monotonic() + WAIT_S
@@ -60,6 +72,8 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             except SourceError as error:
                 logger.warning("{} waits for its next turn: {}", self.name, error)
                 return None
+            except NewerMessage as error:
+                return self._leave_to_newer(error, args)
             except WireError as error:
                 logger.error("{} refused and parked: {}", self.name, error)
                 self._park(args)
@@ -76,11 +90,13 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
         """
         if isinstance(exc, TimeLimitExceeded):
             return
-        try:
-            self._park(args)
-            platform().redis.hincrby(keys.COUNTERS, "failed_tasks", 1)
-        except redis.RedisError as error:
-            logger.error("{} {} failed and could not be parked: {}", self.name, task_id, type(error).__name__)
+        with logger.contextualize(**self._context(task_id)):
+            logger.error("{} failed: {}", self.name, type(exc).__name__)
+            try:
+                self._park(args)
+                platform().redis.hincrby(keys.COUNTERS, "failed_tasks", 1)
+            except redis.RedisError as error:
+                logger.error("{} {} failed and could not be parked: {}", self.name, task_id, type(error).__name__)
 
     def _park(self, args: tuple[Any, ...]) -> None:
         data = b"".join(arg for arg in args if isinstance(arg, bytes))
@@ -97,6 +113,25 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
         if trouble is not Trouble.SLOW:
             self._forgive()
         raise Reject(why, requeue=True) from None
+
+    def _leave_to_newer(self, error: NewerMessage, args: tuple[Any, ...]) -> None:
+        """Puts a newer program's message back for one of its workers; after NEWER_S without any it is parked."""
+        client, key = platform().redis, f"{keys.NEWER}{self.request.id}"
+        now_s = time.time()
+        try:
+            client.set(key, now_s, nx=True, ex=int(4 * NEWER_S))
+            waited_s = now_s - float(client.get(key) or now_s)
+            if waited_s > NEWER_S:
+                logger.error("{} parked, no worker came that reads it: {}", self.name, error)
+                self._park(args)
+                self._count("newer_messages")
+                return
+        except redis.RedisError as trouble:
+            logger.warning("a newer message's wait is not counted, Redis is away: {}", type(trouble).__name__)
+        logger.warning("{} goes back to the queue, for a newer worker: {}", self.name, error)
+        self._forgive()
+        time.sleep(NEWER_REST_S)
+        raise Reject(str(error), requeue=True) from None
 
     def _admit(self, args: tuple[Any, ...]) -> None:
         """Counts a redelivery; a message that came too often is parked, not lost, and no longer kills workers."""

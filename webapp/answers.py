@@ -34,10 +34,16 @@ class Fault(Answer):
     message: str = Field(examples=["limit: Input should be less than or equal to 5000"])
 
 
+class Failure(Fault):
+    """What went wrong with a request."""
+
+    request_id: str = Field(examples=["6f1c0d2a4b1e9035"], description="As X-Request-ID; the log has it too.")
+
+
 class ErrorAnswer(Answer):
     """The body of every error."""
 
-    error: Fault
+    error: Failure
 
 
 class MarketHours(Answer):
@@ -142,6 +148,15 @@ class LiveFacts(Answer):
     subscribed: bool
 
 
+class Replica(Answer):
+    """The replica that the web reads from."""
+
+    ok: bool
+    behind_ms: float | None = Field(None, json_schema_extra=left_out, description="How far it is behind the primary.")
+    cause: str = Field("", json_schema_extra=left_out, description="Why the web reads from the primary.")
+    effect: str = Field("", json_schema_extra=left_out)
+
+
 class HealthAnswer(Answer):
     """GET /api/health."""
 
@@ -152,6 +167,7 @@ class HealthAnswer(Answer):
     feeds: dict[Exchange, FeedState]
     processes: dict[str, dict[str, Any]]
     counters: dict[str, int]
+    replica: Replica = Field(Replica(ok=True), json_schema_extra=left_out, description="With DATABASE_READ_URL only.")
     error: Fault = Field(Fault(code="", message=""), json_schema_extra=left_out)
 
 

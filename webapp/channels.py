@@ -66,8 +66,8 @@ class Channel:
         self._reload = True
         self.forget()
 
-    def flush(self, touched: set[Client]) -> None:
-        """Give what waits to every subscriber; the clients of those that got something join `touched`."""
+    def flush(self, touched: set[Client], *, alone: bool = False) -> None:
+        """Give what waits to every subscriber; clients that need a push join `touched`. `alone`: see tell()."""
         self._flushed = time.monotonic()
         if self._reload:
             self._reload, self._reloaded = False, self._flushed
@@ -78,15 +78,21 @@ class Channel:
         data, completed = self.take()
         if data:
             self.forget()
-            self.tell(data, touched, completed=completed)
+            self.tell(data, touched, completed=completed, alone=alone)
 
-    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None) -> None:
-        """Give frames to every subscriber, `completed` in their place to those who want only completed bars."""
+    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None, alone: bool = False) -> None:
+        """Give frames to every subscriber, `completed` in their place to those who want only completed bars.
+
+        `alone`: no other channel has anything now, so that nobody's frames could leave in one write with others.
+        """
         for one in self.subscribers:
             part = completed if one.completed_only and completed is not None else data
-            if part:
+            if not part:
+                continue
+            client = one.client
+            if not ((alone or client.single) and client.write(part)):
                 one.offer(part)
-                touched.add(one.client)
+                touched.add(client)
 
     def take(self) -> tuple[bytes, bytes | None]:
         """What waits, as frames in one piece, and the part of it that is completed bars; nothing waits afterwards."""
@@ -103,6 +109,7 @@ class SeriesChannel(Channel):
     def __init__(self, instrument: Instrument, tf: Timeframe, *, board: Board, every_s: float) -> None:
         super().__init__(channel_name(instrument, tf), every_s=every_s)
         self.instrument, self.tf, self.board = instrument, tf, board
+        self.batch: str | None = None  # the newest batch of trades since the last flush, which the newest bar has in it
         self._bars: dict[int, Bar] = {}
         self._indicators: dict[int, dict[str, Any]] = {}
         self._live = False
@@ -120,20 +127,24 @@ class SeriesChannel(Channel):
         """The bars that changed, oldest first, the live bar in its present form; none before the board is seeded."""
         if not self.board.knows(self.tf):
             return b"", None
-        bars, indicators, live = self._bars, self._indicators, self._live
-        self._bars, self._indicators, self._live = {}, {}, False
+        bars, indicators, live, batch = self._bars, self._indicators, self._live, self.batch
+        self.clear()
         newest = self.board.live(self.tf)
         if newest is not None and (live or newest.time_ms in bars):
             bars[newest.time_ms] = newest
-        told = [(bars[time_ms], self._frame(bars[time_ms], indicators.get(time_ms))) for time_ms in sorted(bars)]
+        last = max(bars, default=0)
+        told = [
+            (bars[time_ms], self._frame(bars[time_ms], indicators.get(time_ms), batch if time_ms == last else None))
+            for time_ms in sorted(bars)
+        ]
         completed = b"".join(frame for bar, frame in told if bar.state is not State.OPEN)
         return b"".join(frame for _, frame in told), completed
 
     def clear(self) -> None:
         """Nothing waits any more."""
-        self._bars, self._indicators, self._live = {}, {}, False
+        self._bars, self._indicators, self._live, self.batch = {}, {}, False, None
 
-    def _frame(self, bar: Bar, indicators: dict[str, Any] | None) -> bytes:
+    def _frame(self, bar: Bar, indicators: dict[str, Any] | None, batch: str | None) -> bytes:
         return frames.message(
             "update",
             {
@@ -142,6 +153,7 @@ class SeriesChannel(Channel):
                 "timeframe": self.tf.value,
                 "bar": bar_json(bar, delayed=RULES[self.instrument.exchange].delay_s > 0),
                 "indicators": indicators,
+                "batch": batch,
             },
             channel=self.name,
         )

@@ -24,6 +24,7 @@ from app.errors import (
     UnknownInstrument,
 )
 from app.storage.trouble import Trouble, trouble_of
+from webapp.request_log import request_id
 
 AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, Unavailable)
 """What reading the database raises while it cannot be reached."""
@@ -109,7 +110,7 @@ def _shown(error: Exception, status: int, code: str, *, message: str, retry_afte
     if request.path.startswith("/udf/") or request.path == "/udf":
         return _json({"s": "error", "errmsg": f"{code}: {message}"}, status)
     if any(request.path == place or request.path.startswith(f"{place}/") for place in DATA):
-        return _json({"error": {"code": code, "message": message}}, status)
+        return _json(fault(code, message), status)
     if isinstance(error, UnknownInstrument):
         message = message.partition(":")[0]  # the rest is for the command line
     title = TITLES.get(status, "Something broke on our side" if status >= 500 else "That did not work")
@@ -117,6 +118,11 @@ def _shown(error: Exception, status: int, code: str, *, message: str, retry_afte
         "error.html", code=status, title=title, message=message, near=_near(error), retry_after=retry_after
     )
     return Response(page, status=status, mimetype="text/html")
+
+
+def fault(code: str, message: str) -> dict[str, object]:
+    """The body of an error below /api (answers.ErrorAnswer); with its `request_id` the log tells the rest."""
+    return {"error": {"code": code, "message": message, "request_id": request_id()}}
 
 
 def _near(error: Exception) -> list[dict[str, str]]:

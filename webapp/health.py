@@ -15,11 +15,11 @@ from app.errors import SchemaError
 from app.storage import revision
 from webapp.answers import ErrorAnswer, HealthAnswer, LiveAnswer, ReadyAnswer
 from webapp.composition import Web
-from webapp.errors import AWAY
+from webapp.errors import AWAY, fault
 from webapp.openapi import describe
 
 DEGRADED = "Redis cannot be reached: charts come from the database; no live updates"
-UNREACHED = {"code": "unavailable", "message": "the database cannot be reached; try again in a moment"}
+UNREACHED = "the database cannot be reached; try again in a moment"
 
 
 def install(api: Blueprint, web: Web) -> None:
@@ -46,9 +46,9 @@ def install(api: Blueprint, web: Web) -> None:
             with web.engine.connect() as conn:
                 revision.require(conn)
         except SchemaError as error:
-            return _json({"error": {"code": "old_schema", "message": str(error)}}, status=503)
+            return _json(fault("old_schema", str(error)), status=503)
         except (*AWAY, sa.exc.DBAPIError):
-            return _json({"error": UNREACHED}, status=503)
+            return _json(fault("unavailable", UNREACHED), status=503)
         reached = _redis(web)["ok"]
         return _json(
             {"status": "ready" if reached else "degraded", "effect": None if reached else DEGRADED}, status=200
@@ -61,13 +61,18 @@ def health_json(web: Web) -> dict[str, Any]:
     live = {"clients": len(web.hub.members), "subscribed": web.hub.subscribed.is_set()}
     status = "down" if not database["ok"] else "ok" if redis["ok"] else "degraded"
     facts: dict[str, Any] = {"status": status, "database": database, "redis": redis, "live": live}
+    replica = web.reads.state()
+    if replica is not None:
+        facts["replica"] = replica
+        if status == "ok" and not replica["ok"]:
+            facts["status"] = "degraded"
     facts["feeds"] = web.watch.states()
     try:
         facts["processes"], facts["counters"] = health.read(web.redis), health.counters(web.redis)
     except RedisError:
         facts["processes"], facts["counters"] = {}, {}
     if status == "down":
-        facts["error"] = UNREACHED
+        facts["error"] = {"code": "unavailable", "message": UNREACHED}
     return facts
 
 

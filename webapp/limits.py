@@ -55,13 +55,13 @@ def client() -> str:
     return request.remote_addr or "unknown"
 
 
-def _is_free() -> bool:
-    return request.path.startswith(FREE)
-
-
 def _rates(app: Flask, settings: Settings) -> None:
+    # Where reads need a token, /metrics judges one: guesses are counted there as everywhere.
+    free = FREE if settings.api_reads_need_token else (*FREE, "/metrics")
     wanted: list[str | Callable[[], str] | ApplicationLimit] = [
-        ApplicationLimit(rate, key_function=client, methods=methods, scope=scope, exempt_when=_is_free)
+        ApplicationLimit(
+            rate, key_function=client, methods=methods, scope=scope, exempt_when=lambda: request.path.startswith(free)
+        )
         for rate, scope, methods in (
             (settings.rate_limit_reads, "reads", ("GET", "HEAD")),
             (settings.rate_limit_writes, "writes", ("POST", "PUT", "PATCH", "DELETE")),

@@ -10,6 +10,7 @@ from flask_sock import Sock
 from loguru import logger
 from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 
+from app.metrics.recorded import socket_closed, socket_opened
 from webapp import frames
 from webapp.channels import Channel, SeriesChannel
 from webapp.clients import TRY_AGAIN_LATER, UNSUPPORTED, Client, Socket, Subscription
@@ -17,6 +18,7 @@ from webapp.composition import Web
 from webapp.errors import describe
 from webapp.live import Extent
 from webapp.messages import BadMessage, Ping, read
+from webapp.metrics import route
 from webapp.schemas import LiveQuery
 from webapp.session import Limits, Session
 
@@ -93,12 +95,14 @@ def _serve(web: Web, ws: Socket, *, begin: Callable[[Client], tuple[Hear, Callab
         _refuse(ws, code, text, again=status >= 500)
         return
     members.enter(client)
+    socket_opened(route())
     try:
         _listen(ws, client, hear, per_s=web.settings.ws_messages_per_s)
     except ConnectionClosed:
         logger.debug("client left")
     finally:
         end()
+        socket_closed(route())
         members.exit(client)
 
 

@@ -19,6 +19,7 @@ from app.cache import keys
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.versions import Versions
+from app.metrics import recorded
 
 _TOKEN_BYTES = 8
 _TOKEN_CHARS = 2 * _TOKEN_BYTES
@@ -102,7 +103,9 @@ class ChartCache:
 
     def get(self, instrument: Instrument, timeframe: Timeframe, *, generation: bytes) -> bytes | None:
         """The cached chart of this generation, or None."""
-        return self._ask(lambda: get(self._redis, instrument, timeframe, generation=generation))
+        found = self._ask(lambda: get(self._redis, instrument, timeframe, generation=generation))
+        recorded.chart_looked_up(hit=found is not None)
+        return found
 
     def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None:
         """Keep `value` for the time to live."""

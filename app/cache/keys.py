@@ -13,6 +13,8 @@ BOOK = "book"  # hash: exchange:symbol → JSON best bid and ask: bid, bid_size,
 HALTS = "halts"  # hash: exchange:symbol → JSON trading status that is not normal: code, reason, time (exchange ms)
 DELIVERIES = "deliveries:"  # + task id: how often it was delivered
 REQUESTS = "requests"  # + :…: how many requests an address has made in a window (Flask-Limiter's counters)
+NEWER = "newer:"  # + task id: when an older worker first gave the message back
+BATCHES = "batches"  # stream: the last batches that were committed (app.cache.trail)
 PARKED = "parked"  # list: messages delivered too often
 
 

@@ -14,6 +14,7 @@ from loguru import logger
 from redis import Redis, RedisError
 
 from app.cache import charts, keys, pubsub
+from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
 
 
@@ -23,22 +24,24 @@ class RedisPublisher:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def send(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Publishes messages on a channel; raises RedisError with Redis away."""
-        if messages:
-            pubsub.send(self._redis, channel, messages)
+    def send(
+        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
+    ) -> None:
+        """Publishes messages on a channel, then keeps quotes as quote() does; raises RedisError with Redis away."""
+        if not messages and not quotes:
+            return
+        pubsub.send(self._redis, channel, messages, _encoded(quotes or {}))
 
-    def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    def hint(
+        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
+    ) -> None:
         """send() that passes over a Redis that is away."""
-        self._try(lambda: self.send(channel, messages))
+        self._try(lambda: self.send(channel, messages, quotes))
 
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
         """Keeps last prices and their exchange times (ms) by instrument key."""
         if quotes:
-            rows: dict[Any, Any] = {
-                key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()
-            }
-            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=rows))
+            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=_encoded(quotes)))
 
     def bump(self, instruments: Iterable[Instrument]) -> None:
         """Makes cached charts stale; raises RedisError with Redis away."""
@@ -48,8 +51,21 @@ class RedisPublisher:
         """Counts under a reason."""
         self._try(lambda: self._redis.hincrby(keys.COUNTERS, reason, n))
 
+    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
+        """Notes a batch in the trail and counts under several reasons, in one round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        if trail:
+            add_to_trail(pipe, trail)
+        for reason, n in counts.items():
+            pipe.hincrby(keys.COUNTERS, reason, n)
+        self._try(pipe.execute)
+
     def _try(self, call: Any) -> None:
         try:
             call()
         except RedisError as error:
             logger.warning("Redis is away, charts are told later: {}", type(error).__name__)
+
+
+def _encoded(quotes: Mapping[str, tuple[float, int]]) -> dict[Any, Any]:
+    return {key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()}

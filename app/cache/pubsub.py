@@ -16,8 +16,13 @@ def publish(redis: Redis, channel: str, message: Mapping[str, Any]) -> None:
     send(redis, channel, [message])
 
 
-def send(redis: Redis, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Publish several at once; answers remembered from before are void when the first of them arrives."""
+def send(
+    redis: Redis, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[Any, Any] | None = None
+) -> None:
+    """Publish several at once; answers remembered from before are void when the first of them arrives.
+
+    `quotes`: encoded last prices by instrument key, kept in the same round trip.
+    """
     pipe = redis.pipeline(transaction=False)
     if channel == keys.WATCHLIST:
         charts.renew(pipe, [keys.WATCHLIST_VERSION])
@@ -25,6 +30,8 @@ def send(redis: Redis, channel: str, messages: Sequence[Mapping[str, Any]]) -> N
         charts.renew(pipe, [keys.live(each["exchange"], each["symbol"]) for each in messages])
     for message in messages:
         pipe.publish(channel, orjson.dumps(message))
+    if quotes:
+        pipe.hset(keys.QUOTES, mapping=dict(quotes))
     pipe.execute()
 
 

@@ -29,6 +29,24 @@ class Run(NamedTuple):
     quiet_s: float
 
 
+class Placed(NamedTuple):
+    """A batch as the database knows it: its run, and (None once the clock has passed it) its own row; times in s."""
+
+    exchange: str
+    kind: str
+    shard: str
+    since_s: float
+    clock_s: float | None
+    done: int
+    ended: bool
+    last_n: int | None
+    committed_s: float | None
+    upto_s: float | None
+    accepted: int | None
+    known: int | None
+    refused: int | None
+
+
 class Skipped(NamedTuple):
     """Batch numbers of a run that never came: everything since its clock is in doubt."""
 

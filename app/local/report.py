@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from app.config import Settings
+from app.local.flower import flower_password_path
 from app.local.runfile import Run
 from app.local.token import token_path
 
@@ -12,12 +13,14 @@ from app.local.token import token_path
 def address_table(settings: Settings, run: Run, *, seconds: float) -> str:
     """Where everything is, passwords left out; lines are never cut or broken, so that they can be copied."""
     token = token_path(settings)
+    password = flower_password_path(settings)
+    known = f"password in {password}" if password else "password FLOWER_PASSWORD"
     rows = {
         "Live chart": f"{run.web_url}/charts/binance/BTC-USDT",
         "Market overview": f"{run.web_url}/",
         "REST": f"{run.web_url}/api/charts/BTC-USDT?exchange=binance&timeframe=1m&limit=10",
         "API token": f"in {token} (writes need it)" if token else "",
-        "Flower": run.flower_url,
+        "Flower": f"{run.flower_url}  (user {settings.flower_user}, {known})",
         "Simulated market": run.sandbox_url,
         "Database": without_password(run.database_url),
         "Redis": without_password(run.redis_url),

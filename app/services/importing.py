@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from app.domain.summaries import batch_id
 from app.domain.timeframes import MINUTE_MS, MINUTE_US
 from app.domain.trades import Mark, TradeBatch
 from app.errors import BadFile, BadInput, PlatformError
@@ -176,7 +177,7 @@ class Importer:
             mark = Mark(
                 run, sent, upto_us, exchange, kind="import", since_us=since_us, subscribed=subscribed, over=over
             )
-            self.queue.send(replace(batch, mark=mark, id=f"{run:x}-{sent}", sent_us=time.time_ns() // 1000), shard)
+            self.queue.send(replace(batch, mark=mark, id=batch_id(run, sent), sent_us=time.time_ns() // 1000), shard)
             if advance:
                 advance(len(batch))
         self._await_done(checked, instrument_id, run=run, sent=sent)

@@ -20,6 +20,7 @@ from app.services.runs import RunOpener
 from app.services.updates import Announcer
 
 HOUR_MS = 3_600_000
+MOST_TRACED = 50  # instruments that a batch's trail names
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class Ingest:
             refused = distinct.partial + partial
             if mark is not None:
                 self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused)
-        self.announcer.provisional([bar for bar in merged.bars if bar.open_time < UNPRICED])
-        self._count(len(fresh), distinct.repeated + known, refused, len(merged.verified))
+        self.announcer.provisional([bar for bar in merged.bars if bar.open_time < UNPRICED], batch=batch.id)
+        self._count(batch, len(fresh), distinct.repeated + known, refused=refused, verified=len(merged.verified))
         return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
 
     def _take(self, connection: sa.Connection, batch: TradeBatch, mark: Mark | None) -> tuple[TradeBatch, int, int]:
@@ -110,10 +111,16 @@ class Ingest:
             for instrument_id, lo, hi in _spans(batch):
                 self.holes.cover(connection, instrument_id, lo, hi + 60_000)
 
-    def _count(self, accepted: int, known: int, refused: int, verified: int) -> None:
-        for reason, n in (("trades", accepted), ("known", known), ("partial", refused), ("late_on_verified", verified)):
-            if n:
-                self.announcer.count(reason, n)
+    def _count(self, batch: TradeBatch, accepted: int, known: int, *, refused: int, verified: int) -> None:
+        if not len(batch):
+            return
+        counts = {"trades": accepted, "known": known, "partial": refused, "late_on_verified": verified}
+        trail: dict[str, int | str] = {
+            "id": batch.id, "sent_us": batch.sent_us, "trades": len(batch), "accepted": accepted, "known": known,
+            "refused": refused, "last_us": int(batch.time_us.max()),
+            "instruments": ",".join(map(str, np.unique(batch.instrument_id).tolist()[:MOST_TRACED])),
+        }  # fmt: skip
+        self.announcer.publisher.applied(trail if batch.id else {}, {name: n for name, n in counts.items() if n})
 
 
 def _spans(batch: TradeBatch) -> list[tuple[int, int, int]]:

@@ -69,8 +69,10 @@ class Publisher(Protocol):
         """Publishes messages; raises where the cache is away."""
         ...
 
-    def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
-        """Publishes messages, or passes over a cache that is away."""
+    def hint(
+        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
+    ) -> None:
+        """Publishes messages and then keeps quotes, in one go, or passes over a cache that is away."""
         ...
 
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
@@ -83,6 +85,10 @@ class Publisher(Protocol):
 
     def count(self, reason: str, n: int = 1) -> None:
         """Counts what was dropped, refused, repaired or late (law 6)."""
+        ...
+
+    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
+        """Notes that a batch of trades is committed, for those who look for it by its id, and counts."""
         ...
 
 

@@ -28,6 +28,8 @@ UNCLAIMED_S = 600.0
 RUN_S = 15.0  # so that a task ends within 30 s, one slow answer included
 GAPS = 5  # looked at in one transaction: old ones take a while to find their bars
 SEARCH_S = 10.0  # of a turn of find_gaps
+LOOK_AGAIN_S = 1.5
+ON_ITS_WAY_MS = 3_600_000  # ids missing in a minute this new may be in a batch at another worker, or in a queue
 NUMBERED = [exchange.value for exchange, rules in RULES.items() if rules.contiguous_ids]
 
 
@@ -49,6 +51,7 @@ class Repair:
     grace_s: float
     cutoffs: Cutoffs = keeps_all
     budget: int = 8  # requests one run may spend
+    seen: dict[tuple[int, int, int], float] = field(default_factory=dict)  # gap → when a look found it first
     unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
     forget_at: list[float] = field(default_factory=lambda: [0.0])
     place: list[int] = field(default_factory=lambda: [0, -1])  # the gap with which the last turn ended
@@ -171,7 +174,11 @@ class Repair:
         return len(done)
 
     def find_gaps(self) -> int:
-        """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes."""
+        """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes.
+
+        Workers beside each other commit in any order: what two looks in turn find is missing, what one finds may be on
+        its way.
+        """
         if monotonic() > self.forget_at[0]:
             self.unclaimed.clear()
             self.forget_at[0] = monotonic() + UNCLAIMED_S
@@ -179,6 +186,10 @@ class Repair:
             gaps = self.ledger.gaps(connection, after=(self.place[0], self.place[1]))
             held = self.holes.held_ids(connection)
         self.place[:] = gaps[-1][:2] if len(gaps) == 1000 else (0, -1)
+        now_s = monotonic()
+        found = {gap: self.seen.get(gap, now_s) for gap in gaps}
+        self.seen.clear()
+        self.seen.update(found)
         # What an open hole holds comes last: its repair counts it in.
         gaps.sort(key=lambda gap: any(a <= gap[1] and gap[2] - 1 <= z for a, z in held.get(gap[0], ())))
         recorded, deadline = 0, monotonic() + SEARCH_S
@@ -203,6 +214,9 @@ class Repair:
             return 0
         before, after = self.holes.around_gap(connection, instrument_id, first, end)
         if after is None:
+            return 0
+        first_look = monotonic() - self.seen.get(gap, 0.0) < LOOK_AGAIN_S
+        if first_look and after > self.clock.now_us() // 1000 - ON_ITS_WAY_MS:
             return 0
         if before is None:  # the bar before the gap is the exchange's, which names no ids
             before = max((lo for lo, _ in held if lo <= after), default=after)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.domain.bars import Bar, State
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
-from app.domain.updates import bar_json, order_json
+from app.domain.updates import VERSION, bar_json, order_json
 from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher
 
 MOST_BARS = 5  # of one series in a message; more: the chart is fetched again
@@ -26,8 +26,8 @@ class Announcer:
     updates: str  # the channel of changed bars
     completed: str  # the channel of completed bars
 
-    def provisional(self, bars: Sequence[Bar]) -> None:
-        """Publishes the 1m bars a batch changed, and each instrument's last price."""
+    def provisional(self, bars: Sequence[Bar], *, batch: str = "") -> None:
+        """Publishes the 1m bars that a batch changed, under its id, and each instrument's last price."""
         if not bars:
             return
         grouped: dict[int, list[Bar]] = {}
@@ -41,10 +41,9 @@ class Announcer:
                 continue  # removed meanwhile: nobody shows it
             newest = max(own, key=lambda bar: (bar.close_time, bar.close_seq))
             series = {Timeframe.M1: own} if len(own) <= MOST_BARS else {}
-            messages.append(message(instrument, series, {}, reload=not series))
+            messages.append(message(instrument, series, {}, reload=not series, batch=batch))
             quotes[instrument.key] = (newest.close, newest.close_time // 1000)
-        self.publisher.quote(quotes)
-        self.publisher.hint(self.updates, messages)
+        self.publisher.hint(self.updates, messages, quotes)  # the message first: somebody is looking at it
 
     def count(self, reason: str, n: int = 1) -> None:
         """Counts under a reason."""
@@ -122,10 +121,12 @@ def message(
     indicators: dict[Timeframe, list[dict[str, Any]]],
     *,
     reload: bool,
+    batch: str = "",
 ) -> dict[str, Any]:
-    """One message of chart_updates or completed_bars."""
+    """One message of chart_updates or completed_bars; `batch` is in it where one batch of trades is its cause."""
     delayed = RULES[instrument.exchange].delay_s > 0
     return {
+        "v": VERSION,
         "exchange": instrument.exchange.value,
         "symbol": instrument.symbol,
         "id": instrument.id,
@@ -138,4 +139,5 @@ def message(
             if series.get(tf) or indicators.get(tf)
         },
         "reload": reload,
+        **({"batch": batch} if batch else {}),
     }

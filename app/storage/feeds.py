@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from app.domain.feeds import Run, Skipped
+from app.domain.feeds import Placed, Run, Skipped
 from app.domain.trades import Mark
 from app.storage.sql import sql
 
@@ -61,6 +61,12 @@ def runs(connection: sa.Connection, *, also: Sequence[int] = ()) -> list[Run]:
     """All runs that have not ended, and those of `also`."""
     rows = connection.execute(sql("feeds", "live"), {"also": list(also)})
     return [Run._make((*row[:6], {int(key): since for key, since in row[6].items()}, *row[7:])) for row in rows]
+
+
+def placed(connection: sa.Connection, run: int, n: int) -> Placed | None:
+    """Where batch `n` of the run stands; None for a run that nobody knows, or that ended over a day ago."""
+    row = connection.execute(sql("feeds", "trace"), {"run": run, "n": n}).first()
+    return None if row is None else Placed(*row)
 
 
 def end(connection: sa.Connection, run: int) -> None:

@@ -84,3 +84,10 @@ DELETE FROM feeds WHERE ended AND progress < clock_timestamp() - interval '1 day
 -- What was left of runs that are forgotten.
 DELETE FROM feed_batches b WHERE b.at < clock_timestamp() - interval '1 day'
     AND NOT EXISTS (SELECT 1 FROM feeds f WHERE f.run = b.run)
+
+-- name: trace
+-- What is known of batch :n of :run: its run, and its own row as long as the clock has not passed it.
+SELECT f.exchange, f.kind, f.shard, extract(epoch FROM f.since)::float8, extract(epoch FROM f.clock)::float8, f.done, f.ended,
+    f.last_n, extract(epoch FROM b.at)::float8, extract(epoch FROM b.upto)::float8, b.accepted, b.known, b.refused
+FROM feeds f LEFT JOIN feed_batches b ON b.run = f.run AND b.n = :n
+WHERE f.run = :run

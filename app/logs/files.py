@@ -1,0 +1,116 @@
+"""The log file of a process: a new one at midnight or when it is long, old ones zipped, all of them bounded.
+
+A disk that is full or gone costs lines, not the process: it is said once on stderr, and how many lines were lost is
+said in the file as soon as it can be written again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import zipfile
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+KEEP_DAYS = 30
+OLD = "*.log.zip"
+
+
+class LogFile:
+    """A sink of loguru; opened with its first line."""
+
+    def __init__(self, path: Path, *, most_bytes: int, total_bytes: int) -> None:
+        self._path, self._most, self._total = path, most_bytes, total_bytes
+        self._file: IO[str] | None = None
+        self._day = ""
+        self._size = 0
+        self._lost = 0
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Writes a line, or counts it as lost."""
+        with self._lock:
+            try:
+                self._write(line)
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def stop(self) -> None:
+        """Closes the file."""
+        with self._lock, suppress(OSError):
+            self._close()
+
+    def _write(self, line: str) -> None:
+        now = datetime.now()  # noqa: DTZ005  # midnight where the machine is
+        size = len(line.encode("utf-8", "replace"))
+        if self._file is None:
+            self._open()
+        if self._size and (f"{now:%Y-%m-%d}" != self._day or self._size + size > self._most):
+            self._rotate(now)
+        file = self._file
+        assert file is not None
+        lost, self._day = self._lost, f"{now:%Y-%m-%d}"
+        if lost:
+            file.write(self._told_lost(line, lost))
+        file.write(line)
+        file.flush()
+        self._size += size
+        self._lost = 0
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a", encoding="utf-8", errors="replace")
+        status = self._path.stat()
+        self._size = status.st_size
+        self._day = f"{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d}"  # noqa: DTZ006
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _rotate(self, now: datetime) -> None:
+        self._close()
+        old = self._path.with_name(f"{self._path.stem}.{now:%Y-%m-%d_%H-%M-%S_%f}.log")
+        self._path.rename(old)
+        self._open()
+        try:
+            with zipfile.ZipFile(f"{old}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.write(old, old.name)
+            old.unlink()
+            self._prune(now)
+        except OSError as error:  # the lines are in the old file; only it stays as long as it is
+            print(f"{old} could not be put away: {error}", file=sys.stderr, flush=True)
+
+    def _prune(self, now: datetime) -> None:
+        """Deletes the oldest archives of the folder, those of other processes too: the bound is the folder's."""
+        found = []
+        for path in self._path.parent.glob(OLD):
+            with suppress(FileNotFoundError):  # another process was quicker
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        kept = 0
+        for modified, size, path in sorted(found, reverse=True):
+            kept += size
+            if kept > self._total or now.timestamp() - modified > KEEP_DAYS * 86_400:
+                path.unlink(missing_ok=True)
+
+    def _lose(self, error: Exception) -> None:
+        self._lost += 1
+        with suppress(OSError):
+            self._close()
+        self._file = None
+        if self._lost == 1 and sys.stderr is not None:
+            with suppress(OSError):
+                print(f"{self._path} cannot be written, its lines are lost: {error}", file=sys.stderr, flush=True)
+
+    def _told_lost(self, line: str, lost: int) -> str:
+        told = f"{lost} lines before this one are lost: the file could not be written"
+        if line.startswith("{"):
+            return (
+                f'{{"time":"{datetime.now().astimezone().isoformat(timespec="milliseconds")}","level":"ERROR",'
+                f'"logger":"app.logs.files","message":"{told}","process":"{self._path.stem}"}}\n'
+            )
+        return f"{told}\n"
