@@ -82,6 +82,11 @@ class Client:
     queue: `write` hands it to the kernel as it is, and the thread that writes sleeps on.
     """
 
+    __slots__ = (
+        "_close", "_frames", "_gone", "_idle", "_left_out", "_limit", "_lock", "_owed", "_pinged", "_skipped", "_sock",
+        "_subscriptions", "_writing", "_ws", "single",
+    )  # fmt: skip
+
     def __init__(self, ws: Socket, *, limit: int) -> None:
         self._ws, self._limit = ws, limit
         self._sock = ws.sock = WholeSocket(ws.sock, unread=lambda: len(ws.input_buffer) if ws.connected else 0)

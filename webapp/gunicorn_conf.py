@@ -10,6 +10,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import gc  # noqa: E402
 from typing import Any  # noqa: E402
 
 from psycogreen.gevent import patch_psycopg  # noqa: E402
@@ -39,3 +40,9 @@ def post_fork(server: Any, worker: Any) -> None:
     """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
     setup_logging(_settings, process=_settings.process_name or "web")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Take what is loaded out of the collections to come: it stays, and looking at it holds up every client."""
+    gc.collect()
+    gc.freeze()

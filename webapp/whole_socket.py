@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import socket
 import ssl
 import threading
@@ -17,6 +18,19 @@ _AT_ONCE = int(socket.MSG_DONTWAIT)  # an IntFlag is dearer to hand to the syste
 LINGER_S, LINGER_BYTES = 1.0, 1 << 20  # what is still read after the closing frame, so that it can arrive
 
 
+class Reading:
+    """The thread in which simple-websocket reads, without what threading.Thread adds to each: 2,000 are a lot."""
+
+    __slots__ = ("_target", "name")
+
+    def __init__(self, *, target: Callable[[], None]) -> None:
+        self._target, self.name = target, ""
+
+    def start(self) -> None:
+        """Begin, without waiting for it."""
+        _thread.start_new_thread(self._target, ())
+
+
 class WholeSocket:
     """Stands in place of the raw socket.
 
@@ -24,6 +38,8 @@ class WholeSocket:
     the halves of somebody else's: each write here is a locked `sendall`. It also reads as fast as a client sends, which
     under gevent keeps everybody else waiting, and into a list without a bound: here a read waits.
     """
+
+    __slots__ = ("_full", "_lock", "_sock", "_take", "_unread", "rest")
 
     def __init__(self, sock: Any, *, unread: Callable[[], int]) -> None:
         self._sock, self._lock, self._unread = sock, threading.Lock(), unread
