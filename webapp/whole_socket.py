@@ -14,6 +14,7 @@ from loguru import logger
 
 UNREAD = 64  # messages that may wait to be looked at; then the client is not read, and its own writes wait
 PAUSE_S = 0.02  # between two reads of a client that sends without a stop: 200 kB a second
+NOTHING, WHOLE, PART = 0, 1, 2  # of a frame, that was written
 _AT_ONCE = int(socket.MSG_DONTWAIT)  # an IntFlag is dearer to hand to the system call
 LINGER_S, LINGER_BYTES = 1.0, 1 << 20  # what is still read after the closing frame, so that it can arrive
 
@@ -58,22 +59,26 @@ class WholeSocket:
 
     sendall = send
 
-    def write_now(self, data: bytes) -> bool:
-        """Write what can be written without waiting and keep the rest for the next write; False: nothing could be."""
+    def write_now(self, data: bytes) -> int:
+        """Write what can be written without waiting, and keep the rest for the next write: NOTHING, WHOLE or PART.
+
+        Each delivery to each client is one call of this, so it is kept short.
+        """
         take, lock = self._take, self._lock
         if take is None or not lock.acquire(False):  # by name it costs a tenth of all this
-            return False
+            return NOTHING
         try:
             if self.rest:
-                return False
+                return NOTHING
             taken = take(data, _AT_ONCE)
-            if taken < len(data):
-                self.rest = data[taken:]
+            if taken == len(data):
+                return WHOLE
+            self.rest = data[taken:]
         except OSError:  # full, or dead: the writer that waits will tell which
-            return False
+            return NOTHING
         finally:
             lock.release()
-        return True
+        return PART
 
     def recv(self, size: int) -> bytes:
         """Read up to `size` bytes, once the messages read before have been looked at."""
