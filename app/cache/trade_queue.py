@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 
 from amqp.exceptions import AMQPError, NotFound
 from celery import Celery
@@ -22,6 +24,7 @@ OFFICIAL_TASK, OFFICIAL_QUEUE = "tasks.bars.official", "bars"
 BACKFILL_TASK, BACKFILL_QUEUE = "tasks.backfill.start", "backfill"
 BROKER_ERRORS = (OperationalError, RedisError, AMQPError, OSError)
 PUBLISH = {"retry": False, "ignore_result": True, "confirm_timeout": CONFIRM_S}
+HINT_S = 1.0  # a hint that takes longer is of no use to whoever asked
 
 
 def queue_name(shard: int) -> str:
@@ -44,9 +47,23 @@ def make_publisher(settings: Settings) -> Celery:
 
 
 def start_backfills(celery: Celery) -> None:
-    """Tell the workers that a backfill was asked for; raises Unavailable with the broker away: the sweep finds it."""
+    """Tell the workers that a backfill was asked for; raises Unavailable with the broker away: the sweep finds it.
+
+    Nobody waits longer than `HINT_S` for it: a client library tries several times, with pauses of seconds.
+    """
+    sent: Future[object] = Future()
+
+    def send() -> None:
+        try:
+            sent.set_result(celery.send_task(BACKFILL_TASK, queue=BACKFILL_QUEUE, **PUBLISH))
+        except BROKER_ERRORS as error:
+            sent.set_exception(error)
+
+    threading.Thread(target=send, name="backfill-hint", daemon=True).start()
     try:
-        celery.send_task(BACKFILL_TASK, queue=BACKFILL_QUEUE, **PUBLISH)
+        sent.result(HINT_S)
+    except TimeoutError:
+        raise Unavailable(f"the broker does not answer within {HINT_S:g} s") from None
     except BROKER_ERRORS as error:
         raise Unavailable(f"the broker does not answer: {error}") from error
 

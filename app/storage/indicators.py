@@ -142,7 +142,7 @@ def _read_sql(tf: Timeframe) -> sa.TextClause:
 def _columns_sql(tf: Timeframe) -> sa.TextClause:
     values = " || ".join(f"float8send(coalesce({name}, 'NaN'))" for name in INDICATORS)
     return timed(
-        f"SELECT string_agg(timestamptz_send(time) || {values}, ''::bytea ORDER BY time)"
+        f"SELECT string_agg(timestamptz_send(time) || {values}, ''::bytea)"
         f' FROM "indicators_{tf.value}" WHERE instrument_id = :instrument_id'
         " AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)"
     )
