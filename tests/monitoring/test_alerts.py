@@ -30,17 +30,19 @@ START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)  # a Saturday: Binance alone i
 WATCHED = {"binance": ("BTC/USDT", "ETH/USDT"), "alpaca": ("AAPL",), "yahoo": ("THYAO.IS",)}
 SERVED = {"worker-trades": "trades", "worker-bars": "bars", "worker-history": "history"}
 DISK_BYTES = 1 << 20
+NOT_WITHOUT_DISK = {"DiskNearlyFull"}
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of a megabyte."""
+def small_disk(folder: Path) -> Iterator[Path | None]:
+    """A disk of a megabyte; None where none may be mounted, which is no excuse in CI."""
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], capture_output=True, check=False
-    )
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here to be filled: {mounted.stderr.decode().strip()}")
+        assert os.environ.get("REQUIRE_TOOLS") != "1", mounted.stderr
+        yield None
+        return
     try:
         yield folder
     finally:
@@ -50,11 +52,16 @@ def small_disk(folder: Path) -> Iterator[Path]:
 class Watched:
     """The platform as containers would run it, each process with metrics of its own, and who watches it."""
 
-    def __init__(self, parts: Markets, disk: Path) -> None:
+    def __init__(self, parts: Markets, disk: Path | None) -> None:
         self.parts, self.disk, self.fired = parts, disk, set[str]()
         self.ports = {name: free_port() for name in (*SERVED, "beat", "streamer-binance", "web")}
         self.client: redis.Redis = redis.Redis.from_url(parts.redis.url)
         self.watcher: Prometheus | None = None
+
+    @property
+    def of_disk(self) -> set[str]:
+        """What fires when the disk is full."""
+        return NOT_WITHOUT_DISK if self.disk is not None else set()
 
     def start(self, name: str) -> None:
         run = self.parts.run
@@ -65,7 +72,7 @@ class Watched:
         elif name == "beat":
             run.beat()
         elif name == "web":
-            run.environment |= {"WEB_PORT": str(self.ports[name]), "DISK_PATHS": str(self.disk)}
+            run.environment |= {"WEB_PORT": str(self.ports[name]), "DISK_PATHS": str(self.disk or "")}
             run.start(name, "-m", "gunicorn", "-c", "webapp/gunicorn_conf.py", "webapp:create_app()")
         else:
             run.start(name, "-m", "streamers", "binance")
@@ -151,9 +158,10 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
         # The workers stand still; history refuses, and the exchange's word is taken from bars; a disk fills.
         sandbox.fault("status", exchange="binance", door="rest", path="klines", status=429, retry_after_s=1)
         _unverify(here.parts)
-        (here.disk / "full").write_bytes(b"\0" * (DISK_BYTES * 95 // 100))
+        if here.disk is not None:
+            (here.disk / "full").write_bytes(b"\0" * (DISK_BYTES * 95 // 100))
         here.pause("worker-trades", "worker-bars", number=signal.SIGSTOP)
-        here.fires("QueueGrowing", "ClosingLag", "TargetDown", "DiskNearlyFull")
+        here.fires("QueueGrowing", "ClosingLag", "TargetDown", *here.of_disk)
         here.pause("worker-trades", "worker-bars", number=signal.SIGCONT)
         celery = make_publisher(load_settings(redis_url=here.parts.redis.url, _env_file=None))
         _send_nonsense(celery)
@@ -170,7 +178,8 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
         sandbox.post("/sandbox/faults/clear")
         here.start("streamer-binance")
         here.client.delete("parked")
-        (here.disk / "full").unlink()
+        if here.disk is not None:
+            (here.disk / "full").unlink()
         here.clears(seconds=120)
         print(f"all is well again after {time.monotonic() - began:.0f} s")
 
@@ -183,7 +192,7 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
         here.parts.redis.start()
         here.clears(seconds=120)
         print(f"the stores came back after {time.monotonic() - began:.0f} s")
-        assert here.fired == {rule["alert"] for rule in rules()}
+        assert here.fired | NOT_WITHOUT_DISK == {rule["alert"] for rule in rules()}
 
 
 def _old_bars(parts: Markets) -> int:
