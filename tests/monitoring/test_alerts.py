@@ -30,6 +30,7 @@ START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)  # a Saturday: Binance alone i
 WATCHED = {"binance": ("BTC/USDT", "ETH/USDT"), "alpaca": ("AAPL",), "yahoo": ("THYAO.IS",)}
 SERVED = {"worker-trades": "trades", "worker-bars": "bars", "worker-history": "history"}
 DISK_BYTES = 1 << 20
+QUIET_S, LOOK_S = 4.0, 0.2
 NOT_WITHOUT_DISK = {"DiskNearlyFull"}
 
 
@@ -94,15 +95,16 @@ class Watched:
         self.fired |= set(alerts)
 
     def clears(self, *alerts: str, seconds: float = 90) -> None:
-        """Waits until none of them fires, or none at all."""
+        """Waits until none of them fires, or none at all, for a while: a scrape that fails clears for a moment."""
         assert self.watcher is not None
         end = time.monotonic() + seconds
-        left = {"not looked yet"}
-        while left and time.monotonic() < end:
+        quiet = 0.0
+        while quiet < QUIET_S:
             found = self.watcher.firing()
             left = found.keys() & set(alerts) if alerts else set(found)
-            time.sleep(0.2)
-        assert not left, f"{left} still after {seconds} s\n{self._seen()}"
+            assert time.monotonic() < end, f"{left} still after {seconds} s\n{self._seen()}"
+            quiet = 0.0 if left else quiet + LOOK_S
+            time.sleep(LOOK_S)
 
     def knows_all_that_rules_ask_for(self, *, seconds: float) -> None:
         """Waits until everything that a rule reads has been scraped."""
