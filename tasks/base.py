@@ -40,6 +40,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
     """
 
     abstract = True
+    Request = "tasks.requests:CountedRequest"
     patient = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
