@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import ssl
 import tempfile
 import time
@@ -23,6 +24,7 @@ from app.config import ROOT
 from app.local.postgres import PostgresServer
 from tests import compose
 from tests.containers import Machine
+from tests.processes import until
 from tests.sandbox import start_sandbox
 from tests.tools import tool
 
@@ -82,9 +84,21 @@ def test_status_tells_each_process_once_and_that_a_key_is_missing(machine: Machi
     told = [row["name"] for row in answer["processes"]]
     assert sorted(set(told) - {"poller-yahoo"}) == sorted(SERVING) and len(told) == len(set(told))
     assert {row["state"] for row in answer["processes"]} == {"heard"}
+    assert {row["name"]: row["facts"].get("pool") for row in answer["processes"]}["worker"] == 2
     streamer = next(row for row in answer["processes"] if row["name"] == "streamer-alpaca")
     assert streamer["facts"]["feed"] == "no_key"
     assert not [trouble for trouble in answer["troubles"] if "Alpaca" in trouble["what"]], answer["troubles"]
+
+
+def test_a_process_that_hangs_is_not_heard_of_and_is_again(machine: Machine) -> None:
+    hung = machine.running["streamer-binance"]
+    hung.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: machine.check("streamer-binance").returncode == 1, seconds=60, every=1.0)
+        assert "has not been heard of for" in machine.check("streamer-binance").stderr
+    finally:
+        hung.send_signal(signal.SIGCONT)
+    machine.wait_healthy("streamer-binance", seconds=60)
 
 
 def test_no_secret_is_in_an_environment_or_a_log(machine: Machine) -> None:
