@@ -1,9 +1,9 @@
 """What following a batch costs: `python bench/correlation.py [--url postgresql://…] [--rounds N]`.
 
 Subject: batches of 128 trades of five symbols applied as the task does, their ids in the log's context, in messages and
-in the trail, in processor time of the worker: the wall's is mostly PostgreSQL's, and noise. Peer: the same without any of it, the counters told one by one as before the trail. Beside it, to look at,
-in microseconds a batch: the readable summary, the context, and publishing with and without the event that tells Flower
-the queue.
+in the trail, in processor time of the worker: the wall's is mostly PostgreSQL's, and noise. Peer: the same without any
+of it, the counters told one by one as before the trail. Beside it, to look at, in microseconds a batch: the readable
+summary, the context, and publishing with and without the event that tells Flower the queue.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -43,7 +44,7 @@ NAMES = {1: "BTC/USDT", 2: "ETH/USDT", 3: "SOL/USDT", 4: "BNB/USDT", 5: "ADA/USD
 class Plain(RedisPublisher):
     """Counts as before the trail: a round trip each."""
 
-    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
+    def applied(self, batch: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
         """No trail."""
         for reason, n in counts.items():
             self.count(reason, n)

@@ -53,11 +53,11 @@ class RedisPublisher:
         """Counts under a reason."""
         self._try(lambda: self._redis.hincrby(keys.COUNTERS, reason, n))
 
-    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
-        """Notes a batch in the trail and counts under several reasons, in one round trip."""
+    def applied(self, batch: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+        """Notes a batch in the trail (one without an id leaves none) and counts, in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
-        if trail:
-            add_to_trail(pipe, trail)
+        if batch:
+            add_to_trail(pipe, batch, facts)
         for reason, n in counts.items():
             pipe.hincrby(keys.COUNTERS, reason, n)
         self._try(pipe.execute)

@@ -85,7 +85,7 @@ class Publisher(Protocol):
         """Counts what was dropped, refused, repaired or late (law 6)."""
         ...
 
-    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
+    def applied(self, batch: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
         """Notes that a batch of trades is committed, for those who look for it by its id, and counts."""
         ...
 
