@@ -7,7 +7,7 @@ outbox publishes again. So a failure here is said once in a while and never fail
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from loguru import logger
@@ -16,6 +16,26 @@ from redis import Redis, RedisError
 from app.cache import charts, keys
 from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
+
+
+class Committed(Protocol):
+    """What a committed batch leaves behind (app.services.ports.Trail)."""
+
+    @property
+    def batch(self) -> str:
+        """Its id."""
+
+    @property
+    def quotes(self) -> Mapping[str, tuple[float, int]]:
+        """Last prices and their exchange times (ms) by instrument key."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is said of it to those who look for it."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What is counted, by reason."""
 
 
 class RedisPublisher:
@@ -40,10 +60,7 @@ class RedisPublisher:
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
         """Keeps last prices and their exchange times (ms) by instrument key."""
         if quotes:
-            rows: dict[Any, Any] = {
-                key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()
-            }
-            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=rows))
+            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=_rows(quotes)))
 
     def bump(self, instruments: Iterable[Instrument]) -> None:
         """Makes cached charts stale; raises RedisError with Redis away."""
@@ -53,17 +70,26 @@ class RedisPublisher:
         """Counts under a reason."""
         self._try(lambda: self._redis.hincrby(keys.COUNTERS, reason, n))
 
-    def applied(self, batch: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-        """Notes a batch in the trail (one without an id leaves none) and counts, in one round trip."""
+    def applied(self, channel: str, messages: Sequence[Mapping[str, Any]], trail: Committed) -> None:
+        """Publishes, keeps last prices, leaves the trail and counts, all in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
-        if batch:
-            add_to_trail(pipe, batch, facts)
-        for reason, n in counts.items():
+        if trail.quotes:  # first: who hears of a bar may ask for the price
+            pipe.hset(keys.QUOTES, mapping=_rows(trail.quotes))
+        for message in messages:
+            pipe.publish(channel, orjson.dumps(message))
+        if trail.batch and trail.facts:
+            add_to_trail(pipe, trail.batch, trail.facts)
+        for reason, n in trail.counts.items():
             pipe.hincrby(keys.COUNTERS, reason, n)
-        self._try(pipe.execute)
+        if len(pipe):
+            self._try(pipe.execute)
 
     def _try(self, call: Any) -> None:
         try:
             call()
         except RedisError as error:
             logger.warning("Redis is away, charts are told later: {}", type(error).__name__)
+
+
+def _rows(quotes: Mapping[str, tuple[float, int]]) -> dict[Any, Any]:
+    return {key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()}

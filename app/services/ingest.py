@@ -65,7 +65,6 @@ class Ingest:
             refused = distinct.partial + partial
             if mark is not None:
                 self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused)
-        self.announcer.provisional([bar for bar in merged.bars if bar.open_time < UNPRICED], batch=batch.id)
         self._tell(batch, merged, len(fresh), distinct.repeated + known, refused=refused)
         return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
 
@@ -112,16 +111,18 @@ class Ingest:
                 self.holes.cover(connection, instrument_id, lo, hi + 60_000)
 
     def _tell(self, batch: TradeBatch, merged: Merged, accepted: int, known: int, *, refused: int) -> None:
-        """Counts, and leaves a trail of the batch; one without trades leaves none."""
+        """Tells charts, counts, and leaves a trail of the batch; one without trades does none of it."""
         if not len(batch):
             return
+        bars = [bar for bar in merged.bars if bar.open_time < UNPRICED]
         counts = {"trades": accepted, "known": known, "partial": refused, "late_on_verified": len(merged.verified)}
         ids = {bar.instrument_id for bar in merged.bars} | {instrument_id for instrument_id, _ in merged.verified}
         facts = {
             "sent_us": batch.sent_us, "last_us": int(batch.time_us.max()), "trades": len(batch), "accepted": accepted,
             "known": known, "refused": refused, "instruments": list(ids)[:MOST_TRACED],
         }  # fmt: skip
-        self.announcer.publisher.applied(batch.id, facts, {name: n for name, n in counts.items() if n})
+        told = {name: n for name, n in counts.items() if n}
+        self.announcer.applied(bars, batch=batch.id, facts=facts, counts=told)
 
 
 def _spans(batch: TradeBatch) -> list[tuple[int, int, int]]:
