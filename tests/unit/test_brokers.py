@@ -81,7 +81,7 @@ def test_celery_behind_sentinels() -> None:
 
 
 def test_rabbitmq_has_quorum_queues_and_confirms() -> None:
-    settings = of(redis_url="redis://cache/0", celery_broker_url=RABBIT, **{"trade_shards": "2"})
+    settings = of(redis_url="redis://cache/0", celery_broker_url=RABBIT, trade_shards="2")
     assert [queue.name for queue in queues(settings)] == queue_names(settings)
     for conf in (worker_conf(settings), publisher_conf(settings)):
         options = conf["broker_transport_options"]
