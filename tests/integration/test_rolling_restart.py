@@ -258,7 +258,8 @@ def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running)
     assert rate > RATE * 0.8
 
 
-def test_more_shards_and_less_while_running(running: Running) -> None:
+def test_more_shards_while_running(running: Running) -> None:
+    """That no trade was lost is seen below, in what the dump and its successor have of all this."""
     running.exchange.facts(rate=RATE / 10)
     answer = running.restart("--trade-shards", "2", "--stream-shards", "2")
     assert answer.returncode == 0, answer.stdout + answer.stderr
@@ -267,12 +268,6 @@ def test_more_shards_and_less_while_running(running: Running) -> None:
     assert not {"worker-trades", "streamer-binance"} & running.children().keys()
     known = running.counters()["trades"]
     running.until(lambda: running.counters()["trades"] > known + RATE / 2, 30)
-    answer = running.restart("--trade-shards", "1")
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert {"worker-trades", "streamer-binance-0"} <= running.children().keys()
-    begun = running.begun
-    over = whole_minute() - MINUTE_MS
-    assert settled(running, begun, over) == []
     counted = running.counters()
     assert {name: counted[name] for name in SILENT if name in counted} == {}
     bad = running.restart("nobody")
