@@ -56,6 +56,7 @@ class Crowd:
             self._poll.register(opened, select.EPOLLIN)
         self._seen = dict.fromkeys(self._sockets, 0)
         self._tails = dict.fromkeys(self._sockets, b"")
+        self._buffer = memoryview(bytearray(1 << 20))
 
     def settle(self, seconds: float = 1.0) -> None:
         """Read until nothing has come for so long; what came does not count."""
@@ -94,10 +95,10 @@ class Crowd:
         return found
 
     def _receive(self, number: int) -> int:
-        data = self._sockets[number].recv(1 << 20)
-        if not data:
+        size = self._sockets[number].recv_into(self._buffer)
+        if not size:
             raise ConnectionError("a client was closed")
-        data = self._tails[number] + data
+        data = self._tails[number] + self._buffer[:size]
         self._tails[number] = data[1 - len(MARK) :]
         return data.count(MARK)
 

@@ -36,8 +36,9 @@ def instruments(engine: sa.Engine) -> list[int]:
     """Fifty active instruments."""
     with engine.begin() as connection:
         connection.execute(sa.text(
-            "INSERT INTO instruments (exchange, symbol, wire_symbol, asset_class, currency, calendar) "
-            "SELECT 'binance', 'S' || n || '/USDT', 'S' || n || 'USDT', 'crypto', 'USDT', '24/7' "
+            "INSERT INTO instruments (exchange, symbol, wire_symbol, asset_class, currency, calendar, "
+            "price_decimals) "
+            "SELECT 'binance', 'S' || n || '/USDT', 'S' || n || 'USDT', 'crypto', 'USDT', '24/7', 8 "
             "FROM generate_series(1, 50) n ON CONFLICT DO NOTHING"
         ))  # fmt: skip
         found = connection.execute(sa.text("SELECT id FROM instruments WHERE exchange = 'binance' ORDER BY id DESC"))

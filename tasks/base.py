@@ -17,8 +17,9 @@ from app.bootstrap import Platform
 from app.bootstrap import platform as build
 from app.cache import keys
 from app.domain.summaries import batch_in
-from app.errors import NewerMessage, Poisoned, SourceError, WireError
-from app.storage.trouble import Trouble, reason, trouble_of
+from app.errors import NewerMessage, Poisoned, SchemaError, SourceError, WireError
+from app.storage import revision
+from app.storage.trouble import Trouble, may_be_old, reason, trouble_of
 
 ATTEMPTS = 5  # while neighbours are in the way
 NEWER_S = 300.0  # a newer program's message waits so long for one of its workers
@@ -40,6 +41,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
     """
 
     abstract = True
+    Request = "tasks.requests:CountedRequest"
     patient = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,7 +62,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             try:
                 return self.run(*args, **kwargs)
             except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-                trouble = trouble_of(error)
+                trouble = trouble_of(error) or _of_an_old_schema(error)
                 if trouble is None:
                     raise
                 worn = trouble is Trouble.SLOW or (trouble is Trouble.NEIGHBOUR and attempt >= ATTEMPTS)
@@ -161,3 +163,18 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
 
     def _count(self, reason: str) -> None:
         platform().publisher.count(reason)
+
+
+def _of_an_old_schema(error: Exception) -> Trouble | None:
+    """Whether the task came before `db upgrade`: then its message waits for it, as for a database that is away."""
+    if not may_be_old(error):
+        return None
+    try:
+        with platform().engine.connect() as connection:
+            revision.require(connection)
+    except SchemaError as old:
+        logger.error("{}", old)
+        return Trouble.OLD
+    except sa.exc.DBAPIError:
+        return Trouble.AWAY
+    return None

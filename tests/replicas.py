@@ -1,17 +1,24 @@
-"""A streaming replica of an embedded PostgreSQL, and one that speaks TLS."""
+"""A streaming replica of an embedded PostgreSQL, and TLS in front of one."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import shutil
+import socket
+import ssl
+import struct
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import trustme
 
 from app.local.postgres import PostgresServer
 from app.local.servers import HOST
+
+SSL_REQUEST = struct.pack(">ii", 8, 80_877_103)  # PostgreSQL's protocol, chapter 54.7
 
 
 def owned(path: Path) -> Path:
@@ -53,26 +60,55 @@ class Replica(PostgresServer):
         assert code == 0, self.log.read_text()
 
 
-class TlsServer(PostgresServer):
-    """Speaks TLS with a certificate for its address; `ca` is whose word for it is to be taken."""
+class TlsDoor:
+    """TLS in front of a server whose build has none: answers PostgreSQL's request for it, and hands on what is said.
 
-    def __init__(self, data_dir: Path) -> None:
-        super().__init__(data_dir)
-        self.ca = data_dir / "ca.pem"
+    `ca` is the authority that signed for 127.0.0.1.
+    """
+
+    def __init__(self, folder: Path, server: PostgresServer) -> None:
+        self._server = server
+        self.ca = folder / "ca.pem"
         made = trustme.CA()
         made.cert_pem.write_to_path(self.ca)
-        certificate = made.issue_cert(HOST)
-        key, chain = data_dir / "server.key", data_dir / "server.pem"
-        certificate.private_key_pem.write_to_path(key)
-        certificate.cert_chain_pems[0].write_to_path(chain)
-        key.chmod(0o600)
-        for path in (key, chain):
-            owned(path)
-        self.OPTIONS = {**self.OPTIONS, "ssl": "on", "ssl_cert_file": str(chain), "ssl_key_file": str(key)}
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        made.issue_cert(HOST).configure_cert(self._context)
+        self._listener = socket.create_server((HOST, 0))
+        self.secured = 0  # connections that came to speak through TLS
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    def secured(self, ca: Path, mode: str = "verify-full") -> str:
-        """The URL with the authority to believe."""
-        return f"{self.url}?sslmode={mode}&sslrootcert={ca}"
+    def url(self, ca: Path, mode: str = "verify-full") -> str:
+        """The database's URL through the door, with the authority to believe."""
+        port = self._listener.getsockname()[1]
+        return f"{self._server.url.replace(f':{self._server.port}/', f':{port}/')}?sslmode={mode}&sslrootcert={ca}"
+
+    def close(self) -> None:
+        """Nobody comes in any more."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client:
+            if client.recv(8) != SSL_REQUEST:
+                return  # this door is for TLS alone
+            client.sendall(b"S")
+            with self._context.wrap_socket(client, server_side=True) as safe:
+                self.secured += 1
+                with socket.create_connection((HOST, self._server.port)) as inside:
+                    threading.Thread(target=_pipe, args=(inside, safe), daemon=True).start()
+                    _pipe(safe, inside)
+
+
+def _pipe(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_RDWR)
 
 
 def tool_of(server: PostgresServer, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

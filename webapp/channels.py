@@ -14,6 +14,7 @@ from app.domain.updates import bar_json
 from webapp import frames
 from webapp.board import Board
 from webapp.clients import Client, Subscription
+from webapp.whole_socket import PART
 
 OVERVIEW = "overview"
 RELOAD_S = 1.0  # least time between two fresh charts, while an import changes bars all the time
@@ -85,14 +86,17 @@ class Channel:
 
         `alone`: no other channel has anything now, so that nobody's frames could leave in one write with others.
         """
+        parts = (data, data if completed is None else completed)
         for one in self.subscribers:
-            part = completed if one.completed_only and completed is not None else data
+            part, client = parts[one.completed_only], one.client
             if not part:
                 continue
-            client = one.client
-            if not ((alone or client.single) and client.write(part)):
-                one.offer(part)
-                touched.add(client)
+            if (write := client.at_once) is not None and (alone or client.single) and (taken := write(part)):
+                if taken == PART:
+                    client.finish()
+                continue
+            one.offer(part)
+            touched.add(client)
 
     def take(self) -> tuple[bytes, bytes | None]:
         """What waits, as frames in one piece, and the part of it that is completed bars; nothing waits afterwards."""

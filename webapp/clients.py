@@ -79,8 +79,15 @@ class Client:
 
     More than `limit` frames waiting, it is skipped: of each channel that has some, a fresh `initial` takes their place.
     Overrun again before it has caught up, it is closed with 1013. What it is to get while nothing waits skips the
-    queue: `write` hands it to the kernel as it is, and the thread that writes sleeps on.
+    queue: `at_once` hands it to the kernel as it is (WholeSocket.write_now), and is None where something is before it:
+    queued, owed, or half written. Who uses it takes no lock of the queue: what another thread queues at this moment
+    comes before or after, and either is an order. After a PART, `finish` has to be called.
     """
+
+    __slots__ = (
+        "_close", "_frames", "_gone", "_left_out", "_limit", "_lock", "_owed", "_pinged", "_skipped", "_sock",
+        "_subscriptions", "_writing", "_ws", "at_once", "single",
+    )  # fmt: skip
 
     def __init__(self, ws: Socket, *, limit: int) -> None:
         self._ws, self._limit = ws, limit
@@ -92,7 +99,7 @@ class Client:
         self._lock = threading.Lock()
         self._skipped = self._gone = False
         self._writing = True  # whether a thread writes; before start() as if one did, so that all waits
-        self._idle = False  # nothing is before a frame that comes now: neither queued, nor owed, nor half written
+        self.at_once: Callable[[bytes], int] | None = None
         self._close: tuple[int, str] | None = None
         self._pinged = False
 
@@ -124,28 +131,20 @@ class Client:
 
     def say(self, frame: bytes) -> None:
         """Send a frame of no channel after what waits: an answer, an error, a ping. Never blocks."""
-        if not self.write(frame):
-            self.queue(frame, None)
-            self.push()
+        self.queue(frame, None)
+        self.push()
 
-    def write(self, frame: bytes) -> bool:
-        """Write a frame at once where nothing is before it; False: it has to be queued. Never blocks.
-
-        Without the lock of the queue: who queues something at this moment comes before or after, either is an order.
-        """
-        if not self._idle or not self._sock.write_now(frame):
-            return False
-        if self._sock.rest:
-            with self._lock:
-                self._wake()
-        return True
+    def finish(self) -> None:
+        """Write what is left of a frame."""
+        with self._lock:
+            self._wake()
 
     def queue(self, frame: bytes, of: Subscription | None) -> None:
         """Have a frame wait for the next push."""
         with self._lock:
             if self._gone or self._close:
                 return
-            self._idle = False
+            self.at_once = None
             if of is None or of not in self._owed or not of.behind:
                 self._frames.append((of, frame))
             elif self._skipped:
@@ -161,7 +160,7 @@ class Client:
             if self._waits():
                 self._wake()
             else:
-                self._idle = not (self._writing or self._gone)
+                self.at_once = None if self._writing or self._gone else self._sock.write_now
 
     def owe(self, subscription: Subscription) -> None:
         """Have a fresh `initial` of the subscription sent after what waits."""
@@ -201,7 +200,7 @@ class Client:
 
     def _wake(self) -> None:
         """Have a thread write until nothing waits; it is there only for so long, since most clients never need one."""
-        self._idle = False
+        self.at_once = None
         if not (self._writing or self._gone):
             self._writing = True
             _thread.start_new_thread(self._write, ())  # which, unlike Thread.start, waits for nobody
@@ -243,7 +242,7 @@ class Client:
                 return False
             if not self._waits():
                 self._skipped, self._left_out = False, 0  # it has caught up
-                self._writing, self._idle = False, True
+                self._writing, self.at_once = False, self._sock.write_now
                 return False
             data, owed = b"", None
             if self._frames or self._sock.rest:

@@ -10,6 +10,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import gc  # noqa: E402
 from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
@@ -64,6 +65,9 @@ def post_worker_init(worker: Any) -> None:
             gevent.sleep(1.0)
 
     gevent.spawn(beats)
+    # What is loaded stays: collections to come need not look at it, which would hold up every client.
+    gc.collect()
+    gc.freeze()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

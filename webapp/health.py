@@ -19,7 +19,7 @@ from webapp.errors import AWAY, fault
 from webapp.openapi import describe
 
 DEGRADED = "Redis cannot be reached: charts come from the database; no live updates"
-UNREACHED = "the database cannot be reached; try again in a moment"
+UNREACHED = {"code": "unavailable", "message": "the database cannot be reached; try again in a moment"}
 
 
 def install(api: Blueprint, web: Web) -> None:
@@ -48,7 +48,7 @@ def install(api: Blueprint, web: Web) -> None:
         except SchemaError as error:
             return _json(fault("old_schema", str(error)), status=503)
         except (*AWAY, sa.exc.DBAPIError):
-            return _json(fault("unavailable", UNREACHED), status=503)
+            return _json(fault(**UNREACHED), status=503)
         reached = _redis(web)["ok"]
         return _json(
             {"status": "ready" if reached else "degraded", "effect": None if reached else DEGRADED}, status=200

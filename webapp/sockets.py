@@ -21,6 +21,7 @@ from webapp.messages import BadMessage, Ping, read
 from webapp.metrics import route
 from webapp.schemas import LiveQuery
 from webapp.session import Limits, Session
+from webapp.whole_socket import Reading
 
 LOOK_S = 5.0  # how often a socket that says nothing is looked at: it may be over, and nobody told
 Hear = Callable[[str | bytes], None]
@@ -29,7 +30,7 @@ Hear = Callable[[str | bytes], None]
 def install(app: Flask, web: Web) -> None:
     """Add the WebSocket routes to `app`."""
     settings = web.settings
-    app.config["SOCK_SERVER_OPTIONS"] = {"max_message_size": settings.ws_message_bytes}
+    app.config["SOCK_SERVER_OPTIONS"] = {"max_message_size": settings.ws_message_bytes, "thread_class": Reading}
     sock = Sock(app)
     limits = Limits(settings.ws_channels, settings.ws_initial_bars, settings.chart_bars)
 

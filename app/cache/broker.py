@@ -96,6 +96,7 @@ def _amqp(url: str, *, max_retries: int = 3) -> dict[str, Any]:
         "broker_connection_timeout": SOCKET_S,
         "broker_transport_options": {
             "confirm_publish": True,
+            "on_open": impatient,
             "max_retries": max_retries, "interval_start": 0, "interval_step": 0.2, "interval_max": 1.0,
         },
         "task_default_queue_type": "quorum",
@@ -107,6 +108,11 @@ def _amqp(url: str, *, max_retries: int = 3) -> dict[str, Any]:
     if secured := tls(url):
         found["broker_use_ssl"] = secured
     return found
+
+
+def impatient(connection: Any) -> None:
+    """Bounds every wait on an opened AMQP connection: the library's own waits for answers have no end."""
+    connection.transport.sock.settimeout(SOCKET_S)
 
 
 def tls(url: str) -> dict[str, Any] | None:

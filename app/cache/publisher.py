@@ -7,7 +7,7 @@ outbox publishes again. So a failure here is said once in a while and never fail
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from loguru import logger
@@ -18,30 +18,45 @@ from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
 
 
+class Committed(Protocol):
+    """What a committed batch leaves behind (app.services.ports.Trail)."""
+
+    @property
+    def batch(self) -> str:
+        """Its id."""
+
+    @property
+    def quotes(self) -> Mapping[str, tuple[float, int]]:
+        """Last prices and their exchange times (ms) by instrument key."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is said of it to those who look for it."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What is counted, by reason."""
+
+
 class RedisPublisher:
     """Publishes through one client."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def send(
-        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
-    ) -> None:
-        """Publishes messages on a channel, then keeps quotes as quote() does; raises RedisError with Redis away."""
-        if not messages and not quotes:
-            return
-        pubsub.send(self._redis, channel, messages, _encoded(quotes or {}))
+    def send(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Publishes messages on a channel; raises RedisError with Redis away."""
+        if messages:
+            pubsub.send(self._redis, channel, messages)
 
-    def hint(
-        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
-    ) -> None:
+    def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """send() that passes over a Redis that is away."""
-        self._try(lambda: self.send(channel, messages, quotes))
+        self._try(lambda: self.send(channel, messages))
 
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
         """Keeps last prices and their exchange times (ms) by instrument key."""
         if quotes:
-            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=_encoded(quotes)))
+            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=_rows(quotes)))
 
     def bump(self, instruments: Iterable[Instrument]) -> None:
         """Makes cached charts stale; raises RedisError with Redis away."""
@@ -51,14 +66,19 @@ class RedisPublisher:
         """Counts under a reason."""
         self._try(lambda: self._redis.hincrby(keys.COUNTERS, reason, n))
 
-    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
-        """Notes a batch in the trail and counts under several reasons, in one round trip."""
+    def applied(self, channel: str, messages: Sequence[Mapping[str, Any]], trail: Committed) -> None:
+        """Publishes, keeps last prices, leaves the trail and counts, all in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
-        if trail:
-            add_to_trail(pipe, trail)
-        for reason, n in counts.items():
+        if trail.quotes:  # first: who hears of a bar may ask for the price
+            pipe.hset(keys.QUOTES, mapping=_rows(trail.quotes))
+        if messages:
+            pubsub.add(pipe, channel, messages)
+        if trail.batch and trail.facts:
+            add_to_trail(pipe, trail.batch, trail.facts)
+        for reason, n in trail.counts.items():
             pipe.hincrby(keys.COUNTERS, reason, n)
-        self._try(pipe.execute)
+        if len(pipe):
+            self._try(pipe.execute)
 
     def _try(self, call: Any) -> None:
         try:
@@ -67,5 +87,5 @@ class RedisPublisher:
             logger.warning("Redis is away, charts are told later: {}", type(error).__name__)
 
 
-def _encoded(quotes: Mapping[str, tuple[float, int]]) -> dict[Any, Any]:
+def _rows(quotes: Mapping[str, tuple[float, int]]) -> dict[Any, Any]:
     return {key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from redis import Redis
+from redis.client import Pipeline
 
 from app.cache import charts, keys
 
@@ -16,23 +17,21 @@ def publish(redis: Redis, channel: str, message: Mapping[str, Any]) -> None:
     send(redis, channel, [message])
 
 
-def send(
-    redis: Redis, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[Any, Any] | None = None
-) -> None:
-    """Publish several at once; answers remembered from before are void when the first of them arrives.
-
-    `quotes`: encoded last prices by instrument key, kept in the same round trip.
-    """
+def send(redis: Redis, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Publish several at once."""
     pipe = redis.pipeline(transaction=False)
+    add(pipe, channel, messages)
+    pipe.execute()
+
+
+def add(pipe: Pipeline, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Have a pipeline publish them; answers remembered from before are void when the first of them arrives."""
     if channel == keys.WATCHLIST:
         charts.renew(pipe, [keys.WATCHLIST_VERSION])
     elif channel == keys.CHART_UPDATES:
         charts.renew(pipe, [keys.live(each["exchange"], each["symbol"]) for each in messages])
     for message in messages:
         pipe.publish(channel, orjson.dumps(message))
-    if quotes:
-        pipe.hset(keys.QUOTES, mapping=dict(quotes))
-    pipe.execute()
 
 
 def quotes(redis: Redis) -> dict[str, tuple[float, int]]:

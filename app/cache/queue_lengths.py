@@ -14,7 +14,7 @@ from kombu.exceptions import KombuError
 from redis import Redis, RedisError
 
 from app.cache.addresses import connect
-from app.cache.broker import SETTING, is_amqp, tls
+from app.cache.broker import SETTING, impatient, is_amqp, tls
 from app.errors import Unavailable
 
 UNACKED = "unacked"  # kombu's: messages a worker has taken and not done with
@@ -85,7 +85,6 @@ class AmqpBroker:
         if self._connection is None:
             self._connection = amqp_connection(self._url)
             self._connection.connect()
-            self._connection.connection.transport.sock.settimeout(AMQP_S)  # a frozen broker answers nothing
         channel: Any = self._connection.default_channel
         try:
             return int(channel.queue_declare(name, passive=True).message_count)
@@ -100,7 +99,7 @@ class AmqpBroker:
 
 def amqp_connection(url: str) -> Connection:
     """A connection for a question or two; nothing connects yet."""
-    options = {"max_retries": 0}
+    options = {"max_retries": 0, "on_open": impatient}
     return Connection(url, connect_timeout=AMQP_S, heartbeat=0, ssl=tls(url) or False, transport_options=options)
 
 

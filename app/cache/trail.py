@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import orjson
 from redis import Redis
 from redis.client import Pipeline
 
@@ -20,21 +21,20 @@ PAGE = 1000
 type Entry = tuple[bytes | str, dict[bytes | str, bytes | str]]
 
 
-def add_to_trail(pipe: Pipeline, facts: Mapping[str, int | str]) -> None:
-    """Has the pipeline note a committed batch: `id` and what was said of it."""
-    fields: dict[Any, Any] = dict(facts)
-    pipe.xadd(keys.BATCHES, fields, maxlen=MOST, approximate=True)
+def add_to_trail(pipe: Pipeline, batch: str, facts: Mapping[str, Any]) -> None:
+    """Has the pipeline note a committed batch and what was said of it: one field, its name the batch's id."""
+    pipe.xadd(keys.BATCHES, {batch: orjson.dumps(facts)}, maxlen=MOST, approximate=True)
 
 
-def find_in_trail(redis: Redis, batch: str) -> list[tuple[int, dict[str, str]]]:
+def find_in_trail(redis: Redis, batch: str) -> list[tuple[int, dict[str, Any]]]:
     """(when, ms; facts) of each delivery of the batch, the newest first; empty where it has gone from the trail."""
-    found: list[tuple[int, dict[str, str]]] = []
+    found: list[tuple[int, dict[str, Any]]] = []
     last = "+"
     while page := cast(list[Entry], redis.xrevrange(keys.BATCHES, max=last, count=PAGE)):
-        for entry, raw in page:
-            facts = {_text(name): _text(value) for name, value in raw.items()}
-            if facts.get("id") == batch:
-                found.append((int(_text(entry).partition("-")[0]), facts))
+        for entry, fields in page:
+            for name, facts in fields.items():
+                if _text(name) == batch:
+                    found.append((int(_text(entry).partition("-")[0]), orjson.loads(facts)))
         last = f"({_text(page[-1][0])}"
     return found
 

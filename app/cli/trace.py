@@ -83,17 +83,15 @@ def _state(placed: Placed, n: int) -> str:
     return "passed" if n <= placed.done else "not committed"
 
 
-def _of_trail(trail: list[tuple[int, dict[str, str]]], symbols: dict[int, str]) -> dict[str, Any]:
+def _of_trail(trail: list[tuple[int, dict[str, Any]]], symbols: dict[int, str]) -> dict[str, Any]:
     if not trail:
         return {}
     committed_ms, first = trail[-1]
-    ids = [int(text) for text in first["instruments"].split(",") if text]
     return {
-        "state": "committed", "sent": _time(int(first["sent_us"]) / 1e6), "committed": _time(committed_ms / 1000),
-        "deliveries": len(trail), "trades": int(first["trades"]), "accepted": int(first["accepted"]),
-        "known": int(first["known"]), "refused": int(first["refused"]),
-        "last_trade": _time(int(first["last_us"]) / 1e6),
-        "symbols": [symbols.get(i, f"instrument {i}") for i in ids],
+        "state": "committed", "sent": _time(first["sent_us"] / 1e6), "committed": _time(committed_ms / 1000),
+        "deliveries": len(trail), "trades": first["trades"], "accepted": first["accepted"],
+        "known": first["known"], "refused": first["refused"], "last_trade": _time(first["last_us"] / 1e6),
+        "symbols": [symbols.get(i, f"instrument {i}") for i in first["instruments"]],
     }  # fmt: skip
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
+from billiard.exceptions import TimeLimitExceeded
 from celery import signals
 
 from app.config import Settings
@@ -16,7 +16,6 @@ from app.metrics.files import start
 def connect_metrics(settings: Settings) -> None:
     """Has Celery's workers and beat record and serve their metrics; nothing is recorded before they run."""
     began: dict[str, float] = {}
-    child: list[int] = []  # the pool child that this process is
 
     def open_folder(**_: Any) -> None:
         start(settings.metrics_folder)  # before the pool forks: each child goes on in files of its own
@@ -29,9 +28,6 @@ def connect_metrics(settings: Settings) -> None:
         recorded.begin_tasks(name for name in names if name.startswith("tasks."))
         ready()
 
-    def forked(**_: Any) -> None:
-        child[:] = [os.getpid()]
-
     def before(task_id: str, **_: Any) -> None:
         began[task_id] = time.perf_counter()
 
@@ -40,15 +36,13 @@ def connect_metrics(settings: Settings) -> None:
         seconds = None if since is None else time.perf_counter() - since
         recorded.task_ended(task.name, (state or "other").lower(), seconds=seconds)
 
-    def failed(sender: Any, **_: Any) -> None:
-        # In the worker itself: its child was killed, or ran out of time, and told nothing.
-        if not child:
+    def failed(sender: Any, exception: BaseException, **_: Any) -> None:
+        if isinstance(exception, TimeLimitExceeded):  # told by the worker: it has killed the child
             recorded.task_ended(sender.name, "lost")
 
     for signal, receiver in (
         (signals.worker_init, open_folder),
         (signals.worker_ready, ready_worker),
-        (signals.worker_process_init, forked),
         (signals.beat_init, ready),
         (signals.task_prerun, before),
         (signals.task_postrun, after),

@@ -22,6 +22,7 @@ from app.cache import health
 from app.cache.addresses import connect
 from app.config import ROOT, Settings
 from app.errors import ServerFailed
+from app.local.brokers import check_brokers
 from app.local.child import ChildSpec, State
 from app.local.embedded import Embedded
 from app.local.flower import with_flower_password
@@ -95,6 +96,7 @@ class Platform:
         settings = self._settings
         if left := end_orphans(settings.data_dir):
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
+        check_brokers(settings, say=self._say)
         empty(settings.metrics_folder)
         settings = self._settings = with_flower_password(with_token(claim_ports(settings)))
         setup_logging(settings.model_copy(update={"log_console": False}), process="up")  # which knows these secrets now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +35,7 @@ class LoggedStream(io.TextIOBase):
 
 def say_json(process: str, text: str, stream: Any = None) -> None:
     """Writes a line from inside a signal handler, where a logger's lock may be taken already: locks nothing."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     line = {"time": now, "level": "INFO", "logger": "celery", "message": text, "process": process, "pid": os.getpid()}
     to = stream or sys.__stderr__
     if to is not None:

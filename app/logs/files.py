@@ -6,13 +6,18 @@ said in the file as soon as it can be written again.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+import time
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+
+import orjson
 
 KEEP_DAYS = 30
 OLD = "*.log.zip"
@@ -21,8 +26,10 @@ OLD = "*.log.zip"
 class LogFile:
     """A sink of loguru; opened with its first line."""
 
-    def __init__(self, path: Path, *, most_bytes: int, total_bytes: int) -> None:
-        self._path, self._most, self._total = path, most_bytes, total_bytes
+    def __init__(
+        self, path: Path, *, most_bytes: int, total_bytes: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path, self._most, self._total, self._clock = path, most_bytes, total_bytes, clock
         self._file: IO[str] | None = None
         self._day = ""
         self._size = 0
@@ -43,7 +50,7 @@ class LogFile:
             self._close()
 
     def _write(self, line: str) -> None:
-        now = datetime.now()  # noqa: DTZ005  # midnight where the machine is
+        now = self._now()
         size = len(line.encode("utf-8", "replace"))
         if self._file is None:
             self._open()
@@ -58,6 +65,9 @@ class LogFile:
         file.flush()
         self._size += size
         self._lost = 0
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock())  # noqa: DTZ006  # midnight where the machine is
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,9 +118,8 @@ class LogFile:
 
     def _told_lost(self, line: str, lost: int) -> str:
         told = f"{lost} lines before this one are lost: the file could not be written"
-        if line.startswith("{"):
-            return (
-                f'{{"time":"{datetime.now().astimezone().isoformat(timespec="milliseconds")}","level":"ERROR",'
-                f'"logger":"app.logs.files","message":"{told}","process":"{self._path.stem}"}}\n'
-            )
-        return f"{told}\n"
+        if not line.startswith("{"):
+            return f"{told}\n"
+        now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        fields = {"time": now, "level": "ERROR", "logger": __name__, "message": told, "process": self._path.stem}
+        return orjson.dumps({**fields, "pid": os.getpid()}).decode() + "\n"

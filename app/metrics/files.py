@@ -31,6 +31,7 @@ from app.metrics.recorded import RECORDED
 ENDED = "ended"
 CLOCK_S = 5  # two readings of the same process's beginning may differ by so much
 LOCK_S = 2.0
+BROKEN = (OSError, RuntimeError, ValueError, struct.error)  # what a file raises that is none, or is gone
 _HOST = re.compile(r"[^A-Za-z0-9.\-]")
 _FILE = re.compile(r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?P<pid>\d+)-(?P<began>\d+)\.db")
 _known: tuple[int, str] = (0, "")
@@ -90,9 +91,16 @@ class Kept(Collector):
         with _locked(self._folder) as alone:
             if alone:
                 sum_up_ended(self._folder)
-            files = [str(path) for path in sorted(self._folder.glob("*.db")) if _sums(path) is not None]
-            found = list(MultiProcessCollector.merge(files))  # type: ignore[no-untyped-call]
+            paths = sorted(self._folder.glob("*.db"))
+            try:
+                found = _merged(paths)
+            except BROKEN:
+                found = _merged(path for path in paths if _sums(path) is not None)
         yield from found
+
+
+def _merged(paths: Iterable[Path]) -> list[Metric]:
+    return list(MultiProcessCollector.merge([str(path) for path in paths]))  # type: ignore[no-untyped-call]
 
 
 def recorded() -> Collector:
@@ -139,7 +147,7 @@ def _sums(path: Path) -> dict[str, float] | None:
         return {key: value for key, value, _, _ in rows}
     except FileNotFoundError:
         return None
-    except (OSError, RuntimeError, ValueError, struct.error) as error:
+    except BROKEN as error:
         logger.warning("metrics in {} cannot be read and are left out: {}", path.name, error)
         return None
 

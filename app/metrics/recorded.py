@@ -14,7 +14,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 RECORDED = CollectorRegistry()
 LAGS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 TASKS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-REQUESTS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+REQUESTS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 ROWS = (0, 1, 10, 50, 100, 250, 500, 1000, 2500, 5000)
 
 TRADES = Counter("market_trades", "Rows of trades applied to bars", ("exchange",), registry=RECORDED)

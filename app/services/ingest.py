@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.domain import dedupe
-from app.domain.bars import UNPRICED, Bar, State, partial_bars
+from app.domain.bars import UNPRICED, Bar, Merged, State, partial_bars
 from app.domain.feeds import Stream
 from app.domain.history import LATE
 from app.domain.instruments import RULES, Exchange
@@ -65,8 +65,7 @@ class Ingest:
             refused = distinct.partial + partial
             if mark is not None:
                 self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused)
-        self.announcer.provisional([bar for bar in merged.bars if bar.open_time < UNPRICED], batch=batch.id)
-        self._count(batch, len(fresh), distinct.repeated + known, refused=refused, verified=len(merged.verified))
+        self._tell(batch, merged, len(fresh), distinct.repeated + known, refused=refused)
         return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
 
     def _take(self, connection: sa.Connection, batch: TradeBatch, mark: Mark | None) -> tuple[TradeBatch, int, int]:
@@ -111,16 +110,19 @@ class Ingest:
             for instrument_id, lo, hi in _spans(batch):
                 self.holes.cover(connection, instrument_id, lo, hi + 60_000)
 
-    def _count(self, batch: TradeBatch, accepted: int, known: int, *, refused: int, verified: int) -> None:
+    def _tell(self, batch: TradeBatch, merged: Merged, accepted: int, known: int, *, refused: int) -> None:
+        """Tells charts, counts, and leaves a trail of the batch; one without trades does none of it."""
         if not len(batch):
             return
-        counts = {"trades": accepted, "known": known, "partial": refused, "late_on_verified": verified}
-        trail: dict[str, int | str] = {
-            "id": batch.id, "sent_us": batch.sent_us, "trades": len(batch), "accepted": accepted, "known": known,
-            "refused": refused, "last_us": int(batch.time_us.max()),
-            "instruments": ",".join(map(str, np.unique(batch.instrument_id).tolist()[:MOST_TRACED])),
+        bars = [bar for bar in merged.bars if bar.open_time < UNPRICED]
+        counts = {"trades": accepted, "known": known, "partial": refused, "late_on_verified": len(merged.verified)}
+        ids = {bar.instrument_id for bar in merged.bars} | {instrument_id for instrument_id, _ in merged.verified}
+        facts = {
+            "sent_us": batch.sent_us, "last_us": int(batch.time_us.max()), "trades": len(batch), "accepted": accepted,
+            "known": known, "refused": refused, "instruments": list(ids)[:MOST_TRACED],
         }  # fmt: skip
-        self.announcer.publisher.applied(trail if batch.id else {}, {name: n for name, n in counts.items() if n})
+        told = {name: n for name, n in counts.items() if n}
+        self.announcer.applied(bars, batch=batch.id, facts=facts, counts=told)
 
 
 def _spans(batch: TradeBatch) -> list[tuple[int, int, int]]:

@@ -6,6 +6,7 @@ The modules of app/storage and app/cache are the implementations; app/bootstrap.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import sqlalchemy as sa
@@ -62,6 +63,16 @@ class PagedHistory(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What a committed batch leaves in the cache beside its messages."""
+
+    batch: str  # its id, empty where nobody named it
+    quotes: Mapping[str, tuple[float, int]]  # instrument key → last price and its exchange time (ms)
+    facts: Mapping[str, Any]  # for those who look for the batch by its id; none of a batch without trades
+    counts: Mapping[str, int]
+
+
 class Publisher(Protocol):
     """The way out: pub/sub, quotes, the charts' generation; a hint that may be lost, never the truth."""
 
@@ -69,10 +80,8 @@ class Publisher(Protocol):
         """Publishes messages; raises where the cache is away."""
         ...
 
-    def hint(
-        self, channel: str, messages: Sequence[Mapping[str, Any]], quotes: Mapping[str, tuple[float, int]] | None = None
-    ) -> None:
-        """Publishes messages and then keeps quotes, in one go, or passes over a cache that is away."""
+    def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+        """Publishes messages, or passes over a cache that is away."""
         ...
 
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
@@ -87,8 +96,8 @@ class Publisher(Protocol):
         """Counts what was dropped, refused, repaired or late (law 6)."""
         ...
 
-    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None:
-        """Notes that a batch of trades is committed, for those who look for it by its id, and counts."""
+    def applied(self, channel: str, messages: Sequence[Mapping[str, Any]], trail: Trail) -> None:
+        """Publishes what a batch of trades changed, keeps its last prices, its trail and its counts; only hints."""
         ...
 
 

@@ -133,14 +133,14 @@ class Status:
         facts.processes = supervised(beats)
         unwell = {child["name"]: child["state"] for child in facts.processes if child["state"] != "ready"}
         for name, state in unwell.items():
-            remedy = f"logs/{name}.log has the reason; `up` starts it again by itself unless it gave up"
+            remedy = f"{self._log(name)} has the reason; `up` starts it again by itself unless it gave up"
             facts.troubles.append(Trouble(f"{name} is {state}", remedy))
         for name, beat in beats.items():
             stale = beat["age_s"] > stale_s(name, beat.get("feed"))
             facts.feeds.append({"name": name, "stale": stale, **beat})
             if stale and name not in unwell:
                 what = f"{name} has not been heard of for {beat['age_s']:.0f} s"
-                facts.troubles.append(Trouble(what, f"is it running? logs/{name}.log has its last words"))
+                facts.troubles.append(Trouble(what, f"is it running? {self._log(name)} has its last words"))
         self._feeds(facts, feed_states(beats, Exchange) if states is None else states)
         self._queues(facts, signals)
         facts.queues["parked"] = parked = signals.parked()
@@ -196,6 +196,10 @@ class Status:
                 facts.troubles.append(Trouble(f"queue {name} holds {waiting:,} messages", remedy))
         facts.queues = {**lengths, "taken, not done": taken}
 
+    def _log(self, process: str) -> str:
+        """Where a process writes what happens to it."""
+        return f"logs/{process}.log" if self.settings.log_files else f"the log of {process}"
+
     def _feeds(self, facts: Facts, states: States) -> None:
         """Each source's feed; a refused or broken one is trouble, a missing key is worth a note."""
         missing = missing_keys(self.settings)
@@ -210,7 +214,7 @@ class Status:
             elif feed in BROKEN:
                 what = f"{rules.title}: the feed is {feed}" + (f": {state['error']}" if state["error"] else "")
                 log = "worker-history" if name == Exchange.YAHOO else f"streamer-{name}"
-                remedy = f"logs/{log}.log has the reason and the next attempt; its minutes are repaired afterwards"
+                remedy = f"{self._log(log)} has the reason and the next attempt; its minutes are repaired afterwards"
                 facts.troubles.append(Trouble(what, remedy))
             facts.sources.append(row)
 

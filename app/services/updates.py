@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from app.domain.bars import Bar, State
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import VERSION, bar_json, order_json
-from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher
+from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher, Trail
 
 MOST_BARS = 5  # of one series in a message; more: the chart is fetched again
 
@@ -26,14 +26,12 @@ class Announcer:
     updates: str  # the channel of changed bars
     completed: str  # the channel of completed bars
 
-    def provisional(self, bars: Sequence[Bar], *, batch: str = "") -> None:
-        """Publishes the 1m bars that a batch changed, under its id, and each instrument's last price."""
-        if not bars:
-            return
+    def applied(self, bars: Sequence[Bar], *, batch: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+        """Publishes the 1m bars that a batch changed, under its id, each instrument's last price, and its trail."""
         grouped: dict[int, list[Bar]] = {}
         for bar in bars:
             grouped.setdefault(bar.instrument_id, []).append(bar)
-        known = self.catalogue(grouped)
+        known = self.catalogue(grouped) if grouped else {}
         messages, quotes = [], {}
         for instrument_id, own in grouped.items():
             instrument = known.get(instrument_id)
@@ -43,7 +41,7 @@ class Announcer:
             series = {Timeframe.M1: own} if len(own) <= MOST_BARS else {}
             messages.append(message(instrument, series, {}, reload=not series, batch=batch))
             quotes[instrument.key] = (newest.close, newest.close_time // 1000)
-        self.publisher.hint(self.updates, messages, quotes)  # the message first: somebody is looking at it
+        self.publisher.applied(self.updates, messages, Trail(batch, quotes, facts, counts))
 
     def count(self, reason: str, n: int = 1) -> None:
         """Counts under a reason."""

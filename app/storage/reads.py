@@ -16,11 +16,20 @@ WAIT_S = 0.25  # a read waits so long for the replica to catch up, then it goes 
 LOOK_S = 0.005
 REST_S = 5.0  # a replica that is away, or far behind, is left alone for so long
 
-_COMMITTED = sa.text("SELECT pg_current_wal_flush_lsn()::text")
-_REPLAYED = sa.text(
-    "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= CAST(:lsn AS pg_lsn), false), "
+# By transactions, not by the log's position: an idle primary's log may end within a record that nobody can replay yet.
+_COMMITTED = sa.text("SELECT pg_current_snapshot()::text")
+_STATE = sa.text(
+    "SELECT pg_is_in_recovery(), "
     "(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) * 1000)::float8"
 )
+# Whether what was over on the primary is over here. A standby's snapshot lists no transactions at work: each is asked.
+_REPLAYED = sa.text("""
+SELECT pg_is_in_recovery(), CASE WHEN pg_snapshot_xmax(here) < pg_snapshot_xmax(there) THEN false ELSE NOT EXISTS (
+    SELECT FROM generate_series(pg_snapshot_xmin(here)::text::bigint, pg_snapshot_xmax(there)::text::bigint - 1) n,
+        LATERAL (SELECT n::text::xid8 AS x) AS each
+    WHERE pg_visible_in_snapshot(x, there) AND pg_xact_status(x) = 'in progress') END
+FROM pg_current_snapshot() AS here, (SELECT CAST(:told AS pg_snapshot)) AS p (there)
+""")
 
 
 @dataclass
@@ -49,7 +58,7 @@ class Reads:
             return None
         try:
             with self.replica.connect() as connection:
-                standby, _, behind_ms = connection.execute(_REPLAYED, {"lsn": "0/0"}).one()
+                standby, behind_ms = connection.execute(_STATE).one()
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             return {"ok": False, "cause": reason(error), "effect": "the web reads from the primary"}
         if not standby:
@@ -62,14 +71,14 @@ class Reads:
         if self.replica is None or time.monotonic() < self._rest_until:
             return None
         with self.primary.connect() as connection:
-            lsn = connection.execute(_COMMITTED).scalar_one()
+            told = connection.execute(_COMMITTED).scalar_one()
         try:
             connection = self.replica.connect()
         except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
             self._rest(reason(error))
             return None
         try:
-            if self._wait(connection, lsn):
+            if self._wait(connection, told):
                 return connection
         except sa.exc.DBAPIError as error:
             if trouble_of(error) is None:
@@ -81,11 +90,11 @@ class Reads:
         connection.close()
         return None
 
-    def _wait(self, connection: sa.Connection, lsn: str) -> bool:
-        """Whether the replica has replayed up to `lsn` in time."""
+    def _wait(self, connection: sa.Connection, told: str) -> bool:
+        """Whether the replica has replayed in time what is over in the snapshot `told`."""
         deadline = time.monotonic() + self.wait_s
         while True:
-            standby, replayed, _ = connection.execute(_REPLAYED, {"lsn": lsn}).one()
+            standby, replayed = connection.execute(_REPLAYED, {"told": told}).one()
             connection.rollback()  # what comes next sees what has been replayed by now
             if not standby:
                 self._rest(NO_REPLICA)

@@ -12,6 +12,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from app.cache.addresses import connect
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.timeframes import ROLLUPS, Timeframe
@@ -26,7 +27,7 @@ from tests.sandbox import RunningSandbox, start_sandbox
 
 @contextmanager
 def replaying(
-    settings: Settings, redis_server: RedisServer, engine: sa.Engine, *, broker_url: str = "", **market: Any
+    settings: Settings, redis_url: str, engine: sa.Engine, *, broker_url: str = "", **market: Any
 ) -> Iterator[tuple[Processes, RunningSandbox, int]]:
     """The whole path over a replay; the market's clock starts once the streamer is connected."""
     empty(engine)
@@ -34,7 +35,7 @@ def replaying(
         connection.execute(sa.text("UPDATE instruments SET active = false"))
     instrument = add_instrument(engine, active=True)
     with start_sandbox(paused=True, **market) as sandbox:
-        urls = {"binance_api_url": sandbox.url, "binance_stream_url": sandbox.stream_url, "redis_url": redis_server.url}
+        urls = {"binance_api_url": sandbox.url, "binance_stream_url": sandbox.stream_url, "redis_url": redis_url}
         here = settings.model_copy(update={**urls, "celery_broker_url": broker_url, "visibility_timeout_s": 4})
         with processes(here, START_BACKFILL_HOURS=0) as run:
             run.worker("trades")
@@ -57,7 +58,7 @@ def empty(engine: sa.Engine) -> None:
 
 def connected(url: str) -> bool:
     """Whether the streamer's first run has begun: it is subscribed, so no trade can pass unseen."""
-    client = redis.Redis.from_url(url)
+    client = connect(url)
     try:
         return json.loads(client.hget("system:health", "streamer-binance") or b"{}").get("runs", 0) > 0
     finally:
@@ -160,7 +161,7 @@ def test_two_hours_with_faults(
     window = {"start": "2019-10-11T06:00", "end": "2019-10-11T08:00"}
     market = {"replay": [shared_data / FILES[0]], "speed": 600, "faults": faults, **window}
     url = rabbit.url if rabbit else ""
-    with replaying(settings, own_redis, engine, broker_url=url, **market) as (run, sandbox, instrument):
+    with replaying(settings, own_redis.url, engine, broker_url=url, **market) as (run, sandbox, instrument):
         until(lambda: len(bars(engine, instrument)) > 20, seconds=60, every=0.05, what="bars are coming")
         run.kill("trades")
         run.worker("trades", node="trades-heir")
@@ -184,6 +185,6 @@ def test_three_days_at_3600(settings: Settings, engine: sa.Engine, own_redis: Re
     minutes = recorded_minutes(shared_data)
     first_ms, last_ms = min(minutes), max(minutes)
     files = [shared_data / name for name in FILES]
-    with replaying(settings, own_redis, engine, replay=files, speed=3600) as (run, _, instrument):
+    with replaying(settings, own_redis.url, engine, replay=files, speed=3600) as (run, _, instrument):
         await_settled(engine, instrument, first_ms, last_ms, run, 240)
         check(engine, instrument, minutes, first_ms, last_ms)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from app.storage import candles, catalog, migrate
 from app.storage import reads as reading
 from app.storage.engine import make_engine
 from app.storage.reads import Reads
-from tests.replicas import Replica, TlsServer
+from tests.replicas import Replica, TlsDoor
 from webapp import create_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
@@ -115,9 +116,25 @@ def test_charts_come_from_the_replica_and_are_never_older_than_the_last_commit(p
     assert [bar["close"] for bar in chart.get_json()["bars"]] == [1.0]
     (found,) = pair.at_replica("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'market web'")
     assert found >= 1, "the web never asked the replica"
-    for close in range(2, 200):
-        pair.store(float(close))
-        assert pair.seen() == close
+    over = threading.Event()
+
+    def others() -> None:
+        """Transactions that take longer, and end in another order than they began in; some of them badly."""
+        with pair.engine.connect() as connection:
+            while not over.is_set():
+                connection.execute(sa.text("SELECT pg_current_xact_id()"))
+                time.sleep(0.01)
+                connection.rollback()
+
+    beside = threading.Thread(target=others)
+    beside.start()
+    try:
+        for close in range(2, 200):
+            pair.store(float(close))
+            assert pair.seen() == close
+    finally:
+        over.set()
+        beside.join()
     assert replica_of(client)["ok"]
     with pair.reads.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="read-only"):
         connection.execute(sa.text("DELETE FROM candles_1m"))
@@ -169,8 +186,10 @@ def test_the_database_is_reached_by_tls_and_by_nothing_that_is_not_proved() -> N
     with tempfile.TemporaryDirectory(prefix="tls-", dir="/var/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        server = TlsServer(folder)
+        server = PostgresServer(folder)
+        server.OPTIONS = {**PostgresServer.OPTIONS, "fsync": "off"}
         server.start()
+        door = TlsDoor(folder, server)
         other = folder / "other.pem"
         trustme.CA().cert_pem.write_to_path(other)
 
@@ -180,18 +199,20 @@ def test_the_database_is_reached_by_tls_and_by_nothing_that_is_not_proved() -> N
             return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
         try:
-            good = upgrade(server.secured(server.ca))
+            good = upgrade(door.url(door.ca))
             assert (good.returncode, good.stdout) == (0, "the schema is up to date\n"), good.stderr
-            settings = load_settings(database_url=server.secured(server.ca), _env_file=None)
+            settings = load_settings(database_url=door.url(door.ca), _env_file=None)
             engine = make_engine(settings, process="tests")
             with engine.connect() as connection:
-                assert connection.scalar(sa.text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+                assert connection.scalar(sa.text("SELECT 1")) == 1
             engine.dispose()
-            bad = upgrade(server.secured(other))
+            assert door.secured > 1
+            bad = upgrade(door.url(other))
             assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (1, "", 1)
             assert bad.stderr.startswith("error: the database cannot be reached: ")
             assert "certificate verify failed" in bad.stderr and server.password not in bad.stderr
-            lost = upgrade(server.secured(folder / "nowhere.pem"))
+            lost = upgrade(door.url(folder / "nowhere.pem"))
             assert lost.returncode == 1 and "nowhere.pem" in lost.stderr and server.password not in lost.stderr
         finally:
+            door.close()
             server.stop()

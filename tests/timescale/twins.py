@@ -17,6 +17,7 @@ from app.domain.official import OfficialBar
 from app.domain.outbox import Due, Span
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.services.derive import Derive
+from app.services.ports import Trail
 from app.services.settle import Settle
 from app.services.verify import Verify
 from app.storage import candles, catalog, closing, feeds, holes, indicators, ledger, official, outbox, settled
@@ -44,7 +45,7 @@ class Silent:
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None: ...
     def bump(self, instruments: Iterable[Instrument]) -> None: ...
     def count(self, reason: str, n: int = 1) -> None: ...
-    def applied(self, trail: Mapping[str, int | str], counts: Mapping[str, int]) -> None: ...
+    def applied(self, channel: str, messages: Sequence[Mapping[str, Any]], trail: Trail) -> None: ...
 
 
 @dataclass(slots=True)

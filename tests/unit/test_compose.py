@@ -198,3 +198,6 @@ def test_every_process_serves_its_metrics_where_prometheus_asks() -> None:
         environment = SERVICES[name]["environment"]
         assert environment["PROCESS_NAME"] == name and environment["METRICS_DIR"] == "/tmp/metrics"
         assert environment["METRICS_PORT"] == ("" if name in {"migrate", "web"} else "9100")
+    # Its job `worker` asks every address of that name.
+    for name in ("worker-history", "worker-backfill"):
+        assert SERVICES[name]["networks"]["back"] == {"aliases": ["worker"]}

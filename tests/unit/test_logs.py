@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+import zipfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +238,23 @@ def test_a_log_file_is_put_away_when_it_is_long_and_all_are_bounded(tmp_path: Pa
     assert 1 <= len(old) < 19 and sum(path.stat().st_size for path in old) <= 1500
     assert (tmp_path / "web.log").read_text().startswith("019") and not list(tmp_path.glob("web.2*.log"))
     assert (tmp_path / "web.log").stat().st_size <= 1000
+
+
+def test_a_log_file_is_put_away_at_midnight_and_forgotten_after_a_month(tmp_path: Path) -> None:
+    now = [datetime(2026, 11, 26, 23, 59, 59).timestamp()]  # noqa: DTZ001  # where the machine is
+    (tmp_path / "beat.2026-01-01_00-00-00_1.log.zip").write_bytes(b"old")
+    os.utime(tmp_path / "beat.2026-01-01_00-00-00_1.log.zip", (0, now[0] - 31 * 86_400))
+    (tmp_path / "notes.zip").write_bytes(b"not ours")
+    file = LogFile(tmp_path / "web.log", most_bytes=10**6, total_bytes=10**6, clock=lambda: now[0])
+    file.write("on thursday\n")
+    now[0] += 2
+    file.write("on friday\n")
+    file.stop()
+    assert (tmp_path / "web.log").read_text() == "on friday\n"
+    (old,) = tmp_path.glob("*.log.zip")
+    with zipfile.ZipFile(old) as archive:
+        assert archive.read(archive.namelist()[0]) == b"on thursday\n"
+    assert old.name.startswith("web.2026-11-27_00-00-01") and (tmp_path / "notes.zip").exists()
 
 
 @pytest.mark.usefixtures("_logging_restored")

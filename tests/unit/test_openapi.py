@@ -108,4 +108,4 @@ def test_every_refusal_has_its_shape(app: Flask) -> None:
                     assert answer["content"]["application/json"]["schema"] == {
                         "$ref": "#/components/schemas/ErrorAnswer"
                     }
-    assert set(document(app)["components"]["schemas"]) == {"Job", "NewJob", "ErrorAnswer", "Fault", "Exchange"}
+    assert set(document(app)["components"]["schemas"]) == {"Job", "NewJob", "ErrorAnswer", "Failure", "Exchange"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import jwt
@@ -18,6 +20,7 @@ from app.domain.instruments import Exchange, Instrument
 from app.domain.sessions import Session
 from app.domain.timeframes import DAY_MS
 from app.errors import ConfigError
+from app.local.flower import with_flower_password
 from app.local.processes import process_table
 from app.local.report import address_table
 from app.local.token import with_token
@@ -149,6 +152,38 @@ def test_up_makes_a_token_once_and_keeps_it(tmp_path: Path) -> None:
     assert table["web"].env["API_TOKEN"] == token
     assert not any(token in " ".join(spec.argv) for spec in table.values())
     assert [name for name, spec in table.items() if "API_TOKEN" in spec.env] == ["web"]
+
+
+def test_up_makes_a_password_for_flower_and_shows_it_to_nobody(tmp_path: Path) -> None:
+    settings = with_flower_password(_settings(tmp_path, api_token="a-token-of-the-user"))
+    password, path = settings.flower_password.get_secret_value(), tmp_path / "flower-password"
+    assert len(password) >= 32 and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert with_flower_password(_settings(tmp_path)).flower_password.get_secret_value() == password
+    shown = address_table(settings, run_of(settings), seconds=1)
+    assert f"(user admin, password in {path})" in shown and password not in shown
+    table = {spec.name: spec for spec in process_table(settings, run_of(settings), run_dir=tmp_path)}
+    assert table["flower"].env["FLOWER_PASSWORD"] == password
+    assert "--address=127.0.0.1" in table["flower"].argv
+    assert not any(password in " ".join(spec.argv) for spec in table.values())
+    assert [name for name, spec in table.items() if "FLOWER_PASSWORD" in spec.env] == ["flower"]
+    own = with_flower_password(_settings(tmp_path, flower_user="me", flower_password="a-password-of-mine"))
+    assert "(user me, password FLOWER_PASSWORD)" in address_table(own, run_of(own), seconds=1)
+    for bad in ("with,comma-1", "short"):
+        with pytest.raises(ConfigError, match="FLOWER_PASSWORD"):
+            _settings(tmp_path, flower_password=bad)
+
+
+def test_flower_does_not_start_open_to_everybody() -> None:
+    conf = str(ROOT / "app" / "local" / "flower_conf.py")
+    refused = subprocess.run(
+        [sys.executable, "-c", f"import runpy; runpy.run_path({conf!r})"],
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: FLOWER_PASSWORD is not set")
 
 
 def test_a_token_of_the_users_own_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from webapp.channels import Channel
 from webapp.clients import TRY_AGAIN_LATER, Client, Subscription
 from webapp.members import Members
 from webapp.session import Limits, Session
+from webapp.whole_socket import NOTHING, PART
 
 BTC, ETH = (
     Instrument(number, Exchange.BINANCE, f"{coin}/USDT", f"{coin}USDT", "crypto", "USDT", "24/7", True, 2)
@@ -210,9 +211,17 @@ def idle(*, channels: int = 1) -> tuple[Client, list[Subscription], FakeSocket]:
     subscriptions = [client.subscribe(lambda: b"initial;") for _ in range(channels)]
     ws.gate.open.set()
     client.start()
-    while not client._idle:
+    while client.at_once is None:
         threading.Event().wait(0.001)
     return client, subscriptions, ws
+
+
+def write(client: Client, frame: bytes) -> bool:
+    """Whether the frame was written at once."""
+    taken = NOTHING if client.at_once is None else client.at_once(frame)
+    if taken == PART:
+        client.finish()
+    return taken != NOTHING
 
 
 def channel_of(*subscriptions: Subscription) -> Channel:
@@ -228,7 +237,7 @@ def test_what_nothing_is_before_is_written_by_who_tells_it() -> None:
         channel_of(series).tell(frame, touched)
     assert (ws.gate.taken, touched) == (frames(3), set())
     client.leave()
-    assert not client.write(b"gone;")
+    assert not write(client, b"gone;")
 
 
 def test_the_frames_of_several_channels_leave_in_one_write() -> None:
@@ -260,7 +269,7 @@ def test_the_rest_of_a_frame_goes_out_before_what_comes_after_it() -> None:
     client, (series,), ws = idle()
     ws.gate.most = 3
     for frame in (b"first;", b"second;", b"third;"):
-        if not client.write(frame):
+        if not write(client, frame):
             offer(series, frame)
     assert wait_for(ws, b"third;") == b"first;second;third;"
     client.leave()
@@ -269,25 +278,25 @@ def test_the_rest_of_a_frame_goes_out_before_what_comes_after_it() -> None:
 def test_nothing_is_written_at_once_while_the_kernel_is_full_or_something_waits() -> None:
     client, (series,), ws = idle()
     ws.gate.open.clear()
-    assert not client.write(b"refused;")
+    assert not write(client, b"refused;")
     offer(series, b"queued;")
-    assert not client.write(b"too early;")
+    assert not write(client, b"too early;")
     ws.gate.open.set()
     assert wait_for(ws, b"queued;") == b"queued;"
-    while not client._idle:
+    while client.at_once is None:
         threading.Event().wait(0.001)
-    assert client.write(b"idle again;")
+    assert write(client, b"idle again;")
     series.refresh()
-    assert not client.write(b"an initial is owed;")
+    assert not write(client, b"an initial is owed;")
     assert wait_for(ws, b"initial;") == b"queued;idle again;initial;"
     client.leave()
 
 
 def test_a_client_that_closes_gets_nothing_more_and_its_socket_dies_once() -> None:
     client, (series,), ws = idle()
-    assert client.write(b"last;")
+    assert write(client, b"last;")
     client.close(TRY_AGAIN_LATER, "over")
-    assert not client.write(b"after the end;")
+    assert not write(client, b"after the end;")
     offer(series, b"after the end;")
     assert ws.gate.over.wait(5)
     assert (ws.gate.taken, ws.closed) == ([b"last;"], [TRY_AGAIN_LATER])
@@ -300,7 +309,7 @@ def test_a_write_at_once_keeps_off_a_socket_that_another_thread_writes_to() -> N
     pong.start()
     while not client._sock._lock.locked():
         threading.Event().wait(0.001)
-    assert not client.write(b"in between;")
+    assert not write(client, b"in between;")
     offer(series, b"update;")
     ws.gate.open.set()
     pong.join(5)
@@ -316,7 +325,7 @@ def test_threads_that_write_at_once_and_through_the_queue_lose_and_cut_nothing()
     def tell(name: bytes) -> None:
         for number in range(100):
             frame = b"<%s%d>" % (name, number)
-            if number % 3 or not client.write(frame):
+            if number % 3 or not write(client, frame):
                 offer(series, frame)
 
     threads = [threading.Thread(target=tell, args=(name,)) for name in (b"a", b"b")]
