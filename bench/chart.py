@@ -1,7 +1,7 @@
 """A chart of 1,000 bars with all indicators: `python bench/chart.py [--rounds N] [--requests N]`.
 
 From the cache: requests a second against the hello of the same server (/api/health/live), over one connection each,
-rate limits off. Cold: the service's own reading and encoding, up to the answer (Redis gets its copy afterwards), against
+rate limits off. Cold: the service's own reading and encoding up to the answer (Redis gets its copy afterwards), against
 one join of the two tables and json.dumps.
 """
 
