@@ -50,17 +50,22 @@ async function getJson(address, { signal } = {}) {
   }
 }
 
-async function once(address, signal) {
+const once = (address, signal) => request(address, { signal });
+
+/** One request, answered by JSON; throws ApiError with the server's words. `given` are headers beside the usual. */
+export async function request(address, { method = "GET", body, given = {}, signal } = {}) {
   const timeout = AbortSignal.timeout(TIMEOUT_MS);
   const either = signal ? AbortSignal.any([signal, timeout]) : timeout;
+  const headers = { Accept: "application/json", ...authorization(), ...given };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
   try {
-    const response = await fetch(address, { signal: either, headers: { Accept: "application/json", ...authorization() } });
-    const body = await response.json().catch((error) => {
+    const response = await fetch(address, { method, headers, body: body && JSON.stringify(body), signal: either });
+    const answer = await response.json().catch((error) => {
       if (either.aborted) throw error;
       return null;
     });
-    if (response.ok && body !== null) return body;
-    const said = body?.error ?? {};
+    if (response.ok && (answer !== null || method !== "GET")) return answer;
+    const said = answer?.error ?? {};
     throw new ApiError(said.message ?? `The server answered ${response.status}.`, {
       code: said.code ?? "http",
       status: response.status,
