@@ -60,13 +60,13 @@ class Part[T]:
         return self._value if done.wait(self._wait_s) else None
 
     def _run(self, done: threading.Event) -> None:
+        found: T | None = None
         try:
-            self._value = self._look()
+            found = self._look()
         except (*AWAY, RedisError, OSError, sa.exc.DBAPIError, ValueError) as error:
             logger.debug("metrics do without {}: {}", self._name, type(error).__name__)
-            self._value = None
         finally:
-            self._found = time.monotonic()
+            self._value, self._found = found, time.monotonic()
             done.set()
 
 

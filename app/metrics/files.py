@@ -1,8 +1,8 @@
 """The folder in which all processes of a machine keep their metrics: prometheus_client's files, one set a process.
 
 A file is named after the host, the process id and the time the process began at, so that an id used again (a
-container's first process is always 1) is nobody else's. The files of processes that are gone are summed into one: the
-folder stays small and no counter goes back.
+container's first process is always 1) is nobody else's, and each host reads its own alone. The files of processes that
+are gone are summed into one: the folder stays small and no counter goes back.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ CLOCK_S = 5  # two readings of the same process's beginning may differ by so muc
 LOCK_S = 2.0
 BROKEN = (OSError, RuntimeError, ValueError, struct.error)  # what a file raises that is none, or is gone
 _HOST = re.compile(r"[^A-Za-z0-9.\-]")
-_FILE = re.compile(r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?P<pid>\d+)-(?P<began>\d+)\.db")
+_FILE = re.compile(
+    r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?:(?P<pid>\d+)-(?P<began>\d+)|ended)\.db"
+)
 _known: tuple[int, str] = (0, "")
 _started: Path | None = None
 
@@ -81,7 +83,7 @@ def empty(folder: Path) -> None:
 
 
 class Kept(Collector):
-    """What every process that records into the folder has recorded, those that are gone included."""
+    """What every process of this host that records into the folder has recorded, those that are gone included."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,12 +93,21 @@ class Kept(Collector):
         with _locked(self._folder) as alone:
             if alone:
                 sum_up_ended(self._folder)
-            paths = sorted(self._folder.glob("*.db"))
+            paths = _mine(self._folder)
             try:
                 found = _merged(paths)
             except BROKEN:
                 found = _merged(path for path in paths if _sums(path) is not None)
-        yield from found
+        for metric in found:
+            time.sleep(0)  # the web has others to serve
+            yield metric
+
+
+def _mine(folder: Path) -> list[Path]:
+    """This host's files: another one counts its own, or they would count twice."""
+    return sorted(
+        path for path in folder.glob("*.db") if (named := _FILE.fullmatch(path.name)) and named["host"] == host()
+    )
 
 
 def _merged(paths: Iterable[Path]) -> list[Metric]:
@@ -109,18 +120,15 @@ def recorded() -> Collector:
 
 
 def sum_up_ended(folder: Path) -> None:
-    """Take the files of processes that are gone into those of `ended`; a live gauge goes with its process.
-
-    Only this host's own: of another one's processes nobody here knows whether they live.
-    """
+    """Sum up the files of this host's processes that are gone, and remove them; a live gauge goes with its process."""
     gone: dict[str, list[Path]] = defaultdict(list)
-    for path in folder.glob("*.db"):
+    for path in _mine(folder):
         named = _FILE.fullmatch(path.name)
-        if named and named["host"] == host() and not _lives(int(named["pid"]), int(named["began"])):
+        if named and named["pid"] and not _lives(int(named["pid"]), int(named["began"])):
             gone[named["kind"]].append(path)
     for kind, paths in gone.items():
         if not kind.startswith("gauge"):
-            _add(folder / f"{kind}_{ENDED}.db", paths)
+            _add(folder / f"{kind}_{host()}-{ENDED}.db", paths)
         for path in paths:
             path.unlink(missing_ok=True)
 
