@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import struct
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,9 @@ from prometheus_client.registry import Collector
 from app.metrics.recorded import RECORDED
 
 ENDED = "ended"
+KINDS = ("counter", "histogram", "gauge_livesum")
+ROOM_BYTES = 1 << 18  # in each file; a value with its name and labels takes about 200
+SHARED_MEMORY = "/dev/shm"
 CLOCK_S = 5  # two readings of the same process's beginning may differ by so much
 LOCK_S = 2.0
 BROKEN = (OSError, RuntimeError, ValueError, struct.error)  # what a file raises that is none, or is gone
@@ -41,12 +45,34 @@ _started: Path | None = None
 
 
 def identity() -> str:
-    """This process's name in the folder, another one after a fork."""
+    """This process's name in the folder, another one after a fork; then its files are made, too."""
     global _known
     pid = os.getpid()
     if _known[0] != pid:
         _known = (pid, f"{host()}-{pid}-{int(psutil.Process(pid).create_time())}")
+        if _started is not None:
+            _reserve_somewhere(_started, _known[1])
     return _known[1]
+
+
+def _reserve_somewhere(folder: Path, name: str) -> None:
+    """A pool child that finds the disk full records where nobody reads it, and works on."""
+    try:
+        _reserve(folder, name)
+    except OSError as error:
+        logger.error("metrics of process {} are not kept, METRICS_DIR={}: {}", name, folder, error.strerror)
+        aside = tempfile.mkdtemp(prefix="metrics-", dir=SHARED_MEMORY if Path(SHARED_MEMORY).is_dir() else None)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = aside  # noqa: TID251
+
+
+def _reserve(folder: Path, name: str) -> None:
+    """Make a process's files with room on the disk: one that gets full later would end us by SIGBUS at a write."""
+    for kind in KINDS:
+        handle = os.open(folder / f"{kind}_{name}.db", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(handle, 0, ROOM_BYTES)
+        finally:
+            os.close(handle)
 
 
 def host() -> str:
@@ -65,7 +91,7 @@ def start(folder: Path) -> bool:
         return _started == folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
+        _reserve(folder, identity())
     except OSError as error:
         logger.error("metrics are not kept, METRICS_DIR={} cannot be written: {}", folder, error.strerror)
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -132,6 +133,41 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, said: list[str]
     (tmp_path / "file").touch()
     assert not files.start(tmp_path / "file" / "metrics")
     assert len(said) == 1 and "METRICS_DIR" in said[0]
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from app.metrics import files, recorded
+folder = Path(sys.argv[1])
+files.SHARED_MEMORY = str(folder)
+assert files.start(folder)
+recorded.chart_looked_up(hit=True)
+def full(handle, *_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+os.posix_fallocate = full
+if (pid := os.fork()) == 0:
+    recorded.chart_looked_up(hit=True)
+    recorded.socket_opened("/ws")
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+print([sample.value for metric in files.Kept(folder).collect() for sample in metric.samples])
+"""
+
+
+def test_a_full_disk_costs_the_metrics_of_new_processes_and_nothing_else(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert out.stdout == "[1.0]\n" and "METRICS_DIR" in out.stderr and "No space left" in out.stderr
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert not files.start(tmp_path) and len(said) == 1
 
 
 def test_the_version_is_the_projects() -> None:
