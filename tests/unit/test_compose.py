@@ -182,13 +182,14 @@ def test_the_commands_are_those_that_up_starts(tmp_path: Path) -> None:
     table = {spec.name: list(spec.argv[1:]) for spec in process_table(settings, run, run_dir=tmp_path)}
     table["worker"] = table.pop("worker-bars")
     places = {
-        str(ROOT / "webapp" / "gunicorn_conf.py"): "webapp/gunicorn_conf.py",
         str(tmp_path / "beat" / "schedule"): "/data/schedule",
         f"--db={tmp_path / 'flower' / 'state'}": "--db=/data/flower",
         "--address=127.0.0.1": "--address=0.0.0.0",
     }
     ours = {name: SERVICES[name]["command"][1:] for name in PLATFORM if name != "migrate"}
-    assert ours == {name: [places.get(word, word) for word in argv] for name, argv in table.items()}
+    assert ours == {
+        name: [places.get(word, word).replace(f"{ROOT}/", "") for word in argv] for name, argv in table.items()
+    }
     assert all(SERVICES[name]["command"][0] == "python" for name in PLATFORM)
 
 
