@@ -112,6 +112,8 @@ def test_a_live_chart_from_an_empty_directory_and_back_to_rest(start: Callable[[
     silent = {name for name, row in rows.items() if row["heard_s"] is None or row["heard_s"] > 30}
     assert silent <= {"sandbox"}, "every process of the platform beats"
     assert "BTC/USDT" in demo.cli("instruments", "list").stdout
+    for name, code in (("worker-trades", 0), ("flower", 0), ("worker", 1)):
+        assert demo.cli("health", name).returncode == code, name
 
     for arguments, message in (
         (("instruments", "add", "nonsense"), "error: 'nonsense' is not a symbol of binance"),
