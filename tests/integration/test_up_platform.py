@@ -123,6 +123,8 @@ def test_a_live_chart_from_an_empty_directory_and_back_to_rest(start: Callable[[
         assert f'market_tasks_total{{state="success",task="tasks.{task}"}}' in told
     assert 'market_process_ready{process="streamer-binance"} 1.0' in told
     assert 'market_trade_to_commit_seconds_count{exchange="binance"}' in told
+    for name, code in (("worker-trades", 0), ("flower", 0), ("worker", 1)):
+        assert demo.cli("health", name).returncode == code, name
 
     for arguments, message in (
         (("instruments", "add", "nonsense"), "error: 'nonsense' is not a symbol of binance"),
