@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -44,13 +45,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def _logging_restored() -> Iterator[None]:
-    handlers, level = logging.root.handlers[:], logging.root.level
+    handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.excepthook
     yield
     logger.remove()
     logger.configure(patcher=lambda _: None)
     logging.captureWarnings(False)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    sys.excepthook = hook
 
 
 def as_json(settings: Settings, **more: Any) -> Settings:
@@ -128,6 +130,21 @@ def test_no_secret_reaches_the_file(settings: Settings, form: str) -> None:
         assert secret not in text, secret
     if form == "json":
         assert all(json.loads(line) for line in text.splitlines())
+
+
+@pytest.mark.usefixtures("_logging_restored")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_error_that_ends_a_process_is_in_its_log_and_on_stderr_without_secrets(
+    settings: Settings, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    setup_logging(settings.model_copy(update={"log_format": form}), process="web")
+    try:
+        raise OSError(f"cannot reach {settings.redis_url}")
+    except OSError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    text, shown = (settings.log_dir / "web.log").read_text(), capsys.readouterr().err
+    assert "nobody caught" in text and "OSError: cannot reach redis://:***@127.0.0.1" in text
+    assert ("OSError: cannot reach redis://:***@" in shown) is (form == "text"), "JSON has the console for itself"
 
 
 @pytest.mark.usefixtures("_logging_restored")
