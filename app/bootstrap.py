@@ -15,6 +15,7 @@ import redis
 import sqlalchemy as sa
 
 from app.cache import keys
+from app.cache.addresses import connect
 from app.cache.limits import Limiter
 from app.cache.publisher import RedisPublisher
 from app.config import Settings, load_settings
@@ -45,6 +46,7 @@ from app.storage import (
     sessions,
 )
 from app.storage.engine import make_engine
+from app.storage.reads import Reads
 
 if TYPE_CHECKING:
     from app.services.audit import Audit
@@ -64,12 +66,12 @@ if TYPE_CHECKING:
     from app.services.watchlist import Watchlist
 
 
-def make_redis(settings: Settings) -> redis.Redis:
+def make_redis(settings: Settings, *, patience_s: float = 3) -> redis.Redis:
     """A client that neither hangs on a half-open connection nor retries for long; nothing connects yet."""
     if not settings.redis_url:
         raise ConfigError("REDIS_URL is not set, and no running platform gives one: start it with `python -m app up`")
-    return redis.Redis.from_url(
-        settings.redis_url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=15
+    return connect(
+        settings.redis_url, socket_timeout=patience_s, socket_connect_timeout=patience_s, health_check_interval=15
     )
 
 
@@ -107,6 +109,13 @@ class Platform:
                 "DATABASE_URL is not set, and no running platform gives one: start it with `python -m app up`"
             )
         return make_engine(self.settings, process=self.process)
+
+    @cached_property
+    def reads(self) -> Reads:
+        """Where charts and lists are read: a replica where there is one."""
+        if not self.settings.database_read_url:
+            return Reads(self.engine)
+        return Reads(self.engine, make_engine(self.settings, process=self.process, replica=True))
 
     @cached_property
     def redis(self) -> redis.Redis:

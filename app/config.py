@@ -7,6 +7,7 @@ file: `BINANCE_API_SECRET_FILE=/run/secrets/binance` reads the value from there.
 from __future__ import annotations
 
 import os
+import platform
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -35,18 +36,24 @@ class Settings(BaseSettings):
     # Where things are. Empty URLs mean: the embedded servers of DATA_DIR.
     data_dir: Path = ROOT / ".data"
     database_url: str = ""
+    database_read_url: str = ""  # a streaming replica that the web reads from
     redis_url: str = ""
     celery_broker_url: str = ""
     log_dir: Path = ROOT / "logs"
+    metrics_dir: Path | None = None  # where this machine's processes keep their metrics; DATA_DIR/metrics
     log_level: str = "INFO"
     log_format: Literal["text", "json"] = "text"
     log_console: bool = True  # `up` turns it off for its children: their files have it
+    log_files: bool = True
+    process_instance: str = Field("", pattern=r"^[A-Za-z0-9_.\-]*$", description="tells processes of one name apart")
     log_repeats: int = Field(5, ge=0, description="a warning said more often in the time below is counted instead")
     log_repeats_s: float = Field(60.0, gt=0)
     log_file_mb: int = Field(50, ge=1, description="a longer log file is put away before midnight")
     log_total_mb: int = Field(1000, ge=1, description="of LOG_DIR's old files, the newest are kept")
-    process_name: str = ""  # set by `up`: names the child's log file
+    process_name: str = ""  # set by `up`: names the child's log file and its heartbeat
     ready_file: Path | None = None  # set by `up`: a child makes this file once it serves
+
+    disk_paths: str = ""  # folders whose disks are watched, comma separated; DATA_DIR
 
     # What listens where.
     web_host: str = "127.0.0.1"
@@ -55,6 +62,8 @@ class Settings(BaseSettings):
     flower_user: str = Field("admin", pattern=r"^[^\s:,]+$")
     flower_password: SecretStr = SecretStr("")  # empty: `up` makes one in DATA_DIR
     flower_url: str = Field("", pattern=r"^(https?://[^\s@]+)?$", description="where browsers reach Flower")
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(0, ge=0, le=65535, description="every process but the web serves its metrics there")
     sandbox_host: str = "127.0.0.1"
     sandbox_port: int = Field(8010, ge=0, le=65535)
 
@@ -94,6 +103,7 @@ class Settings(BaseSettings):
     stream_silence_s: float = Field(30.0, gt=0, description="no trade for so long: replace the connection")
     stream_max_age_s: float = Field(84_600.0, gt=0, description="a connection is replaced before the exchange ends it")
     trade_shards: int = Field(1, ge=1, le=64)
+    stream_shards: int = Field(1, ge=1, le=64, description="streamers of Binance, each of a part of the symbols")
 
     # Bars.
     grace_s: float = Field(2.0, ge=0, description="exchange time a minute stays open after its end")
@@ -119,6 +129,7 @@ class Settings(BaseSettings):
     db_idle_tx_timeout_ms: int = Field(5_000, ge=0)
     chart_ttl_s: int = Field(3600, ge=1)
     chart_bars: int = Field(1000, ge=1, le=5000)
+    chart_memory_mb: int = Field(64, ge=0)
 
     # How many days bars are kept; 0: for ever, as everything of the simulated market is.
     retention_days_1m: int = Field(365, ge=0, le=36_500)
@@ -133,6 +144,7 @@ class Settings(BaseSettings):
     max_deliveries: int = Field(5, ge=1, description="a message that came more often is parked")
 
     # Web.
+    web_workers: int = Field(1, ge=1, le=64, description="processes that serve the web, on one port")
     ws_queue: int = Field(256, ge=2, description="updates held for one slow client before it is skipped")
     ws_coalesce_ms: int = Field(100, ge=0)
     ws_ping_s: float = Field(20.0, gt=0)
@@ -170,6 +182,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @field_validator("process_instance")
+    @classmethod
+    def _of_this_machine(cls, value: str) -> str:
+        return platform.node() if value == "auto" else value
+
+    @field_validator("metrics_dir")
+    @classmethod
+    def _absolute_or_none(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().resolve()
 
     @field_validator("log_level")
     @classmethod
@@ -216,6 +238,10 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no rate: use 1200/minute, 20/second, 5000/hour or off")
         return rate
 
+    def named(self, process: str) -> str:
+        """The name `process` has in `system:health`: with `@instance` where several have it."""
+        return f"{process}@{self.process_instance}" if self.process_instance else process
+
     @property
     def origins(self) -> tuple[str, ...]:
         """The origins that may use the API from a browser, besides the platform's own."""
@@ -225,6 +251,16 @@ class Settings(BaseSettings):
     def broker_url(self) -> str:
         """The broker's URL: `CELERY_BROKER_URL`, by default the Redis of the platform."""
         return self.celery_broker_url or self.redis_url
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Where this machine's processes keep their metrics."""
+        return self.metrics_dir or self.data_dir / "metrics"
+
+    @property
+    def watched_disks(self) -> tuple[Path, ...]:
+        """The folders whose disks are watched."""
+        return tuple(Path(path.strip()) for path in self.disk_paths.split(",") if path.strip()) or (self.data_dir,)
 
     @property
     def db_connections(self) -> int:

@@ -14,6 +14,7 @@ PlatformError
 │   ├── BackfillOver       a backfill has ended and cannot be ended again
 │   └── AmbiguousSymbol    several exchanges have the symbol
 ├── WireError              bytes from outside are not what the protocol promises
+│   └── NewerMessage       a message between our own processes is of a version that this program does not read yet
 ├── SourceError            an exchange's API refused or failed
 │   ├── RateLimited        it asked us to wait; carries the seconds
 │   ├── Forbidden          it refuses our key, our subscription, or one connection more; asking again is no use
@@ -106,6 +107,13 @@ class AmbiguousSymbol(BadInput):
 
 class WireError(PlatformError):
     """Raised when bytes from outside are not what the protocol promises."""
+
+
+class NewerMessage(WireError):
+    """Raised for a message of our own that a newer program wrote: one of its workers can read it."""
+
+    def __init__(self, what: str, *, version: object, newest: int) -> None:
+        super().__init__(f"{what} of version {version!r}; this worker reads up to {newest}")
 
 
 class SourceError(PlatformError):

@@ -1,131 +1,97 @@
-"""One update to many clients: `python bench/fanout.py [--rounds N] [--clients N] [--updates N]`.
+"""Updates to many clients: `python bench/fanout.py [--rounds N] [--clients N …] [--paths series many]`.
 
-From a message on Redis to the last client's socket. Subjects: /ws/<symbol> and /ws of the web process, with no time of
-coalescing. Peer: `websockets` broadcast of the same bytes, hearing of them by Redis too. An update is published once
-all clients have the one before. Judged by the processor time of the serving process, which a busy machine leaves alone.
+From a message on Redis to the clients' sockets. Subjects: /ws/<symbol> and /ws of the web process, with no time of
+coalescing (WS_COALESCE_MS=0). Peer: `websockets` broadcast of the same bytes, in a process that hears of them by Redis,
+too. Every client gets every update in both: each is another bar, so that none can take the place of another. What is
+measured, each way in turn, and the two servers in processes of their own:
+
+- burst: updates published at once, the time until the last client has the last one. The subject writes the updates
+  that wait for a client at once; the peer writes each.
+- lock-step: each update is published once all clients have the one before; the processor time of the serving process,
+  which a busy machine leaves alone. Here nothing waits, and each delivery is a write in both.
+- paced: 10,000 deliveries a second (20 updates to 500 clients, 5 to 2,000); the 99th percentile of the time from
+  publishing to each client's receipt. The clients are one process, which must get through all sockets as well: part of
+  every latency is its own.
+- stalled: paced once more, while a client that reads nothing has its buffers full.
+- memory: what the web process grew by for each client (RSS).
+
+The clients and the servers share the machine; with two cores, one is left for each.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import base64
+import gc
 import os
-import select
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import orjson
 import psutil
 import redis
+import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from app.cache import keys
 from app.config import ROOT
-from app.domain.timeframes import Timeframe
+from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.local.redis import RedisServer
 from app.local.servers import free_port
 from app.storage import catalog
+from bench.crowd import Crowd, more_files, open_socket
 from bench.database import arguments, database, server
 from bench.judged import Goal, in_turn, judge
 
 PEER_CHANNEL = "bench_peer"
 TIME_MS = 1_700_006_400_000
-SERIES, MANY, PEER = "/ws/<symbol>", "/ws", "websockets broadcast"
 SYMBOL, OTHER = "BTC/USDT", "ETH/USDT"
+PATHS = {"series": "/ws/<symbol>", "many": "/ws"}
+PEER, STALLED = "websockets broadcast", "with a stalled client"
+SAY = b'{"action":"subscribe","channels":["binance:%b@1m"]}'
+STALL_BYTES, STALL_BARS = 12 << 20, 600  # more than the kernel holds for a connection, so many bars at a time
+MINUTES = 60  # of different bars, one after the other: a burst is not longer, so none of its updates is merged
+PACE = 10_000  # deliveries a second of the paced rounds
+MEMORY_KB = 60
 
 
-def bar(count: int, **fields: Any) -> dict[str, Any]:
-    """The live bar after so many trades, as messages have it."""
+def bar(number: int, *, minutes: int = MINUTES, **fields: Any) -> dict[str, Any]:
+    """The bar after so many trades, as messages have it; so many neighbours are bars of different minutes."""
     return {
-        "time": TIME_MS, "open": 100.0, "high": 102.0, "low": 99.0, "close": 100 + count % 7 / 10, "volume": 1.5,
-        "quote_volume": 150.0, "trade_count": count, "state": "open", "completed": False, "revision": 0,
-        "origin": "trades", **fields,
+        "time": TIME_MS + number % minutes * MINUTE_MS, "open": 100.0, "high": 102.0, "low": 99.0,
+        "close": 100 + number % 7 / 10, "volume": 1.5, "quote_volume": 150.0, "trade_count": number, "state": "open",
+        "completed": False, "revision": 0, "origin": "trades", **fields,
     }  # fmt: skip
 
 
-def peer_message(count: int) -> bytes:
+def peer_message(number: int) -> bytes:
     """What the platform's frame carries, ready made."""
     names = {"symbol": SYMBOL, "exchange": "binance", "timeframe": Timeframe.M1.value}
-    data = {**names, "bar": bar(count), "indicators": None}
+    data = {**names, "bar": bar(number), "indicators": None}
     return orjson.dumps({"type": "update", "channel": f"binance:{SYMBOL}@1m", "data": data})
 
 
-def platform_message(symbol: str, instrument_id: int, count: int) -> bytes:
+def platform_message(symbol: str, instrument_id: int, *numbers: int) -> bytes:
     """The message of the workers."""
-    order = [TIME_MS * 1000, 1, (TIME_MS + 1000) * 1000 + count, count]
-    series = {"1m": {"bars": [bar(count, order=order)], "indicators": []}}
+    bars = []
+    for number in numbers:
+        made = bar(number, minutes=max(MINUTES, len(numbers)))
+        began = made["time"] * 1000
+        bars.append({**made, "order": [began, 1, began + 1_000_000 + number % 1_000_000, number]})
     head = {"exchange": "binance", "symbol": symbol, "id": instrument_id}
-    return orjson.dumps({**head, "series": series, "reload": False})
-
-
-class Clients:
-    """So many WebSocket clients that count the updates they get, and read nothing of them."""
-
-    def __init__(self, port: int, path: str, number: int, *, say: bytes = b"") -> None:
-        self._poll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        self._updates: dict[int, int] = {}
-        for _ in range(number):
-            opened = self._open(port, path)
-            if say:
-                opened.sendall(struct.pack("!BB4x", 0x81, 0x80 | len(say)) + say)
-            self._sockets[opened.fileno()] = opened
-            self._updates[opened.fileno()] = 0
-            self._poll.register(opened, select.EPOLLIN)
-
-    def _open(self, port: int, path: str) -> socket.socket:
-        opened = socket.create_connection(("127.0.0.1", port), timeout=30)
-        key = base64.b64encode(os.urandom(16)).decode()
-        opened.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-        )
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += opened.recv(1)
-        opened.setblocking(False)
-        return opened
-
-    def settle(self, seconds: float = 1.0) -> None:
-        """Read until nothing has come for so long."""
-        while ready := self._poll.poll(seconds):
-            self._read(ready)
-
-    def wait(self, *, timeout_s: float = 20) -> None:
-        """Read until everybody has one more update."""
-        wanted = dict.fromkeys(self._updates, 0)
-        end = time.monotonic() + timeout_s
-        while wanted:
-            for number in self._read(self._poll.poll(1)):
-                wanted.pop(number, None)
-            if time.monotonic() > end:
-                raise TimeoutError(f"{len(wanted)} clients got no update")
-
-    def _read(self, ready: list[tuple[int, int]]) -> list[int]:
-        told = []
-        for number, _ in ready:
-            data = self._sockets[number].recv(1 << 20)
-            if not data:
-                raise ConnectionError("a client was closed")
-            if b'"update"' in data:
-                told.append(number)
-        return told
-
-    def close(self) -> None:
-        """Leave."""
-        for each in self._sockets.values():
-            each.close()
-        self._poll.close()
+    return orjson.dumps({**head, "series": {"1m": {"bars": bars, "indicators": []}}, "reload": False})
 
 
 async def peer(port: int, redis_url: str) -> None:
@@ -151,7 +117,10 @@ async def peer(port: int, redis_url: str) -> None:
 def process(port: int, *command: str, **environment: object) -> Iterator[psutil.Process]:
     """A server's process, once it listens; what serves is the last of its children."""
     values = {name: str(value) for name, value in environment.items()}
-    started = subprocess.Popen([sys.executable, *command], cwd=ROOT, env={**os.environ, **values})
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, **values}, stdout=quiet, stderr=quiet
+    )
     try:
         for _ in range(300):
             with socket.socket() as probe:
@@ -166,33 +135,69 @@ def process(port: int, *command: str, **environment: object) -> Iterator[psutil.
         started.wait(15)
 
 
-def spent(served_by: psutil.Process, clients: Clients, publish: Callable[[int], object], updates: int) -> float:
-    """Processor seconds of the serving process for so many updates, each awaited by all clients."""
-    before = served_by.cpu_times()
-    for number in range(updates):
-        publish(number)
-        clients.wait()
-    after = served_by.cpu_times()
-    return float(after.user + after.system - before.user - before.system)
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of the two servers, its clients, and how it is told of updates."""
+
+    served_by: psutil.Process
+    crowd: Crowd
+    wire: redis.Redis
+    channel: str
+    make: Callable[[int], bytes]
+    numbers: Iterator[int]
+
+    def publish(self, updates: int = 1) -> None:
+        """Publish so many updates at once."""
+        pipe = self.wire.pipeline(transaction=False)
+        for _ in range(updates):
+            pipe.publish(self.channel, self.make(next(self.numbers)))
+        pipe.execute()
+
+    def burst(self, updates: int, _: int) -> float:
+        """Seconds until everybody has a burst of updates."""
+        began = time.perf_counter()
+        self.publish(updates)
+        self.crowd.deliveries(updates)
+        return time.perf_counter() - began
+
+    def lock_step(self, updates: int, _: int) -> float:
+        """Processor seconds of the server for updates that are each awaited."""
+        before = self.served_by.cpu_times()
+        for _ in range(updates):
+            self.publish()
+            self.crowd.deliveries(1)
+        after = self.served_by.cpu_times()
+        return float(after.user + after.system - before.user - before.system)
+
+    def paced(self, updates: int, every_s: float, _: int) -> float:
+        """The 99th percentile of the latencies of all clients, of updates sent at a steady pace."""
+        found, sent, began = [], [], time.perf_counter()
+        for turn in range(updates):
+            sent.append(time.perf_counter())
+            self.publish()
+            found += self.crowd.latencies(sent, until=began + (turn + 1) * every_s)
+        self.crowd.deliveries(len(sent))
+        return quantiles(found, n=100)[98]
 
 
-def main() -> int:
-    """Measures the three ways in turn."""
-    parser = arguments(__doc__, rounds=5)
-    parser.add_argument("--clients", type=int, default=500, help="of each way (500)")
-    parser.add_argument("--updates", type=int, default=50, help="of each round and way (50)")
-    parser.add_argument("--peer", nargs=2, help=argparse_hidden())
-    given = parser.parse_args()
-    if given.peer:
-        asyncio.run(peer(int(given.peer[0]), given.peer[1]))
-        return 0
+@contextmanager
+def stalled(way: Way, port: int, other_id: int) -> Iterator[None]:
+    """A client of the same channel that reads nothing, with more on its way than the kernel holds for it."""
+    say = SAY.replace(b'@1m"', b'@1m","binance:' + OTHER.encode() + b'@1m"') % SYMBOL.encode()
+    with open_socket(port, "/ws", say=say, receive_bytes=4096):
+        time.sleep(0.5)
+        message = platform_message(OTHER, other_id, *range(STALL_BARS))
+        for _ in range(STALL_BYTES // len(message)):
+            way.wire.publish(way.channel, message)
+            way.publish()
+            way.crowd.deliveries(1)  # each message of the other channel was written by now
+        yield
+
+
+def contest(path: str, clients: int, given: argparse.Namespace, wire: RedisServer, engine: sa.Engine) -> bool:
+    """One subject and the peer with so many clients each."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fanout-")))
-        wire = RedisServer(folder)
-        wire.start()
-        stack.callback(wire.stop)
-        client = redis.Redis.from_url(wire.url)
-        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "fanout"))
         with engine.connect() as connection:
             ids = {symbol: catalog.find(connection, symbol, "binance").id for symbol in (SYMBOL, OTHER)}
         web_port, peer_port = free_port(), free_port()
@@ -204,52 +209,83 @@ def main() -> int:
         gunicorn = ("-m", "gunicorn", "-c", "webapp/gunicorn_conf.py", "webapp:create_app()")
         web = stack.enter_context(process(web_port, *gunicorn, **values))
         other = stack.enter_context(process(peer_port, __file__, "--peer", str(peer_port), wire.url))
-        say = orjson.dumps({"action": "subscribe", "channels": [f"binance:{OTHER}@1m"]})
-        crowds = {
-            SERIES: Clients(web_port, "/ws/BTC-USDT?indicators=none", given.clients),
-            MANY: Clients(web_port, "/ws", given.clients, say=say),
-            PEER: Clients(peer_port, "/", given.clients),
-        }
-        for crowd in crowds.values():
-            stack.callback(crowd.close)
-            crowd.settle()
-        count = iter(range(2, 1 << 30))
+        address, say = ("/ws/BTC-USDT?indicators=none", b"") if path == "series" else ("/ws", SAY % SYMBOL.encode())
+        name, numbers = PATHS[path], count(2)
 
-        def publish(symbol: str, _: int) -> None:
-            client.publish(keys.CHART_UPDATES, platform_message(symbol, ids[symbol], next(count)))
+        def crowd(port: int, number: int, address: str, say: bytes = b"") -> Crowd:
+            made = Crowd(port, address, number, say=say)
+            stack.callback(made.close)
+            made.settle()
+            return made
 
-        def publish_to_peer(_: int) -> None:
-            client.publish(PEER_CHANNEL, peer_message(next(count)))
+        with open_socket(web_port, address, say=say):
+            time.sleep(1)  # the first client has everything loaded that all share
+        before = web.memory_info().rss
+        ours = crowd(web_port, clients, address, say)
+        each_kb = (web.memory_info().rss - before) / clients / 1000
+        theirs = crowd(peer_port, clients, "/")
+        client = redis.Redis.from_url(wire.url)
+        way = Way(web, ours, client, keys.CHART_UPDATES, partial(platform_message, SYMBOL, ids[SYMBOL]), numbers)
+        against = Way(other, theirs, client, PEER_CHANNEL, peer_message, numbers)
+        gc.collect()
+        gc.freeze()
+        print(f"\n== {name}, {clients} clients, {each_kb:.1f} kB each", flush=True)
+        bursts = {name: partial(way.burst, MINUTES), PEER: partial(against.burst, MINUTES)}
+        steps = {name: partial(way.lock_step, given.updates), PEER: partial(against.lock_step, given.updates)}
+        met = [
+            judge(
+                f"{clients} clients of {name}: a burst of {MINUTES} updates",
+                lambda: in_turn(bursts, given.rounds),
+                [Goal(name, PEER, 1.3)],
+                rows=MINUTES * clients,
+            ),
+            judge(
+                f"{clients} clients of {name}: {given.updates} updates in lock-step, processor time (to look at)",
+                lambda: in_turn(steps, given.rounds),
+                [],
+                rows=given.updates * clients,
+            ),
+        ]
+        rate = max(1, PACE // clients)
+        updates = max(10, rate)
+        paced = {name: partial(way.paced, updates, 1 / rate), PEER: partial(against.paced, updates, 1 / rate)}
 
-        ways: dict[str, Callable[[int], float]] = {}
-        sends: dict[str, tuple[psutil.Process, Callable[[int], None]]] = {
-            SERIES: (web, partial(publish, SYMBOL)),
-            MANY: (web, partial(publish, OTHER)),
-            PEER: (other, publish_to_peer),
-        }
-        for name, (served_by, send) in sends.items():
-            ways[name] = partial(_round, served_by, crowds[name], send, given.updates)
-        return (
-            0
-            if judge(
-                f"{given.updates} updates to {given.clients} clients, processor time",
-                lambda: in_turn(ways, given.rounds),
-                [Goal(SERIES, PEER, 1.3), Goal(MANY, PEER, 1.3)],
-                rows=given.updates * given.clients,
+        def held_up(turn: int) -> float:
+            with stalled(way, web_port, ids[OTHER]):
+                return way.paced(updates, 1 / rate, turn)
+
+        met.append(
+            judge(
+                f"{clients} clients of {name}: {rate} updates a second, p99",
+                lambda: in_turn({**paced, STALLED: held_up}, given.rounds),
+                [Goal(name, PEER, 0.9, most=True), Goal(STALLED, name, 2, most=True)],
             )
-            else 1
         )
+        met.append(each_kb < MEMORY_KB)
+        print(f"  {'met' if met[-1] else 'MISSED':6} memory: {each_kb:.1f} kB a client, under {MEMORY_KB}")
+    return all(met)
 
 
-def _round(served_by: psutil.Process, crowd: Clients, send: Callable[[int], None], updates: int, _: int) -> float:
-    return spent(served_by, crowd, send, updates)
-
-
-def argparse_hidden() -> str:
-    """What keeps an option out of the help: it is for the script's own process."""
-    import argparse
-
-    return argparse.SUPPRESS
+def main() -> int:
+    """Measures every path with every number of clients."""
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--clients", type=int, nargs="+", default=[500, 2000], help="of each way (500 2000)")
+    parser.add_argument("--paths", nargs="+", default=list(PATHS), choices=PATHS, help="which subjects (both)")
+    parser.add_argument("--updates", type=int, default=20, help="of each round in lock-step (20)")
+    parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    more_files()
+    if given.peer:
+        asyncio.run(peer(int(given.peer[0]), given.peer[1]))
+        return 0
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fanout-")))
+        wire = RedisServer(folder)
+        wire.start()
+        stack.callback(wire.stop)
+        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "fanout"))
+        met = [contest(path, n, given, wire, engine) for n in given.clients for path in given.paths]
+    return 0 if all(met) else 1
 
 
 if __name__ == "__main__":

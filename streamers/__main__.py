@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections import Counter
@@ -21,8 +22,10 @@ from app.config import Settings, load_settings
 from app.domain.instruments import Exchange, Instrument
 from app.domain.sessions import Session
 from app.errors import PlatformError, Unavailable
+from app.local.lifecycle import mark_ready
 from app.local.runfile import attach
 from app.logs import setup_logging
+from app.metrics import serve
 from app.storage import catalog
 from app.storage.trouble import reason, trouble_of
 from streamers.binance import BinanceStreamer
@@ -41,7 +44,7 @@ class Heartbeat:
         """Tells the facts and adds the counts; returns those that could not be added."""
         left = Counter(reasons)
         try:
-            health.beat(self._redis, self._process, facts)
+            health.beat(self._redis, self._process, {**facts, "pid": os.getpid()})
             for reason, n in reasons.items():
                 health.count(self._redis, reason, n)
                 del left[reason]
@@ -53,9 +56,10 @@ class Heartbeat:
         return left
 
     def end(self) -> None:
-        """Takes the heartbeat back."""
+        """Takes the heartbeat back, unless it is a successor's by now."""
         try:
-            health.forget(self._redis, self._process)
+            if health.read(self._redis).get(self._process, {}).get("pid") == os.getpid():
+                health.forget(self._redis, self._process)
         except RedisError as error:
             logger.warning("the heartbeat could not be taken back: {}", error)
 
@@ -82,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shard: Shard = options.shard
     process = f"streamer-{options.exchange}" + (f"-{shard.k}" if shard.n > 1 else "")
     setup_logging(settings, process=process)
+    process = settings.named(process)
+    serve(settings.metrics_folder, settings.metrics_host, settings.metrics_port)
     parts = platform(settings, process=process)
     heartbeat = Heartbeat(parts.redis, process)
     queue = TradeQueue(make_publisher(settings))
@@ -91,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: _instruments(parts, queue),
         RedisHint(parts.redis),
         heartbeat,
+        lambda: mark_ready(settings),
     )
     try:
         asyncio.run(_run(lambda: _streamer(Exchange(options.exchange), settings, parts, ports, shard)))

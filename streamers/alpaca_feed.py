@@ -190,9 +190,9 @@ class AlpacaFeed:
             await self._pause(f"our last connection still counts: {error}")
             return
         if self.error != str(error):
-            logger.error("{}", error)
+            logger.log("WARNING" if error.code == NO_KEY else "ERROR", "{}", error)
         self.error = str(error)
-        self._state("refused")
+        self._state("no_key" if error.code == NO_KEY else "refused")
         self._changed.clear()
         if error.code == SYMBOL_LIMIT:
             with suppress(TimeoutError):

@@ -17,6 +17,7 @@ from streamers.daemon import Daemon, Ports, Shard, start
 from streamers.feed import Feed, Limits
 
 _WORST = ("idle", "connected", "reconnecting", "down")
+_SERVING = _WORST[:2]
 
 
 class BinanceStreamer(Daemon):
@@ -35,6 +36,7 @@ class BinanceStreamer(Daemon):
         )
         self._instruments = 0
         self._keeping: list[asyncio.Task[None]] = []
+        self._followed = self._ready = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Streams until `stop`; then flushes, says that every run is over, and leaves nothing behind."""
@@ -59,6 +61,7 @@ class BinanceStreamer(Daemon):
             groups.append({name: fresh[name] for name in names})
         for feed, group in zip(self.feeds, groups, strict=True):
             feed.follow(group)
+        self._followed = True
         for feed in self.feeds[len(self._keeping) :]:
             self._keeping.append(start(feed.run()))
         logger.info("watchlist: {} symbols of shard {} on {} connections", len(wanted), self._shard, len(self.feeds))
@@ -78,6 +81,9 @@ class BinanceStreamer(Daemon):
             await asyncio.sleep(self._settings.flush_interval_ms / 1000)
             for feed in self.feeds:
                 feed.tick()
+            if not self._ready and self._followed and all(feed.state in _SERVING for feed in self.feeds):
+                self._ready = True
+                self._ports.ready()
             for task in self._keeping:
                 if task.done():
                     task.result()  # raises what ended the feed

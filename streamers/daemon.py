@@ -49,6 +49,7 @@ class Ports:
     load: Load
     hint: Hint
     beat: Callable[[Mapping[str, Any], Counter[str]], Counter[str]]
+    ready: Callable[[], None] = lambda: None  # called once everything is followed
 
 
 class Daemon(ABC):

@@ -17,10 +17,13 @@ from app.bootstrap import Platform
 from app.bootstrap import platform as build
 from app.cache import keys
 from app.domain.summaries import batch_in
-from app.errors import Poisoned, SourceError, WireError
-from app.storage.trouble import Trouble, reason, trouble_of
+from app.errors import NewerMessage, Poisoned, SchemaError, SourceError, WireError
+from app.storage import revision
+from app.storage.trouble import Trouble, may_be_old, reason, trouble_of
 
 ATTEMPTS = 5  # while neighbours are in the way
+NEWER_S = 300.0  # a newer program's message waits so long for one of its workers
+NEWER_REST_S = 0.5  # and an older worker rests so long when it gave one back
 WAIT_S = 20.0  # a task waits so long for a database that is away, then goes back to its queue
 
 
@@ -38,6 +41,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
     """
 
     abstract = True
+    Request = "tasks.requests:CountedRequest"
     patient = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -58,7 +62,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             try:
                 return self.run(*args, **kwargs)
             except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-                trouble = trouble_of(error)
+                trouble = trouble_of(error) or _of_an_old_schema(error)
                 if trouble is None:
                     raise
                 worn = trouble is Trouble.SLOW or (trouble is Trouble.NEIGHBOUR and attempt >= ATTEMPTS)
@@ -70,6 +74,8 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             except SourceError as error:
                 logger.warning("{} waits for its next turn: {}", self.name, error)
                 return None
+            except NewerMessage as error:
+                return self._leave_to_newer(error, args)
             except WireError as error:
                 logger.error("{} refused and parked: {}", self.name, error)
                 self._park(args)
@@ -110,6 +116,25 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
             self._forgive()
         raise Reject(why, requeue=True) from None
 
+    def _leave_to_newer(self, error: NewerMessage, args: tuple[Any, ...]) -> None:
+        """Puts a newer program's message back for one of its workers; after NEWER_S without any it is parked."""
+        client, key = platform().redis, f"{keys.NEWER}{self.request.id}"
+        now_s = time.time()
+        try:
+            client.set(key, now_s, nx=True, ex=int(4 * NEWER_S))
+            waited_s = now_s - float(client.get(key) or now_s)
+            if waited_s > NEWER_S:
+                logger.error("{} parked, no worker came that reads it: {}", self.name, error)
+                self._park(args)
+                self._count("newer_messages")
+                return
+        except redis.RedisError as trouble:
+            logger.warning("a newer message's wait is not counted, Redis is away: {}", type(trouble).__name__)
+        logger.warning("{} goes back to the queue, for a newer worker: {}", self.name, error)
+        self._forgive()
+        time.sleep(NEWER_REST_S)
+        raise Reject(str(error), requeue=True) from None
+
     def _admit(self, args: tuple[Any, ...]) -> None:
         """Counts a redelivery; a message that came too often is parked, not lost, and no longer kills workers."""
         client, key = platform().redis, f"{keys.DELIVERIES}{self.request.id}"
@@ -138,3 +163,18 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
 
     def _count(self, reason: str) -> None:
         platform().publisher.count(reason)
+
+
+def _of_an_old_schema(error: Exception) -> Trouble | None:
+    """Whether the task came before `db upgrade`: then its message waits for it, as for a database that is away."""
+    if not may_be_old(error):
+        return None
+    try:
+        with platform().engine.connect() as connection:
+            revision.require(connection)
+    except SchemaError as old:
+        logger.error("{}", old)
+        return Trouble.OLD
+    except sa.exc.DBAPIError:
+        return Trouble.AWAY
+    return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from loguru import logger
 
+from app.cache import health
 from app.storage import feeds, holes, ledger, official
 from tasks.base import PlatformTask, platform
 
 SILENT_S = 600.0
+GONE_S = 600.0  # an instance not heard of for so long will not come back
 
 
 @shared_task(name="tasks.upkeep.repair", base=PlatformTask)
@@ -58,6 +60,7 @@ def retain() -> None:
 @shared_task(name="tasks.upkeep.tidy", base=PlatformTask)
 def tidy() -> None:
     """Ends runs that fell silent and deletes old ones; says which ledgers are in too many pieces."""
+    health.prune(platform().redis, older_s=GONE_S)
     most = platform().settings.ledger_fragments
     with platform().engine.begin() as connection:
         feeds.forget(connection, silent_s=SILENT_S)

@@ -16,6 +16,7 @@ from app.local.postgres import PostgresServer
 from app.local.redis import RedisServer
 from app.storage import migrate
 from app.storage.engine import make_engine
+from tests.rabbitmq import RabbitServer, rabbitmq
 from tests.timescale.fixtures import (  # noqa: F401  (pytest finds them here)
     timescale,
     timescale_engine,
@@ -60,6 +61,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """A real RabbitMQ for the session; its user's tests restart it, and empty the queues they use."""
+    with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ class Processes:
         names = (
             "database_url",
             "redis_url",
+            "celery_broker_url",
             "data_dir",
             "log_dir",
             "visibility_timeout_s",

@@ -11,7 +11,21 @@ from flask import Flask, Response, request
 
 from app.bootstrap import platform
 from app.config import ROOT, Settings
-from webapp import api, auth, errors, limits, offline, pages, proxies, request_log, security, sockets, tagged, udf
+from webapp import (
+    api,
+    auth,
+    errors,
+    limits,
+    metrics,
+    offline,
+    pages,
+    proxies,
+    request_log,
+    security,
+    sockets,
+    tagged,
+    udf,
+)
 from webapp.composition import compose
 
 STATIC_MAX_AGE_S = 365 * 86_400
@@ -26,6 +40,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False
     tagged.install(app)
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = web.settings.max_body_bytes
+    metrics.install(app, web)
     security.install(app)
     limits.install(app, web.settings)  # before auth: guesses of tokens count
     auth.install(app, web.settings)

@@ -148,6 +148,15 @@ class LiveFacts(Answer):
     subscribed: bool
 
 
+class Replica(Answer):
+    """The replica that the web reads from."""
+
+    ok: bool
+    behind_ms: float | None = Field(None, json_schema_extra=left_out, description="How far it is behind the primary.")
+    cause: str = Field("", json_schema_extra=left_out, description="Why the web reads from the primary.")
+    effect: str = Field("", json_schema_extra=left_out)
+
+
 class HealthAnswer(Answer):
     """GET /api/health."""
 
@@ -158,6 +167,7 @@ class HealthAnswer(Answer):
     feeds: dict[Exchange, FeedState]
     processes: dict[str, dict[str, Any]]
     counters: dict[str, int]
+    replica: Replica = Field(Replica(ok=True), json_schema_extra=left_out, description="With DATABASE_READ_URL only.")
     error: Fault = Field(Fault(code="", message=""), json_schema_extra=left_out)
 
 

@@ -70,8 +70,8 @@ def blueprint(web: Web) -> Blueprint:
     def charts(symbol: str) -> Response:
         """The bars and indicators of a series, oldest first, the live bar last."""
         query = ChartQuery.read(request.args)
-        instrument = web.find(symbol, query.exchange.value if query.exchange else None)
-        chart = web.charts.chart(instrument, query.request)
+        exchange = query.exchange.value if query.exchange else None
+        instrument, chart = web.ready.named(symbol, exchange, query.request)
         if query.format == "json":
             return tagged(chart.body, tag=chart.tag)
         tag = f"{chart.tag}-{query.format}-{'.'.join(query.indicators)}"  # they are columns, without a value too

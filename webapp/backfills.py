@@ -18,7 +18,7 @@ from webapp.openapi import describe
 from webapp.schemas import BadParameter, PageQuery, Query, TimeMs, refused
 
 MOST_SYMBOLS = 500  # in one request
-NO_BROKER = "the broker does not answer: they are noted, and begin once Redis is back"
+NO_BROKER = "the broker does not answer: they are noted, and begin once it is back"
 
 
 class BackfillsQuery(PageQuery):

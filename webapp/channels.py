@@ -14,6 +14,7 @@ from app.domain.updates import bar_json
 from webapp import frames
 from webapp.board import Board
 from webapp.clients import Client, Subscription
+from webapp.whole_socket import PART
 
 OVERVIEW = "overview"
 RELOAD_S = 1.0  # least time between two fresh charts, while an import changes bars all the time
@@ -66,8 +67,8 @@ class Channel:
         self._reload = True
         self.forget()
 
-    def flush(self, touched: set[Client]) -> None:
-        """Give what waits to every subscriber; the clients of those that got something join `touched`."""
+    def flush(self, touched: set[Client], *, alone: bool = False) -> None:
+        """Give what waits to every subscriber; clients that need a push join `touched`. `alone`: see tell()."""
         self._flushed = time.monotonic()
         if self._reload:
             self._reload, self._reloaded = False, self._flushed
@@ -78,15 +79,24 @@ class Channel:
         data, completed = self.take()
         if data:
             self.forget()
-            self.tell(data, touched, completed=completed)
+            self.tell(data, touched, completed=completed, alone=alone)
 
-    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None) -> None:
-        """Give frames to every subscriber, `completed` in their place to those who want only completed bars."""
+    def tell(self, data: bytes, touched: set[Client], *, completed: bytes | None = None, alone: bool = False) -> None:
+        """Give frames to every subscriber, `completed` in their place to those who want only completed bars.
+
+        `alone`: no other channel has anything now, so that nobody's frames could leave in one write with others.
+        """
+        parts = (data, data if completed is None else completed)
         for one in self.subscribers:
-            part = completed if one.completed_only and completed is not None else data
-            if part:
-                one.offer(part)
-                touched.add(one.client)
+            part, client = parts[one.completed_only], one.client
+            if not part:
+                continue
+            if (write := client.at_once) is not None and (alone or client.single) and (taken := write(part)):
+                if taken == PART:
+                    client.finish()
+                continue
+            one.offer(part)
+            touched.add(client)
 
     def take(self) -> tuple[bytes, bytes | None]:
         """What waits, as frames in one piece, and the part of it that is completed bars; nothing waits afterwards."""

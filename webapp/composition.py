@@ -26,9 +26,11 @@ from app.services.feed_states import missing_keys
 from app.services.gaps import Gaps
 from app.services.markets import Markets
 from app.services.overview import Overview, Quote
+from app.services.ready import ReadyCharts
 from app.services.screener import Screener
 from app.services.watchlist import Watchlist
 from app.storage import candles, catalog, indicators, quality, screening, sessions
+from app.storage.reads import Reads
 from webapp import listings
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
@@ -47,8 +49,10 @@ class Web:
 
     settings: Settings
     engine: sa.Engine
+    reads: Reads
     redis: Redis
     charts: Charts
+    ready: ReadyCharts
     overview: Overview
     screener: Screener
     watch: Watch
@@ -67,39 +71,49 @@ class Web:
 
     def instruments(self, *, active_only: bool = False) -> list[Instrument]:
         """The watchlist."""
-        with self.engine.connect() as conn:
+        with self.reads.connect() as conn:
             return catalog.instruments(conn, active_only=active_only)
 
 
 def compose(platform: Platform) -> Web:
     """The services of one web process; nothing connects yet."""
     settings, engine, redis = platform.settings, platform.engine, platform.redis
+    reads = platform.reads
 
     def now_ms() -> int:
         return exchange_ms(platform)
 
     gaps = Gaps(quality, sessions, extended=settings.extended_hours)
-    markets = Markets(engine.connect, sessions, now_ms=now_ms, extended=settings.extended_hours)
-    feeds = Feeds(redis, missing=missing_keys(settings), markets=hours_reader(engine, markets))
-    watch = Watch(redis, feeds, read_gaps=_gaps_reader(engine, gaps))
+    markets = Markets(reads.connect, sessions, now_ms=now_ms, extended=settings.extended_hours)
+    feeds = Feeds(redis, missing=missing_keys(settings), markets=hours_reader(reads, markets))
+    watch = Watch(redis, feeds, read_gaps=_gaps_reader(reads, gaps))
+    cache, memory = ChartCache(redis, ttl_s=settings.chart_ttl_s), settings.chart_memory_mb * 2**20 // 2
+
+    def facts(instrument: Instrument) -> dict[str, Any]:
+        return market_facts(watch, instrument)
+
     charts = Charts(
-        engine.connect,
+        reads.connect,
         candles,
         indicators=indicators,
-        cache=ChartCache(redis, ttl_s=settings.chart_ttl_s),
+        cache=cache,
         gaps=gaps,
         chart_bars=settings.chart_bars,
-        facts=lambda instrument: market_facts(watch, instrument),
+        facts=facts,
+        memory_bytes=memory,
+    )
+    ready = ReadyCharts(
+        charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory
     )
 
     def read_newest(instrument: Instrument, tf: Timeframe) -> Newest:
-        with engine.connect() as conn:
+        with reads.connect() as conn:
             return charts.newest(conn, instrument, tf)
 
     def read_chart(instrument: Instrument, tf: Timeframe, extent: Extent) -> tuple[bytes, Newest]:
         limit = extent.limit or (settings.chart_bars if extent.since_ms is None else MAX_BARS)
         request = ChartRequest(tf, limit, start_ms=extent.since_ms, indicators=extent.names)
-        return charts.chart(instrument, request).body, read_newest(instrument, tf)
+        return ready.of(instrument, request).body, read_newest(instrument, tf)
 
     hub = Hub(
         redis,
@@ -117,14 +131,16 @@ def compose(platform: Platform) -> Web:
         lambda exchange, symbol: listings.look(exchange, symbol),
         lambda: platform.publisher.hint(keys.WATCHLIST, [{}]),
     )
-    overview = Overview(engine.connect, candles, screening, now_ms=now_ms)
+    overview = Overview(reads.connect, candles, screening, now_ms=now_ms)
     web = Web(
         settings=settings,
         engine=engine,
+        reads=reads,
         redis=redis,
         charts=charts,
+        ready=ready,
         overview=overview,
-        screener=Screener(engine.connect, screening, lambda items: overview.rows(items, last_prices(web)), now_ms),
+        screener=Screener(reads.connect, screening, lambda items: overview.rows(items, last_prices(web)), now_ms),
         watch=watch,
         hub=hub,
         watchlist=watchlist,
@@ -135,7 +151,7 @@ def compose(platform: Platform) -> Web:
     return web
 
 
-def hours_reader(engine: sa.Engine, markets: Markets) -> Callable[[], MarketStates]:
+def hours_reader(reads: Reads, markets: Markets) -> Callable[[], MarketStates]:
     """Reads the hours of the calendars in use, by exchange; the last known while the database is away."""
     known: MarketStates = {}
     used: set[tuple[str, str]] = set()
@@ -145,7 +161,7 @@ def hours_reader(engine: sa.Engine, markets: Markets) -> Callable[[], MarketStat
         nonlocal known, used, read_at
         try:
             if time.monotonic() - read_at >= HOURS_S:
-                with engine.connect() as conn:
+                with reads.connect() as conn:
                     used = {
                         (item.exchange.value, item.calendar) for item in catalog.instruments(conn, active_only=True)
                     }
@@ -162,10 +178,10 @@ def hours_reader(engine: sa.Engine, markets: Markets) -> Callable[[], MarketStat
     return read
 
 
-def _gaps_reader(engine: sa.Engine, gaps: Gaps) -> Callable[[Sequence[Instrument]], dict[int, list[dict[str, Any]]]]:
+def _gaps_reader(reads: Reads, gaps: Gaps) -> Callable[[Sequence[Instrument]], dict[int, list[dict[str, Any]]]]:
     def read(instruments: Sequence[Instrument]) -> dict[int, list[dict[str, Any]]]:
         try:
-            with engine.connect() as conn:
+            with reads.connect() as conn:
                 return gaps.of_many(conn, instruments)
         except (*AWAY, sa.exc.DBAPIError):
             return {}  # the next look will tell

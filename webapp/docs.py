@@ -26,7 +26,8 @@ def install(api: Blueprint) -> None:
     def openapi() -> Response:
         """This document."""
         if not made:
-            made.append(orjson.dumps(document(current_app)))
+            closed = current_app.extensions["web"].settings.api_reads_need_token
+            made.append(orjson.dumps(document(current_app, reads_need_token=closed)))
         return tagged(made[0], mimetype=JSON)
 
     @api.get("/docs")

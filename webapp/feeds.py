@@ -78,7 +78,7 @@ class Feeds:
             if state["feed"] == "closed" and self._overslept(name, hours, state["age_s"]):
                 state = {**state, "feed": "down"}
             rest: dict[str, Any] = {"delay_s": RULES[Exchange(name)].delay_s, "missing": None, "markets": hours}
-            if name in self._missing and state["feed"] in {"none", "down"}:
+            if name in self._missing and state["feed"] in {"none", "down", "no_key"}:
                 rest |= {"feed": "no_key", "missing": self._missing[name]}
             told[name] = {**state, **rest}
             del told[name]["age_s"]
@@ -95,5 +95,5 @@ class Feeds:
 
 def _lost(state: dict[str, Any], feed: str, now_ms: int) -> dict[str, Any]:
     """The state of a feed nothing is heard of any more; one that was not connected stays what it was."""
-    lasting = {"none", "down", "refused", "closed", "idle", feed}
+    lasting = {"none", "down", "refused", "closed", "idle", "no_key", feed}
     return {**state, "feed": feed, "since": now_ms} if state["feed"] not in lasting else state

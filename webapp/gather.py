@@ -125,7 +125,7 @@ class Gather:
 
     def _read(self, facts: Facts, now_ms: int) -> dict[str, Any]:
         try:
-            with self.platform.engine.connect() as connection:
+            with self.platform.reads.connect() as connection:
                 began = time.perf_counter()
                 if self._verification.old:
                     counted = self.platform.status.verification(connection, now_ms)
@@ -133,7 +133,9 @@ class Gather:
                     self._verification = _Kept.of(counted, max(VERIFICATION_S, SHARE_OF_TIME * took_s))
                     began = time.perf_counter()
                 self.platform.status.look(facts, connection, now_ms, verification=self._verification.value)
-                took_ms, count = _ms(began), inventory.connections(connection)
+                took_ms = _ms(began)
+            with self.platform.engine.connect() as connection:  # what is told of the server is the primary's
+                count = inventory.connections(connection)
                 if self._size.old:
                     self._size = _Kept.of(inventory.size(connection), SIZE_S)
         except (*AWAY, sa.exc.DBAPIError) as error:

@@ -1,4 +1,4 @@
-"""gunicorn's settings: one gevent worker, and a database driver that waits in green.
+"""gunicorn's settings: gevent workers, and a database driver that waits in green.
 
 Read by `gunicorn -c webapp/gunicorn_conf.py 'webapp:create_app()'` before the application is imported, so that
 everything it imports is patched already. Only this process is: COPY is impossible in green mode.
@@ -10,18 +10,26 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import gc  # noqa: E402
 from typing import Any  # noqa: E402
 
+import gevent  # noqa: E402
 from psycogreen.gevent import patch_psycopg  # noqa: E402
 
 from app.config import load_settings  # noqa: E402
+from app.local.heart import Heart, heart_of  # noqa: E402
+from app.local.lifecycle import mark_ready  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
+from app.metrics import start  # noqa: E402
 
 _settings = load_settings()
+_hearts: list[Heart] = []
 
 bind = [f"{_settings.web_host}:{_settings.web_port}"]
 worker_class = "gevent"
-workers = 1  # one Redis subscription and one set of live bars for all clients
+workers = _settings.web_workers  # each has one Redis subscription and one set of live bars for all its clients
+preload_app = True  # the application is ready before the port is open
+reuse_port = _settings.ready_file is not None  # a successor that `up` starts listens beside its predecessor
 worker_connections = 4000
 keepalive = 30
 timeout = 60
@@ -40,3 +48,27 @@ def post_fork(server: Any, worker: Any) -> None:
     """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
     setup_logging(_settings, process=_settings.process_name or "web")
+    start(_settings.metrics_folder)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Once the application is loaded, tell `up`; the heart beats in a greenlet of the loop that answers requests."""
+    mark_ready(_settings)
+    heart = heart_of(_settings, _settings.named(_settings.process_name or "web"))
+    _hearts.append(heart)
+
+    def beats() -> None:
+        while True:
+            heart.beat()
+            gevent.sleep(1.0)
+
+    gevent.spawn(beats)
+    # What is loaded stays: collections to come need not look at it, which would hold up every client.
+    gc.collect()
+    gc.freeze()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """A worker that ends takes its heartbeat back."""
+    for heart in _hearts:
+        heart.stop()

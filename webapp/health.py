@@ -61,13 +61,18 @@ def health_json(web: Web) -> dict[str, Any]:
     live = {"clients": len(web.hub.members), "subscribed": web.hub.subscribed.is_set()}
     status = "down" if not database["ok"] else "ok" if redis["ok"] else "degraded"
     facts: dict[str, Any] = {"status": status, "database": database, "redis": redis, "live": live}
+    replica = web.reads.state()
+    if replica is not None:
+        facts["replica"] = replica
+        if status == "ok" and not replica["ok"]:
+            facts["status"] = "degraded"
     facts["feeds"] = web.watch.states()
     try:
         facts["processes"], facts["counters"] = health.read(web.redis), health.counters(web.redis)
     except RedisError:
         facts["processes"], facts["counters"] = {}, {}
     if status == "down":
-        facts["error"] = UNREACHED
+        facts["error"] = {"code": "unavailable", "message": UNREACHED}
     return facts
 
 

@@ -6,6 +6,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -17,6 +18,7 @@ from redis.retry import Retry
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from app.cache import keys
+from app.cache.addresses import sentinels
 from app.config import Settings
 from app.services.clock import wall_us
 from webapp.auth import below
@@ -55,13 +57,13 @@ def client() -> str:
     return request.remote_addr or "unknown"
 
 
-def _is_free() -> bool:
-    return request.path.startswith(FREE)
-
-
 def _rates(app: Flask, settings: Settings) -> None:
+    # Where reads need a token, /metrics judges one: guesses are counted there as everywhere.
+    free = FREE if settings.api_reads_need_token else (*FREE, "/metrics")
     wanted: list[str | Callable[[], str] | ApplicationLimit] = [
-        ApplicationLimit(rate, key_function=client, methods=methods, scope=scope, exempt_when=_is_free)
+        ApplicationLimit(
+            rate, key_function=client, methods=methods, scope=scope, exempt_when=lambda: request.path.startswith(free)
+        )
         for rate, scope, methods in (
             (settings.rate_limit_reads, "reads", ("GET", "HEAD")),
             (settings.rate_limit_writes, "writes", ("POST", "PUT", "PATCH", "DELETE")),
@@ -70,10 +72,7 @@ def _rates(app: Flask, settings: Settings) -> None:
     ]
     if not wanted:
         return
-    pool = redis.BlockingConnectionPool.from_url(
-        settings.redis_url, max_connections=CONNECTIONS, timeout=WAIT_S, socket_timeout=WAIT_S,
-        socket_connect_timeout=WAIT_S, retry=Retry(NoBackoff(), 0),
-    )  # fmt: skip
+    pool = _pool(settings.redis_url)
     limiter = Limiter(
         client,
         application_limits=wanted,
@@ -84,6 +83,17 @@ def _rates(app: Flask, settings: Settings) -> None:
     )
     limiter.init_app(app)
     app.register_error_handler(RateLimitExceeded, lambda error: answer(_told(limiter, error)))
+
+
+def _pool(url: str) -> redis.ConnectionPool:
+    options: dict[str, Any] = {
+        "max_connections": CONNECTIONS, "socket_timeout": WAIT_S, "socket_connect_timeout": WAIT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }  # fmt: skip
+    found = sentinels(url)
+    if found is not None:
+        return found.connect(**options).connection_pool  # one connection too many is refused, not waited for
+    return redis.BlockingConnectionPool.from_url(url, timeout=WAIT_S, **options)
 
 
 def _told(limiter: Limiter, error: RateLimitExceeded) -> Refused:

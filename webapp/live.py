@@ -15,6 +15,7 @@ from redis import Redis, RedisError
 from app.cache import keys
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
+from app.domain.updates import readable
 from app.services.charts import Newest
 from webapp import frames
 from webapp.board import Board, parse_bar
@@ -76,7 +77,7 @@ class Hub:
             first, self._started = not self._started, True
         if first:
             self._watching.refresh()
-            for loop in (self._subscribe, self._flush, self._watch):
+            for loop in (self._subscribe, self._flush, self._watch, self._ping):
                 threading.Thread(target=forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
         self.subscribed.wait(2)
 
@@ -157,12 +158,14 @@ class Hub:
     def receive(self, message: dict[str, Any]) -> None:
         """Take in one `chart_updates` message."""
         with self._lock:
-            self._receive_price(message)
+            known = readable(message)  # another one is a newer program's: the chart has what it says
+            if known:
+                self._receive_price(message)
             channels = self._series.get(message["id"])
             if channels is None:
                 return
             board = self._boards[message["id"]]
-            if message.get("reload"):
+            if message.get("reload") or not known:
                 self._reload(message["id"])
                 return
             series = message["series"]
@@ -264,20 +267,21 @@ class Hub:
             self._pending.difference_update(due)
             touched: set[Client] = set()
             for channel in due:
-                channel.flush(touched)
+                channel.flush(touched, alone=len(due) == 1)
             for client in touched:
                 client.push()
             return min((max(channel.due - now, 0.001) for channel in self._pending), default=None)
 
     def _watch(self) -> None:
-        next_ping = time.monotonic() + self._ping_s
         while True:
             time.sleep(WATCH_S)
             self._tell_news()
             self.members.tell()
-            if time.monotonic() >= next_ping:
-                next_ping += self._ping_s
-                self.members.ping()
+
+    def _ping(self) -> None:
+        while True:
+            time.sleep(self._ping_s)
+            self.members.ping()
 
     def _tell_news(self) -> None:
         news = self._watching.news(self._channels())

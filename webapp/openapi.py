@@ -28,6 +28,7 @@ from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
 from webapp.answers import ErrorAnswer
+from webapp.auth import is_closed
 
 type Names = Mapping[type[BaseModel], str]  # of the models' schemas
 type Shown = type[BaseModel] | Mapping[str, type[BaseModel] | None] | None
@@ -39,7 +40,7 @@ WRITES = (401, 403, 413)
 WITH_BODY = (400, 415)
 ERRORS: dict[int, str] = {
     400: "A parameter or a field is unknown or cannot be used; the message begins with its name.",
-    401: "A write without a token, or with one that is not valid.",
+    401: "It needs a token: there is none, or it is not valid.",
     403: "The token does not allow this.",
     404: "There is no such thing.",
     409: "It cannot be done as things stand.",
@@ -110,7 +111,7 @@ def routes(app: Flask) -> Iterator[tuple[Rule, str, Operation | None]]:
                 yield rule, method, told
 
 
-def document(app: Flask) -> dict[str, Any]:
+def document(app: Flask, *, reads_need_token: bool = False) -> dict[str, Any]:
     """The OpenAPI document of the application."""
     found = [(rule, method, told) for rule, method, told in routes(app) if told is not None]
     models = dict.fromkeys(model for _, _, told in found for model in told.models()) | {ErrorAnswer: None}
@@ -121,12 +122,16 @@ def document(app: Flask) -> dict[str, Any]:
     names = {model: keys[model, "validation"]["$ref"].rsplit("/", 1)[1] for model in models}
     paths: dict[str, dict[str, Any]] = {}
     for rule, method, told in found:
-        view = app.view_functions[rule.endpoint]
-        operation = _operation(rule, method, told, names=names, schemas=schemas, doc=inspect.getdoc(view) or "")
+        doc = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
+        operation = _operation(rule, method, told, names=names, schemas=schemas, doc=doc)
+        if method != "GET" or (reads_need_token and is_closed(rule.rule)):
+            operation["security"] = [{"token": []}]
+            operation["responses"].setdefault("401", _refusal(401, names))
         paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[method.lower()] = operation
     for query in {told.query for _, _, told in found if told.query is not None}:
         del schemas[names[query]]  # its fields stand as parameters
     _drop_unused(schemas, paths)
+    who = "reads and writes need" if reads_need_token else "writes need"
     return {
         "openapi": "3.1.0",
         "info": {
@@ -139,7 +144,7 @@ def document(app: Flask) -> dict[str, Any]:
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "API_TOKEN, or a JWT; writes need it."}
+                "token": {"type": "http", "scheme": "bearer", "description": f"API_TOKEN, or a JWT; {who} it."}
             },
         },
     }
@@ -178,8 +183,6 @@ def _operation(
         shown["description"] = " ".join(rest.split())
     if told.body is not None:
         shown["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(names[told.body])}}}
-    if writes:
-        shown["security"] = [{"token": []}]
     return shown
 
 
@@ -193,11 +196,12 @@ def _responses(told: Operation, refusals: set[int], *, names: Names) -> dict[str
     if told.tagged:
         found["304"] = {"description": "Nothing has changed since the ETag of If-None-Match."}
     for status in sorted(refusals - told.answers.keys()):
-        found[str(status)] = {
-            "description": ERRORS[status],
-            "content": {JSON: {"schema": _ref(names[ErrorAnswer])}},
-        }
+        found[str(status)] = _refusal(status, names)
     return found
+
+
+def _refusal(status: int, names: Names) -> dict[str, Any]:
+    return {"description": ERRORS[status], "content": {JSON: {"schema": _ref(names[ErrorAnswer])}}}
 
 
 def _description(shown: Shown, status: int) -> str:

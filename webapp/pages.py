@@ -8,10 +8,12 @@ from flask import Blueprint, Response, redirect, render_template, request, send_
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.config import ROOT
-from app.domain.instruments import RULES, Instrument
+from app.domain.instruments import RULES, Exchange, Instrument, canonical, describe
 from app.domain.screen_fields import choices
 from app.domain.timeframes import Timeframe
 from app.domain.zones import zone_of
+from app.errors import UnknownInstrument
+from app.storage import catalog
 from webapp.composition import Web
 
 STATIC = ROOT / "static"
@@ -44,14 +46,15 @@ def blueprint(web: Web) -> Blueprint:
     @pages.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str | BaseResponse:
         """The chart of one instrument, at its one address."""
-        instrument = web.find(symbol, exchange)
+        closed = web.settings.api_reads_need_token
+        instrument = addressed(exchange, symbol) if closed else web.find(symbol, exchange)
         address = chart_path(instrument)
         if request.path != address:
             args = request.query_string.decode()
             return redirect(f"{quote(address)}?{args}" if args else quote(address), code=308)
         return render_template(
             "chart.html",
-            instrument=page_facts(instrument),
+            instrument=page_facts(instrument) | ({"price_decimals": None} if closed else {}),
             settings={"repaint_per_s": 1, "timeframes": [tf.value for tf in Timeframe]},
         )
 
@@ -71,12 +74,24 @@ def blueprint(web: Web) -> Blueprint:
     return pages
 
 
+def addressed(exchange: str, symbol: str) -> Instrument:
+    """What an address means by its shape alone, be there such an instrument or not; raises UnknownInstrument.
+
+    Where reads need a token, no page tells which there are: the page itself asks for the rest, with its token.
+    """
+    where = catalog.exchange_named(exchange)
+    if not symbol.isprintable():
+        raise UnknownInstrument(f"unknown symbol {symbol!r}")
+    name = canonical(symbol) if where is Exchange.BINANCE else symbol.strip().upper()
+    return Instrument(0, where, name, *describe(where, name), RULES[where].calendar, True, 0)
+
+
 def chart_path(instrument: Instrument) -> str:
     """The address of an instrument's chart page: /charts/binance/BTC-USDT."""
     return f"/charts/{instrument.exchange.value}/{instrument.symbol.replace('/', '-')}"
 
 
-def page_facts(instrument: Instrument) -> dict[str, str | int | bool]:
+def page_facts(instrument: Instrument) -> dict[str, str | int | bool | None]:
     """What a page knows of an instrument before its data has come."""
     return {
         "exchange": instrument.exchange.value,

@@ -24,7 +24,7 @@ def install(api: Blueprint, web: Web) -> None:
         """Holes, newest first, with how often and with what result a repair was tried."""
         query = HolesQuery.read(request.args)
         page = _page(web, query)  # it asks the database itself: not beside another connection
-        with web.engine.connect() as conn:
+        with web.reads.connect() as conn:
             rows = quality.holes(conn, open_only=query.open, **page)
         for row in rows:
             row["reason"] = CAUSES.get(row["cause"], row["cause"])
@@ -36,7 +36,7 @@ def install(api: Blueprint, web: Web) -> None:
         """Where a bar of ours and the exchange's own were not equal, newest first, with what both said."""
         query = PageQuery.read(request.args)
         page = _page(web, query)
-        with web.engine.connect() as conn:
+        with web.reads.connect() as conn:
             rows = quality.differences(conn, **page)
         return _listed("differences", rows, limit=query.limit)
 

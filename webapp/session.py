@@ -63,6 +63,7 @@ class Session:
         self._wild: dict[Wanted, Wish] = {}
         self._lock = threading.RLock()
         self._over = False
+        self._news: Sequence[Instrument] | None = None  # the watchlist that is not followed yet
 
     def hear(self, text: str | bytes) -> None:
         """Carry out a message, or say why not; nothing of a message that is refused is carried out."""
@@ -76,19 +77,15 @@ class Session:
             asked = error.id if isinstance(error, BadMessage) else None
             fields = {"id": asked if message is None else message.id, "data": {"code": code, "message": said}}
             self._client.say(frames.answer("error", **fields))
+        self._catch_up()
 
     def follow(self, active: Sequence[Instrument]) -> None:
-        """The watchlist is another one: what a wildcard names joins, what it names no more leaves."""
-        with self._lock:
-            if self._over:
-                return
-            for wild, wish in self._wild.items():
-                found = _expand(wild, active)
-                ended = [name for name in self._of(wild) if name not in found and name not in self._named]
-                self._leave(ended)
-                if ended:
-                    self._client.say(frames.answer("unsubscribed", by=wild.name, channels=ended))
-                self._join_later(wild, wish, {name: it for name, it in found.items() if name not in self._joined})
+        """The watchlist is another one: what a wildcard names joins, what it names no more leaves.
+
+        Never waits: while a message is carried out, the news waits for its end.
+        """
+        self._news = active
+        self._catch_up()
 
     def end(self) -> None:
         """The connection is over: leave every channel."""
@@ -96,6 +93,24 @@ class Session:
             self._over = True
             self._hub.members.unfollow(self.follow)
             self._leave(list(self._joined))
+
+    def _catch_up(self) -> None:
+        while self._news is not None and self._lock.acquire(blocking=False):
+            try:
+                active, self._news = self._news, None
+                if active is not None and not self._over:
+                    self._follow(active)
+            finally:
+                self._lock.release()
+
+    def _follow(self, active: Sequence[Instrument]) -> None:
+        for wild, wish in self._wild.items():
+            found = _expand(wild, active)
+            ended = [name for name in self._of(wild) if name not in found and name not in self._named]
+            self._leave(ended)
+            if ended:
+                self._client.say(frames.answer("unsubscribed", by=wild.name, channels=ended))
+            self._join_later(wild, wish, {name: it for name, it in found.items() if name not in self._joined})
 
     def _carry_out(self, message: Message) -> None:
         match message:

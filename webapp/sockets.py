@@ -10,6 +10,7 @@ from flask_sock import Sock
 from loguru import logger
 from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 
+from app.metrics.recorded import socket_closed, socket_opened
 from webapp import frames
 from webapp.channels import Channel, SeriesChannel
 from webapp.clients import TRY_AGAIN_LATER, UNSUPPORTED, Client, Socket, Subscription
@@ -17,8 +18,10 @@ from webapp.composition import Web
 from webapp.errors import describe
 from webapp.live import Extent
 from webapp.messages import BadMessage, Ping, read
+from webapp.metrics import route
 from webapp.schemas import LiveQuery
 from webapp.session import Limits, Session
+from webapp.whole_socket import Reading
 
 LOOK_S = 5.0  # how often a socket that says nothing is looked at: it may be over, and nobody told
 Hear = Callable[[str | bytes], None]
@@ -27,7 +30,7 @@ Hear = Callable[[str | bytes], None]
 def install(app: Flask, web: Web) -> None:
     """Add the WebSocket routes to `app`."""
     settings = web.settings
-    app.config["SOCK_SERVER_OPTIONS"] = {"max_message_size": settings.ws_message_bytes}
+    app.config["SOCK_SERVER_OPTIONS"] = {"max_message_size": settings.ws_message_bytes, "thread_class": Reading}
     sock = Sock(app)
     limits = Limits(settings.ws_channels, settings.ws_initial_bars, settings.chart_bars)
 
@@ -93,12 +96,14 @@ def _serve(web: Web, ws: Socket, *, begin: Callable[[Client], tuple[Hear, Callab
         _refuse(ws, code, text, again=status >= 500)
         return
     members.enter(client)
+    socket_opened(route())
     try:
         _listen(ws, client, hear, per_s=web.settings.ws_messages_per_s)
     except ConnectionClosed:
         logger.debug("client left")
     finally:
         end()
+        socket_closed(route())
         members.exit(client)
 
 

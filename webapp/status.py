@@ -18,7 +18,6 @@ from webapp.openapi import describe
 from webapp.schemas import Query
 
 COUNTED_APART = {"taken, not done", "parked"}
-ASIDE = ("name", "stale", "age_s", "beat_ms")
 
 
 class StatusQuery(Query):
@@ -177,7 +176,7 @@ class StatusAnswer(BaseModel):
     processes: list[ProcessRow]
     feeds: list[FeedRow]
     queues: list[QueueRow]
-    taken: int | None = Field(description="messages that workers have taken and not done with")
+    taken: int | None = Field(description="messages that workers have taken and not done with; RabbitMQ does not tell")
     parked: int | None = Field(description="messages put aside")
     holes: HolesPart
     verification: list[VerificationRow]
@@ -212,7 +211,7 @@ def status_json(found: Found) -> dict[str, Any]:
         "stages": [asdict(lane) for lane in found.lanes],
         "troubles": [trouble._asdict() for trouble in facts.troubles],
         "notes": facts.notes,
-        "processes": _processes(facts),
+        "processes": facts.process_rows,
         "feeds": [_feed(row, facts) for row in facts.sources],
         "queues": [{"queue": name, "waiting": n} for name, n in facts.queues.items() if name not in COUNTED_APART],
         "taken": facts.queues.get("taken, not done"),
@@ -227,25 +226,6 @@ def status_json(found: Found) -> dict[str, Any]:
         ],
         "database": found.database,
         "redis": found.redis,
-    }  # fmt: skip
-
-
-def _processes(facts: Facts) -> list[dict[str, Any]]:
-    beats = {beat["name"]: beat for beat in facts.feeds}
-    rows = []
-    for child in facts.processes:
-        rows.append(_process(child["name"], child["state"], child, beats.pop(child["name"], None)))
-    for name, beat in beats.items():
-        rows.append(_process(name, "silent" if beat["stale"] else "heard", {}, beat))
-    return rows
-
-
-def _process(name: str, state: str, child: dict[str, Any], beat: dict[str, Any] | None) -> dict[str, Any]:
-    told = {} if beat is None else {key: value for key, value in beat.items() if key not in ASIDE}
-    heard_s = None if beat is None else round(beat["age_s"], 1)
-    return {
-        "name": name, "state": state, "pid": child.get("pid"), "restarts": child.get("restarts"), "heard_s": heard_s,
-        "facts": told,
     }  # fmt: skip
 
 

@@ -6,39 +6,30 @@ The compressed bytes of an answer are kept by its tag, so that what many ask for
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import orjson
 from flask import Flask, Response, g, request
 from flask_compress import Compress
 
+from app.services.bounded import Bounded
+
 JSON = "application/json"
 MIN_BYTES = 2048  # below, the time costs more than the bytes
 KEPT_BYTES = 16 * 2**20
 
 
-class Kept:
-    """Compressed answers by tag, the least used of them let go."""
+class Kept(Bounded[str, bytes]):
+    """Compressed answers by tag."""
 
     def __init__(self, *, most: int = KEPT_BYTES) -> None:
-        self._most, self._size = most, 0
-        self._values: OrderedDict[str, bytes] = OrderedDict()
+        super().__init__(most)
 
-    def get(self, key: str) -> bytes | None:
-        """What is kept under the key."""
-        if key in self._values:
-            self._values.move_to_end(key)
-        return self._values.get(key)
-
-    def set(self, key: str, value: bytes) -> None:
+    def set(self, key: str, value: bytes, *, size: int | None = None) -> None:
         """Keep it, as far as there is room."""
-        self._size += len(value) - len(self._values.pop(key, b""))
-        self._values[key] = value
-        while self._size > self._most:
-            _, oldest = self._values.popitem(last=False)
-            self._size -= len(oldest)
+        super().set(key, value, size=len(value) if size is None else size)
 
 
 _compress = Compress()
@@ -65,7 +56,17 @@ def install(app: Flask) -> None:
 
 def compressed[V: Callable[..., Any]](view: V) -> V:
     """A view whose answers, made by tagged(), are compressed for clients that take it."""
-    return _compress.compressed()(view)  # type: ignore[return-value]
+    shrunk = _compress.compressed()(view)
+
+    @wraps(view)
+    def fitting(*args: Any, **kwargs: Any) -> Any:
+        if "Accept-Encoding" in request.headers:
+            return shrunk(*args, **kwargs)
+        response: Response = view(*args, **kwargs)  # a program that takes none: nothing to look at then
+        response.vary.add("Accept-Encoding")
+        return response
+
+    return fitting  # type: ignore[return-value]
 
 
 def tagged(body: bytes, *, tag: str | None = None, mimetype: str = JSON) -> Response:

@@ -133,7 +133,7 @@ def _history(web: Web, query: HistoryQuery) -> dict[str, Any]:
         asked = ChartRequest(tf, min(query.countback, MAX_BARS), None, end_ms, ())
     else:
         asked = ChartRequest(tf, MAX_BARS, start_ms, end_ms, ())
-    with web.engine.connect() as conn:
+    with web.reads.connect() as conn:
         bars = [] if start_ms >= end_ms and not query.countback else web.charts.series(conn, instrument, asked)
         if bars:
             return {"s": "ok", **_columns(bars)}

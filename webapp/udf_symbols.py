@@ -101,7 +101,7 @@ class Symbols:
         read_at, known = self._hours.get(calendar, (0.0, None))
         if known is None or time.monotonic() - read_at > KEEP_S:
             now_ms = self._web.now_ms()
-            with self._web.engine.connect() as conn:
+            with self._web.reads.connect() as conn:
                 stored = sessions.read(conn, calendar, now_ms - BACK_MS, now_ms + AHEAD_MS)
             known = trading_hours(calendar, stored, extended=self._web.settings.extended_hours)
             self._hours[calendar] = (time.monotonic(), known)

@@ -11,6 +11,7 @@ from typing import Any
 
 from redis import Redis, RedisError
 
+from app.cache import charts
 from app.cache.books import books, halts
 from app.domain.instruments import Instrument
 from app.services.gaps import shows_gaps
@@ -93,7 +94,16 @@ class Watch:
         before = self._gaps
         found = self._read_gaps(list(watched.values())) if watched else {}
         self._gaps = {key: found.get(key, before.get(key, [])) for key in watched}
-        return {key for key in watched if self._gaps[key] != before.get(key)}
+        filled = {key for key in watched if self._gaps[key] != before.get(key)}
+        self._void_charts([watched[key] for key in filled])
+        return filled
+
+    def _void_charts(self, instruments: Sequence[Instrument]) -> None:
+        """Before their gaps are told: no process answers with a chart from before."""
+        try:
+            charts.touch(self._redis, instruments)
+        except (RedisError, OSError):
+            return  # then no process remembers a chart
 
     def initial(self, channel: SeriesChannel) -> bytes:
         """All of it for a fresh client of a series."""

@@ -2,7 +2,8 @@
 
 A writer calls `bump` after its commit. A reader asks for the generation before it reads the database and stores the
 value with it; a value whose generation is no longer the current one is never used. Generations are random tokens, not
-numbers, so one that Redis lost cannot come back.
+numbers, so one that Redis lost cannot come back. What a web process remembers is guarded by two more tokens of the
+kind, which change with every message about the instrument and with the watchlist (app.cache.pubsub).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from redis import Redis, RedisError
 from app.cache import keys
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
+from app.domain.versions import Versions
+from app.metrics import recorded
 
 _TOKEN_BYTES = 8
 _TOKEN_CHARS = 2 * _TOKEN_BYTES
@@ -24,26 +27,38 @@ _TOKEN_CHARS = 2 * _TOKEN_BYTES
 
 def bump(redis: Redis, instruments: Iterable[Instrument]) -> None:
     """Make every cached chart of these instruments stale; call it after the commit, before publishing."""
-    tokens = {keys.generation(each.exchange.value, each.symbol): _token() for each in instruments}
+    renew(redis, [keys.generation(each.exchange.value, each.symbol) for each in instruments])
+
+
+def touch(redis: Redis, instruments: Iterable[Instrument]) -> None:
+    """Make every remembered answer about these instruments stale; call it before telling what is new."""
+    renew(redis, [keys.live(each.exchange.value, each.symbol) for each in instruments])
+
+
+def renew(redis: Redis, names: Iterable[str]) -> None:
+    """Give each of these keys another token."""
+    tokens = {name: _token() for name in names}
     if tokens:
         redis.mset(tokens)
 
 
-def generation(redis: Redis, instrument: Instrument) -> bytes:
-    """The instrument's current generation, made now where it has none."""
-    key = keys.generation(instrument.exchange.value, instrument.symbol)
-    current = redis.get(key)
-    if current is None:
-        redis.set(key, _token(), nx=True)
-        current = redis.get(key)
-    return _bytes(current) if current is not None else b""
+def versions(redis: Redis, instrument: Instrument) -> Versions:
+    """The current tokens, made now where there are none."""
+    names = _names(instrument)
+    found = redis.mget(names)
+    if None in found:
+        pipe = redis.pipeline(transaction=False)
+        for name in names:
+            pipe.set(name, _token(), nx=True)
+        pipe.mget(names)
+        found = pipe.execute()[-1]
+    return Versions(*(_bytes(token or b"") for token in found))
 
 
-def get(redis: Redis, instrument: Instrument, timeframe: Timeframe) -> bytes | None:
-    """The cached chart, or None where there is none of the current generation; one round trip."""
-    exchange, symbol = instrument.exchange.value, instrument.symbol
-    current, value = redis.mget(keys.generation(exchange, symbol), keys.chart(exchange, symbol, timeframe.value))
-    if current is None or value is None or _bytes(value)[:_TOKEN_CHARS] != _bytes(current):
+def get(redis: Redis, instrument: Instrument, timeframe: Timeframe, *, generation: bytes) -> bytes | None:
+    """The cached chart, or None where there is none of this generation."""
+    value = redis.get(keys.chart(instrument.exchange.value, instrument.symbol, timeframe.value))
+    if value is None or len(generation) != _TOKEN_CHARS or _bytes(value)[:_TOKEN_CHARS] != generation:
         return None
     return _bytes(value)[_TOKEN_CHARS:]
 
@@ -69,13 +84,28 @@ class ChartCache:
         self._redis, self._ttl_s = redis, ttl_s
         self._away_until = 0.0
 
-    def generation(self, instrument: Instrument) -> bytes:
-        """The instrument's generation; empty with Redis away, and put() then keeps nothing."""
-        return self._ask(lambda: generation(self._redis, instrument)) or b""
+    def versions(self, instrument: Instrument) -> Versions:
+        """The instrument's tokens; empty with Redis away, and nothing is kept under those."""
+        return self._ask(lambda: self._versions(instrument)) or Versions()
 
-    def get(self, instrument: Instrument, timeframe: Timeframe) -> bytes | None:
-        """The cached chart of the current generation, or None."""
-        return self._ask(lambda: get(self._redis, instrument, timeframe))
+    def _versions(self, instrument: Instrument) -> Versions:
+        """They are asked for with every chart: half of that time goes into what the client does around these calls."""
+        pool = self._redis.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command("MGET", *_names(instrument))  # type: ignore[no-untyped-call]
+            found = connection.read_response()
+        except RedisError:
+            found = [None]  # a connection that ended meanwhile, say: asked again as usual
+        finally:
+            pool.release(connection)
+        return versions(self._redis, instrument) if None in found else Versions(*map(_bytes, found))
+
+    def get(self, instrument: Instrument, timeframe: Timeframe, *, generation: bytes) -> bytes | None:
+        """The cached chart of this generation, or None."""
+        found = self._ask(lambda: get(self._redis, instrument, timeframe, generation=generation))
+        recorded.chart_looked_up(hit=found is not None)
+        return found
 
     def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None:
         """Keep `value` for the time to live."""
@@ -92,6 +122,11 @@ class ChartCache:
             self._away_until = time.monotonic() + self.REST_S
             logger.warning("chart cache away, reading the database: {}", type(error).__name__)
             return None
+
+
+def _names(instrument: Instrument) -> tuple[str, str, str]:
+    exchange, symbol = instrument.exchange.value, instrument.symbol
+    return keys.WATCHLIST_VERSION, keys.generation(exchange, symbol), keys.live(exchange, symbol)
 
 
 def _token() -> str:

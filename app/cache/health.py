@@ -29,15 +29,30 @@ def forget(redis: Redis, process: str) -> None:
     redis.hdel(keys.HEALTH, process)
 
 
+def prune(redis: Redis, *, older_s: float) -> None:
+    """Drop what instances said (`process@instance`) that are gone: their names do not come back."""
+    for process, facts in read(redis).items():
+        if "@" in process and facts["age_s"] > older_s:
+            forget(redis, process)
+
+
 def read(redis: Redis) -> dict[str, dict[str, Any]]:
     """Each process's last facts, with `age_s`, the wall seconds since it said them."""
     now_ms = time.time_ns() // 1_000_000
-    found: dict[str, dict[str, Any]] = {}
-    for process, text in redis.hgetall(keys.HEALTH).items():
-        facts: dict[str, Any] = orjson.loads(text)
-        facts["age_s"] = max(0, now_ms - int(facts.get(BEAT_MS, 0))) / 1000
-        found[_text(process)] = facts
-    return dict(sorted(found.items()))
+    told = redis.hgetall(keys.HEALTH)
+    return dict(sorted((_text(process), _aged(text, now_ms)) for process, text in told.items()))
+
+
+def read_one(redis: Redis, process: str) -> dict[str, Any] | None:
+    """The last facts of one process, with `age_s`; None where it said none, or took them back."""
+    text = redis.hget(keys.HEALTH, process)
+    return None if text is None else _aged(text, time.time_ns() // 1_000_000)
+
+
+def _aged(text: bytes | str, now_ms: int) -> dict[str, Any]:
+    facts: dict[str, Any] = orjson.loads(text)
+    facts["age_s"] = max(0, now_ms - int(facts.get(BEAT_MS, 0))) / 1000
+    return facts
 
 
 def count(redis: Redis, reason: str, n: int = 1) -> None:

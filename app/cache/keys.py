@@ -5,6 +5,7 @@ from __future__ import annotations
 CHART_UPDATES = "chart_updates"  # pub/sub: bars that changed, JSON (app.domain.updates)
 COMPLETED_BARS = "completed_bars"  # pub/sub: bars that closed, were verified or revised, JSON
 WATCHLIST = "watchlist"  # pub/sub: the instruments table changed
+WATCHLIST_VERSION = "watchlist-version"  # a token that changes with each of those messages
 HEALTH = "system:health"  # hash: process name → JSON heartbeat
 COUNTERS = "system:counters"  # hash: reason → count
 QUOTES = "quotes"  # hash: exchange:symbol → JSON last trade price and time
@@ -12,6 +13,7 @@ BOOK = "book"  # hash: exchange:symbol → JSON best bid and ask: bid, bid_size,
 HALTS = "halts"  # hash: exchange:symbol → JSON trading status that is not normal: code, reason, time (exchange ms)
 DELIVERIES = "deliveries:"  # + task id: how often it was delivered
 REQUESTS = "requests"  # + :…: how many requests an address has made in a window (Flask-Limiter's counters)
+NEWER = "newer:"  # + task id: when an older worker first gave the message back
 BATCHES = "batches"  # stream: the last batches that were committed (app.cache.trail)
 PARKED = "parked"  # list: messages delivered too often
 
@@ -29,6 +31,11 @@ def indicators(exchange: str, symbol: str, timeframe: str) -> str:
 def generation(exchange: str, symbol: str) -> str:
     """A token that changes whenever a stored bar or indicator of the instrument changed; guards `chart`."""
     return f"chart-generation:{exchange}:{symbol}"
+
+
+def live(exchange: str, symbol: str) -> str:
+    """A token that changes with each message about the instrument; with `generation` it guards remembered answers."""
+    return f"chart-live:{exchange}:{symbol}"
 
 
 def tape(exchange: str) -> str:

@@ -193,5 +193,12 @@ class Limiter:
         return time.time_ns() // 1_000_000 if self._now_ms is None else self._now_ms()
 
 
+def spent(redis: Redis, source: str, *, now_s: float) -> int:
+    """The weight spent at a source in the last minute, by all processes; raises RedisError."""
+    fields: dict[bytes | str, bytes | str] = redis.hgetall(keys.limit(source))
+    seconds = {_text(at): int(float(_text(weight))) for at, weight in fields.items() if _text(at).isdecimal()}
+    return sum(weight for at, weight in seconds.items() if abs(now_s - int(at)) <= WINDOW_S)
+
+
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value

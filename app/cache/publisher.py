@@ -13,7 +13,7 @@ import orjson
 from loguru import logger
 from redis import Redis, RedisError
 
-from app.cache import charts, keys
+from app.cache import charts, keys, pubsub
 from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
 
@@ -46,12 +46,8 @@ class RedisPublisher:
 
     def send(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """Publishes messages on a channel; raises RedisError with Redis away."""
-        if not messages:
-            return
-        pipe = self._redis.pipeline(transaction=False)
-        for message in messages:
-            pipe.publish(channel, orjson.dumps(message))
-        pipe.execute()
+        if messages:
+            pubsub.send(self._redis, channel, messages)
 
     def hint(self, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
         """send() that passes over a Redis that is away."""
@@ -75,8 +71,8 @@ class RedisPublisher:
         pipe = self._redis.pipeline(transaction=False)
         if trail.quotes:  # first: who hears of a bar may ask for the price
             pipe.hset(keys.QUOTES, mapping=_rows(trail.quotes))
-        for message in messages:
-            pipe.publish(channel, orjson.dumps(message))
+        if messages:
+            pubsub.add(pipe, channel, messages)
         if trail.batch and trail.facts:
             add_to_trail(pipe, trail.batch, trail.facts)
         for reason, n in trail.counts.items():

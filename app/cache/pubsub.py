@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 from redis import Redis
+from redis.client import Pipeline
 
-from app.cache import keys
+from app.cache import charts, keys
 
 
 def publish(redis: Redis, channel: str, message: Mapping[str, Any]) -> None:
     """Publish `message` as JSON; raises redis.RedisError, which the caller may count and pass over."""
-    redis.publish(channel, orjson.dumps(message))
+    send(redis, channel, [message])
+
+
+def send(redis: Redis, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Publish several at once."""
+    pipe = redis.pipeline(transaction=False)
+    add(pipe, channel, messages)
+    pipe.execute()
+
+
+def add(pipe: Pipeline, channel: str, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Have a pipeline publish them; answers remembered from before are void when the first of them arrives."""
+    if channel == keys.WATCHLIST:
+        charts.renew(pipe, [keys.WATCHLIST_VERSION])
+    elif channel == keys.CHART_UPDATES:
+        charts.renew(pipe, [keys.live(each["exchange"], each["symbol"]) for each in messages])
+    for message in messages:
+        pipe.publish(channel, orjson.dumps(message))
 
 
 def quotes(redis: Redis) -> dict[str, tuple[float, int]]:

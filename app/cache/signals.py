@@ -8,15 +8,19 @@ from typing import Any
 from redis import Redis
 
 from app.cache import health, keys, pubsub
+from app.cache.queue_lengths import Broker, RedisBroker, broker_of
 
-UNACKED = "unacked"  # kombu's: messages a worker has taken and not done with
+__all__ = ["Signals", "broker_of"]
 
 
 class Signals:
-    """Reads through one client, the queues through that of the broker; every method raises RedisError."""
+    """Reads through one client, the queues through that of the broker.
 
-    def __init__(self, redis: Redis, broker: Redis | None = None) -> None:
-        self._redis, self._broker = redis, broker or redis
+    Every method raises RedisError; those of the broker BrokerAway, which is one.
+    """
+
+    def __init__(self, redis: Redis, broker: Broker | None = None) -> None:
+        self._redis, self._broker = redis, broker or RedisBroker(redis)
 
     def beats(self) -> dict[str, dict[str, Any]]:
         """Each process's last facts, with `age_s`."""
@@ -28,14 +32,11 @@ class Signals:
 
     def queues(self, names: Sequence[str]) -> dict[str, int]:
         """How many messages wait in each queue."""
-        pipe = self._broker.pipeline(transaction=False)
-        for name in names:
-            pipe.llen(name)
-        return dict(zip(names, map(int, pipe.execute()), strict=True))
+        return self._broker.waiting(names)
 
-    def taken(self) -> int:
-        """How many messages workers have taken and not done with."""
-        return int(self._broker.hlen(UNACKED))
+    def taken(self) -> int | None:
+        """How many messages workers have taken and not done with; None where the broker does not tell (RabbitMQ)."""
+        return self._broker.taken()
 
     def parked(self) -> int:
         """How many messages were delivered too often and lie aside."""
@@ -48,10 +49,3 @@ class Signals:
     def memory(self) -> int:
         """The bytes Redis holds."""
         return int(self._redis.info("memory")["used_memory"])
-
-
-def broker_of(redis: Redis, *, redis_url: str, broker_url: str) -> Redis:
-    """The client that reads the queues: `redis` itself where the broker is the same server."""
-    if broker_url == redis_url:
-        return redis
-    return Redis.from_url(broker_url, socket_timeout=3, socket_connect_timeout=3, health_check_interval=15)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 
+from amqp.exceptions import AMQPError, NotFound
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from app.cache.broker import CONFIRM_S, publisher_conf
 from app.config import Settings
 from app.domain import summaries
 from app.domain.instruments import Instrument
@@ -18,8 +22,9 @@ from app.errors import Unavailable
 TASK = "tasks.bars.ingest"
 OFFICIAL_TASK, OFFICIAL_QUEUE = "tasks.bars.official", "bars"
 BACKFILL_TASK, BACKFILL_QUEUE = "tasks.backfill.start", "backfill"
-BROKER_ERRORS = (OperationalError, RedisError, OSError)
-SOCKET_S = 5.0  # a broker half open must not hold a publisher
+BROKER_ERRORS = (OperationalError, RedisError, AMQPError, OSError)
+PUBLISH = {"retry": False, "ignore_result": True, "confirm_timeout": CONFIRM_S}
+HINT_S = 1.0  # a hint that takes longer is of no use to whoever asked
 
 
 def queue_name(shard: int) -> str:
@@ -29,27 +34,36 @@ def queue_name(shard: int) -> str:
 
 def make_publisher(settings: Settings) -> Celery:
     """A Celery client that only publishes: it knows no task and keeps no result."""
-    client = Celery("publisher", broker=settings.broker_url, set_as_current=False)
+    client = Celery("publisher", set_as_current=False)
     client.conf.update(
         task_serializer="msgpack",
         accept_content=["msgpack", "json"],
         task_ignore_result=True,
         task_send_sent_event=True,  # Flower shows the queue
         broker_connection_retry_on_startup=False,
-        broker_transport_options={
-            "socket_timeout": SOCKET_S,
-            "socket_connect_timeout": SOCKET_S,
-            "health_check_interval": 10,
-            "visibility_timeout": settings.visibility_timeout_s,
-        },
+        **publisher_conf(settings),
     )
     return client
 
 
 def start_backfills(celery: Celery) -> None:
-    """Tell the workers that a backfill was asked for; raises Unavailable with the broker away: the sweep finds it."""
+    """Tell the workers that a backfill was asked for; raises Unavailable with the broker away: the sweep finds it.
+
+    Nobody waits longer than `HINT_S` for it: a client library tries several times, with pauses of seconds.
+    """
+    sent: Future[object] = Future()
+
+    def send() -> None:
+        try:
+            sent.set_result(celery.send_task(BACKFILL_TASK, queue=BACKFILL_QUEUE, **PUBLISH))
+        except BROKER_ERRORS as error:
+            sent.set_exception(error)
+
+    threading.Thread(target=send, name="backfill-hint", daemon=True).start()
     try:
-        celery.send_task(BACKFILL_TASK, queue=BACKFILL_QUEUE, retry=False, ignore_result=True)
+        sent.result(HINT_S)
+    except TimeoutError:
+        raise Unavailable(f"the broker does not answer within {HINT_S:g} s") from None
     except BROKER_ERRORS as error:
         raise Unavailable(f"the broker does not answer: {error}") from error
 
@@ -79,8 +93,8 @@ class TradeQueue:
             with self._celery.pool.acquire(block=True) as connection:
                 try:
                     queue = connection.default_channel.queue_declare(queue_name(shard), passive=True)
-                except connection.channel_errors:
-                    return 0  # an empty list does not exist in Redis
+                except (*connection.channel_errors, NotFound):
+                    return 0  # an empty list does not exist in Redis; in RabbitMQ no worker has declared it yet
                 return int(queue.message_count)
         except BROKER_ERRORS as error:
             raise Unavailable(f"the broker does not answer: {error}") from error
@@ -88,6 +102,6 @@ class TradeQueue:
     def _publish(self, task: str, data: bytes, queue: str, summary: str) -> None:
         """The summary stands for the arguments wherever they are shown, so that nobody reads bytes."""
         try:
-            self._celery.send_task(task, args=(data,), queue=queue, retry=False, ignore_result=True, argsrepr=summary)
+            self._celery.send_task(task, args=(data,), queue=queue, argsrepr=summary, **PUBLISH)
         except BROKER_ERRORS as error:
             raise Unavailable(f"the broker does not answer: {error}") from error

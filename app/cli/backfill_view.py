@@ -113,4 +113,4 @@ def _rate(at: Pace) -> str:
 
 
 def _left(at: Pace) -> str:
-    return "" if not at.left_s else f"{timedelta(seconds=round(at.left_s))} left"
+    return f"{timedelta(seconds=round(at.left_s))} left" if at.left_s and at.left_s >= 0.5 else ""

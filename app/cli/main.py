@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import backfill, db, importing, instruments, status, token, trace, up, verify
+from app.cli import backfill, db, health, importing, instruments, restart, status, token, trace, up, verify
 from app.errors import BadInput, PlatformError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("up")(up.up)
+app.command("restart")(restart.restart)
 app.command("status")(status.status)
 app.add_typer(instruments.app, name="instruments")
 app.command("import")(importing.import_command)
@@ -30,6 +32,15 @@ app.command("verify")(verify.verify)
 app.command("token")(token.token)
 app.command("trace")(trace.trace)
 app.add_typer(db.app, name="db")
+
+
+@app.command("health")
+def _health(
+    process: Annotated[str, typer.Argument(help="As `status` names it; by default PROCESS_NAME.")] = "",
+    url: Annotated[str, typer.Option(help="Ask this address instead of listening for the heartbeat.")] = "",
+) -> None:
+    """Say whether a process lives: exit code 0 while its heartbeat is fresh (or its URL answers), 1 with the reason."""
+    raise typer.Exit(health.check(process, url))
 
 
 def main() -> None:

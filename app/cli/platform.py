@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from app.config import Settings, load_settings
-from app.errors import ConfigError, Unavailable
+from app.errors import Unavailable
 from app.local.runfile import attach
 
 if TYPE_CHECKING:
@@ -60,10 +60,9 @@ def cache(settings: Settings) -> Iterator[redis.Redis]:
     """A Redis client; raises Unavailable when Redis cannot be reached."""
     import redis
 
-    try:
-        client = redis.Redis.from_url(settings.redis_url, socket_timeout=3, socket_connect_timeout=3)
-    except ValueError as error:
-        raise ConfigError(f"REDIS_URL: {_first_line(error)}") from error
+    from app.cache.addresses import connect
+
+    client = connect(settings.redis_url, socket_timeout=3, socket_connect_timeout=3)
     try:
         yield client
     except redis.RedisError as error:

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from app.services.status import Facts
 
 
+EXIT_CODES = {"ok": 0, "degraded": 1, "down": 2}
+
+
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for scripts.")] = False,
 ) -> None:
     """Show how the platform is: sources, processes, queues, last trades, open holes, verification, backfills.
 
-    Exit code 0 when all is well, 1 when something is degraded, 2 when nothing runs.
+    Exit code 0 when all is well, 1 when something is degraded, 2 when nothing runs or the database cannot be reached.
     """
     import sys
 
@@ -36,15 +39,16 @@ def status(
     except NotRunning as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    facts = _gather(settings)
+    facts, level = _gather(settings)
     if as_json:
-        _print_json(facts)
+        _print_json(facts, level)
     else:
-        _show(Console(), facts, read_run(settings.data_dir))
-    raise typer.Exit(0 if facts.level == "ok" else 1)
+        _show(Console(), facts, level, read_run(settings.data_dir))
+    raise typer.Exit(EXIT_CODES[level])
 
 
-def _gather(settings: Settings) -> Facts:
+def _gather(settings: Settings) -> tuple[Facts, str]:
+    """What is known, and `ok`, `degraded` or `down` as GET /api/status says it."""
     from app.bootstrap import platform
     from app.cache.signals import Signals, broker_of
     from app.cli.platform import cache, database, exchange_now_us
@@ -59,33 +63,41 @@ def _gather(settings: Settings) -> Facts:
     except Unavailable as error:
         facts.troubles.append(Trouble(str(error), ""))
     try:
-        with database(settings) as connection:
-            service.look(facts, connection, exchange_now_us(settings) // 1000)
+        now_ms = exchange_now_us(settings) // 1000
     except Unavailable as error:
-        facts.troubles.append(Trouble(str(error), ""))
-    return facts
+        facts.troubles.append(Trouble(str(error), "its process may be starting: see the processes"))
+        now_ms = time.time_ns() // 1_000_000
+    try:
+        with database(settings) as connection:
+            service.look(facts, connection, now_ms)
+    except Unavailable as error:
+        facts.troubles.insert(0, Trouble(str(error), ""))
+        return facts, "down"
+    return facts, facts.level
 
 
-def _print_json(facts: Facts) -> None:
+def _print_json(facts: Facts, level: str) -> None:
     import json
     from dataclasses import asdict
 
     troubles = [trouble.what for trouble in facts.troubles]
-    print(json.dumps({"status": facts.level, **asdict(facts), "troubles": troubles}, indent=2))
+    told = {**asdict(facts), "processes": facts.process_rows, "troubles": troubles}
+    print(json.dumps({"status": level, **told}, indent=2))
 
 
-def _show(console: Console, facts: Facts, run: Run | None) -> None:
+def _show(console: Console, facts: Facts, level: str, run: Run | None) -> None:
     if run is not None and run.alive:
         where = f"[bold]{run.web_url}[/]  market {run.market}, pid {run.pid}, logs {run.log_dir}"
         console.print(where, highlight=False)
     _show_sources(console, facts)
-    _table(console, "Processes", ("process", "state", "pid", "restarts"), [
-        (item["name"], _coloured(str(item["state"])), item["pid"] or "–", item["restarts"]) for item in facts.processes
+    _table(console, "Processes", ("process", "state", "pid", "restarts", "heard", "says"), [
+        (row["name"], _coloured(row["state"]), _or_dash(row["pid"]), _or_dash(row["restarts"]), _heard(row),
+         _rest(row["facts"]))
+        for row in facts.process_rows
     ])  # fmt: skip
-    _table(console, "Heartbeats", ("from", "feed", "heard", "facts"), [
-        (item["name"], item.get("feed", "–"), f"{item['age_s']:.0f} s ago", _rest(item)) for item in facts.feeds
+    _table(console, "Queues", ("queue", "waiting"), [
+        (name, "–" if waiting is None else waiting) for name, waiting in facts.queues.items()
     ])  # fmt: skip
-    _table(console, "Queues", ("queue", "waiting"), list(facts.queues.items()))
     now_ms = time.time_ns() // 1_000_000
     _table(console, "Last trades", ("exchange", "symbol", "price", "time (UTC)", "age"), [
         (item["exchange"], item["symbol"], *_trade(item, now_ms)) for item in facts.last_trades if item["time_ms"]
@@ -98,7 +110,8 @@ def _show(console: Console, facts: Facts, run: Run | None) -> None:
         console.print(f"[dim]–[/] {note}", highlight=False)
     for trouble in facts.troubles:
         console.print(f"[yellow]![/] {trouble.what}", highlight=False)
-    console.print("[green]ok[/]" if facts.level == "ok" else "[yellow]degraded[/]")
+    colour = {"ok": "green", "degraded": "yellow", "down": "red"}[level]
+    console.print(f"[{colour}]{level}[/]")
 
 
 def _show_sources(console: Console, facts: Facts) -> None:
@@ -161,13 +174,23 @@ def _table(console: Console, title: str, columns: tuple[str, ...], rows: list[tu
 
 def _coloured(state: str) -> str:
     calm = {"closed": "dim", "idle": "dim", "none": "dim", "no key": "dim"}
-    colour = {"ready": "green", "connected": "green", "given up": "red", "refused": "red", **calm}.get(state, "yellow")
+    good = dict.fromkeys(("ready", "heard", "connected"), "green")
+    bad = dict.fromkeys(("silent", "given up", "refused"), "red")
+    colour = {**good, **bad, **calm}.get(state, "yellow")
     return f"[{colour}]{state}[/]"
 
 
-def _rest(beat: dict[str, Any]) -> str:
-    shown = {"name", "feed", "stale", "age_s", "beat_ms", "exchange", "since", "at"}
-    return " ".join(f"{key}={value}" for key, value in beat.items() if key not in shown)
+def _rest(facts: dict[str, Any]) -> str:
+    shown = {"exchange", "since", "at"}
+    return " ".join(f"{key}={value}" for key, value in facts.items() if key not in shown)
+
+
+def _heard(row: dict[str, Any]) -> str:
+    return "–" if row["heard_s"] is None else f"{row['heard_s']:.0f} s ago"
+
+
+def _or_dash(value: int | None) -> str:
+    return "–" if value is None else str(value)
 
 
 def _trade(item: dict[str, Any], now_ms: int) -> tuple[str, str, str]:

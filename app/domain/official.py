@@ -11,6 +11,7 @@ import msgpack
 
 from app.domain.bars import Bar, Origin, State
 from app.domain.timeframes import Timeframe
+from app.domain.trades import check_version
 from app.errors import WireError
 
 VERSION = 1
@@ -78,11 +79,10 @@ class OfficialBatch:
 
     @classmethod
     def decode(cls, data: bytes) -> OfficialBatch:
-        """The batch that encode() made; raises WireError for anything else."""
+        """The batch that encode() made; raises NewerMessage for a newer program's, WireError for anything else."""
         try:
             body = msgpack.unpackb(data)
-            if body["v"] != VERSION:
-                raise WireError(f"official bars of version {body['v']!r}; this worker reads {VERSION}")
+            check_version(body["v"], "official bars", newest=VERSION)
             bars = [
                 OfficialBar(row[0], Timeframe(row[1]), *row[2:7], *(Decimal(text) for text in row[7:10]), *row[10:])
                 for row in body["bars"]

@@ -10,7 +10,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import WireError
+from app.errors import NewerMessage, WireError
 
 Ints = NDArray[np.int64]
 
@@ -141,11 +141,10 @@ class TradeBatch:
 
     @classmethod
     def decode(cls, data: bytes) -> TradeBatch:
-        """The batch that encode() made; raises WireError for anything else."""
+        """The batch that encode() made; raises NewerMessage for a newer program's, WireError for anything else."""
         try:
             body = msgpack.unpackb(data, strict_map_key=True, use_list=False)
-            if body["v"] not in (VERSION, VERSION_UPDATES):
-                raise WireError(f"trade batch of version {body['v']!r}; this worker reads up to {VERSION_UPDATES}")
+            check_version(body["v"], "trade batch", newest=VERSION_UPDATES)
             columns = [np.frombuffer(column, "<i8") for column in body["c"]]
             length = len(columns[0])
             if len(columns) != 6 or any(len(column) != length for column in columns):
@@ -160,6 +159,18 @@ class TradeBatch:
             return cls(ids, times, firsts, lasts, prices, sizes, flags, mark, scale, sent_us, str(body["id"]), updates)
         except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise WireError(f"not a trade batch: {error}") from error
+
+
+def check_version(version: object, what: str, *, newest: int) -> None:
+    """Raises NewerMessage, or WireError for what no program ever wrote; versions count from 1, and all stay readable.
+
+    Old and new processes run side by side while a platform is restarted: whoever changes a message raises its version,
+    goes on reading the older ones, and writes the newest one only where an older one cannot say it.
+    """
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise WireError(f"{what} without a version")
+    if version > newest:
+        raise NewerMessage(what, version=version, newest=newest)
 
 
 def _fit(sizes: list[int]) -> tuple[list[int], int]:

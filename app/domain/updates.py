@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from app.domain.bars import Bar, Origin, State
+
+VERSION = 1  # of the messages on chart_updates and completed_bars; more fields do not raise it
 
 STATE_NAMES = {State.OPEN: "open", State.CLOSED: "closed", State.VERIFIED: "verified"}
 ORIGIN_NAMES = {Origin.TRADES: "trades", Origin.EXCHANGE: "exchange", Origin.ROLLUP: "rollup", Origin.FLAT: "flat"}
@@ -17,6 +20,11 @@ class Order(NamedTuple):
     open_seq: int
     close_time: int
     close_seq: int
+
+
+def readable(message: Mapping[str, Any]) -> bool:
+    """Whether this program knows the message's version; one without any is the first."""
+    return int(message.get("v", 1)) <= VERSION
 
 
 def bar_json(bar: Bar, *, delayed: bool = False) -> dict[str, Any]:

@@ -47,13 +47,19 @@ class ChildSpec:
     cold_signal: signal.Signals | None = None  # then this one, before SIGKILL
     cold_s: float = 2.0
     connections: int = 0  # to the database, that it and its own children may hold at most
+    beside: bool = False  # a successor may run beside it; then it makes its READY_FILE itself
+    overlap_s: float = 0.0  # both run for so long after the successor is ready
+    again: Mapping[str, str] = field(default_factory=dict)  # arguments that every other successor has in place of these
 
 
 class Child:
     """A supervised process; every method returns at once."""
 
-    def __init__(self, spec: ChildSpec, *, run_dir: Path, log_dir: Path) -> None:
-        self.spec = spec
+    def __init__(self, spec: ChildSpec, *, run_dir: Path, log_dir: Path, turn: int = 0) -> None:
+        """`turn` counts the successors of a restart: two in a row have different files and node names."""
+        self.spec, self.turn = spec, turn
+        self.argv = tuple(spec.again.get(part, part) if turn % 2 else part for part in spec.argv)
+        label = f"{spec.name}.b" if turn % 2 else spec.name
         self.state = State.WAITING
         self.restarts = 0
         self.created = 0.0
@@ -61,8 +67,8 @@ class Child:
         self.started = 0.0  # monotonic
         self.start_at = 0.0  # monotonic: not before
         self.code: int | None = None
-        self.output = run_dir / f"{spec.name}.out"
-        self.ready_file = run_dir / f"{spec.name}.ready"
+        self.output = run_dir / f"{label}.out"
+        self.ready_file = run_dir / f"{label}.ready"
         self.log_file = log_dir / f"{spec.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._deaths: deque[float] = deque(maxlen=DEATHS)
@@ -84,7 +90,7 @@ class Child:
             self.output.unlink(missing_ok=True)
             with self.output.open("ab") as output:
                 self._process = subprocess.Popen(
-                    self.spec.argv,
+                    self.argv,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -93,7 +99,7 @@ class Child:
                     cwd=cwd,
                 )
         except OSError as error:
-            self.output.write_text(f"{self.spec.argv[0]}: {error.strerror}\n", encoding="utf-8")
+            self.output.write_text(f"{self.argv[0]}: {error.strerror}\n", encoding="utf-8")
             self._died(127)
             return
         self.state = State.STARTING
@@ -117,6 +123,8 @@ class Child:
 
     def _is_ready(self) -> bool:
         ready = self.spec.ready
+        if self.turn and self.spec.beside:  # its predecessor may answer to the probe, or have made the other file
+            return self.ready_file.exists()
         if isinstance(ready, float):
             return self.ready_file.exists() or time.monotonic() - self.started >= ready
         return ready()

@@ -1,4 +1,4 @@
-"""What a child does to tell `up` that it serves, and how Celery's processes log."""
+"""What a child does to tell `up` that it serves, how Celery's processes log, and how their hearts beat."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from celery import signals
 
 from app.config import Settings
+from app.local.heart import Heart, heart_of
 from app.logs import flush_logs, setup_logging
 from app.logs.console import LoggedStream, say_json
 
@@ -20,7 +21,7 @@ def mark_ready(settings: Settings) -> None:
 
 
 def connect_celery(settings: Settings) -> None:
-    """Has Celery's workers and beat log through loguru and tell when they are ready."""
+    """Has Celery's workers and beat log through loguru and tell when they are ready; and Flower's heart beat."""
     name = settings.process_name or "celery"
 
     def log(**_: Any) -> None:
@@ -62,6 +63,42 @@ def connect_celery(settings: Settings) -> None:
         (signals.beat_init, ready),
     ):
         signal.connect(receiver, weak=False)
+    _connect_worker(settings)
+    if settings.process_name == "flower":
+        signals.import_modules.connect(lambda **_: _beat_in_tornado(settings), weak=False)
+
+
+def _connect_worker(settings: Settings) -> None:
+    """A worker's heart beats with Celery's own heartbeat: in the loop that takes messages, while it can take any."""
+    worker: dict[str, Any] = {}
+
+    def begin(sender: Any, **_: Any) -> None:
+        worker["pool"] = sender.pool
+        name = settings.process_name
+        worker["heart"] = heart_of(settings, settings.named(name) if name else sender.hostname)
+        beat()
+
+    def beat(**_: Any) -> None:
+        heart: Heart | None = worker.get("heart")
+        if heart is not None and (alive := _alive(worker["pool"])) != 0:
+            heart.beat({} if alive is None else {"pool": alive})
+
+    signals.worker_ready.connect(begin, weak=False)
+    signals.heartbeat_sent.connect(beat, weak=False)
+
+
+def _alive(pool: Any) -> int | None:
+    """How many of the pool's child processes live; None for a pool without any."""
+    processes = getattr(getattr(pool, "_pool", None), "_pool", None)
+    return None if processes is None else sum(process.is_alive() for process in processes)
+
+
+def _beat_in_tornado(settings: Settings) -> None:
+    """Flower's heart beats in the loop that answers its requests."""
+    from tornado.ioloop import PeriodicCallback
+
+    heart = heart_of(settings, settings.named(settings.process_name))
+    PeriodicCallback(heart.beat, 1000).start()
 
 
 def _keep_console_json(settings: Settings, process: str) -> None:

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from app.config import ROOT, Settings
@@ -21,6 +22,7 @@ FEEDS, WORK, MARKET = 0, 1, 2  # the stages of stopping
 # A worker's time to finish what it has begun; then it is told to give the rest back to the queue, for which it takes
 # celery_config's worker_soft_shutdown_timeout and a moment.
 WARM_S, COLD_S = 3.0, 5.0
+OVERLAP_S = 1.0  # two streamers are heard for so long: what the old one was sent has come
 
 
 def child_environment(settings: Settings, run: Run) -> dict[str, str]:
@@ -31,6 +33,8 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         "DATA_DIR": str(settings.data_dir),
         "LOG_DIR": str(settings.log_dir),
         "LOG_CONSOLE": "0",
+        "METRICS_DIR": str(settings.metrics_folder),
+        "METRICS_PORT": "0",  # all are on this machine: the web has everybody's
         "DATABASE_URL": run.database_url,
         "REDIS_URL": run.redis_url,
         "CELERY_BROKER_URL": run.celery_broker_url,
@@ -40,6 +44,7 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         "FLOWER_PORT": str(settings.flower_port),
         "SANDBOX_HOST": settings.sandbox_host,
         "SANDBOX_PORT": str(settings.sandbox_port),
+        **shards_environment(settings),
         "PYTHONUNBUFFERED": "1",
         # One core's worth of threads and arenas a process: the platform scales by processes.
         "OMP_NUM_THREADS": "1",
@@ -50,6 +55,11 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         environment["SANDBOX_SINCE"] = str(time.time())
         environment |= {name.upper(): url for name, url in sandbox_urls(run.sandbox_url).items()}
     return environment
+
+
+def shards_environment(settings: Settings) -> dict[str, str]:
+    """What a restart may change for the children that follow."""
+    return {"TRADE_SHARDS": str(settings.trade_shards), "STREAM_SHARDS": str(settings.stream_shards)}
 
 
 def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: bool = True) -> list[ChildSpec]:
@@ -63,9 +73,9 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     table.append(_web(settings, run))
     table.append(_worker(settings, "worker-bars", "bars,indicators", 2, run_dir))
     if streamers:
-        table.append(_streamer(settings, "binance", needs=market))
+        table += [_binance(settings, shard, needs=market) for shard in range(settings.stream_shards)]
         if settings.alpaca_keys is not None:
-            table.append(_streamer(settings, "alpaca", needs=market))
+            table.append(_streamer(settings, "alpaca", needs=market))  # one: a key has one connection
     table.append(_beat(settings, run_dir, needs=market))
     # Two workers: however long a backfill is, it holds back neither a repair nor a poll.
     table.append(_worker(settings, "worker-history", "polling,upkeep", 1, run_dir, needs=market))
@@ -100,6 +110,7 @@ def _worker(
         name, argv, _file(run_dir, name), env={"PROCESS_NAME": name}, needs=needs, stage=WORK, stop_s=WARM_S,
         cold_signal=signal.SIGQUIT, cold_s=COLD_S,
         connections=concurrency * settings.db_connections,  # its pool children's; the worker itself has none
+        beside=True, again={f"{node}@%h": f"{node}-b@%h"},
     )  # fmt: skip
 
 
@@ -109,13 +120,22 @@ def _streamer(settings: Settings, exchange: str, *, needs: tuple[str, ...]) -> C
     return ChildSpec(f"streamer-{exchange}", argv, 2.0, needs=needs, stage=FEEDS, stop_s=2.5, connections=most)
 
 
+def _binance(settings: Settings, shard: int, *, needs: tuple[str, ...]) -> ChildSpec:
+    """One shard of Binance's streamers. Two of a shard may run: the ledger settles what both deliver."""
+    spec, n = _streamer(settings, "binance", needs=needs), settings.stream_shards
+    if n > 1:
+        spec = replace(spec, name=f"{spec.name}-{shard}", argv=(*spec.argv, "--shard", f"{shard}/{n}"))
+    return replace(spec, beside=True, overlap_s=OVERLAP_S)
+
+
 def _beat(settings: Settings, run_dir: Path, *, needs: tuple[str, ...]) -> ChildSpec:
     schedule = settings.data_dir / "beat" / "schedule"
     schedule.parent.mkdir(parents=True, exist_ok=True)
     argv = _celery("beat", "-s", str(schedule), "--pidfile=")
     return ChildSpec(
-        "beat", argv, _file(run_dir, "beat"), env={"PROCESS_NAME": "beat"}, needs=needs, stage=WORK, stop_s=2.0
-    )
+        "beat", argv, _file(run_dir, "beat"), env={"PROCESS_NAME": "beat"}, needs=needs, stage=WORK, stop_s=2.0,
+        beside=True, again={str(schedule): f"{schedule}-b"},  # one file has one writer
+    )  # fmt: skip
 
 
 def _sandbox(run: Run) -> ChildSpec:
@@ -131,7 +151,7 @@ def _web(settings: Settings, run: Run) -> ChildSpec:
     token = {"API_TOKEN": known} if known else {}
     return ChildSpec(
         "web", argv, _http(f"{run.web_url}/api/health"), env={"PROCESS_NAME": "web", **token}, stage=WORK, stop_s=3.5,
-        connections=settings.db_web_connections,
+        connections=settings.web_workers * settings.db_web_connections, beside=True,
     )  # fmt: skip
 
 

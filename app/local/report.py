@@ -24,6 +24,7 @@ def address_table(settings: Settings, run: Run, *, seconds: float) -> str:
         "Simulated market": run.sandbox_url,
         "Database": without_password(run.database_url),
         "Redis": without_password(run.redis_url),
+        "Broker": without_password(run.celery_broker_url) if run.celery_broker_url != run.redis_url else "",
         "Logs": run.log_dir,
         "Data": str(settings.data_dir),
     }
@@ -32,6 +33,7 @@ def address_table(settings: Settings, run: Run, *, seconds: float) -> str:
 
 
 def without_password(url: str) -> str:
-    """The URL with its password (and SQLAlchemy's driver name) left out."""
+    """The URL with its passwords (and SQLAlchemy's driver name) left out."""
     shown = re.sub(r"(?<=://)([^\s:/@]*):[^\s@/]+@", r"\1@", url).replace("+psycopg2", "", 1)
+    shown = re.sub(r"[?&][a-z_]*password=[^&\s]*", "", shown)
     return shown.replace("://@", "://", 1)

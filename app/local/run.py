@@ -19,21 +19,26 @@ from rich.markup import escape
 from rich.text import Text
 
 from app.cache import health
+from app.cache.addresses import connect
 from app.config import ROOT, Settings
 from app.errors import ServerFailed
+from app.local.brokers import check_brokers
 from app.local.child import ChildSpec, State
 from app.local.embedded import Embedded
 from app.local.flower import with_flower_password
 from app.local.orphans import end_orphans, record_children
 from app.local.ports import claim_ports
-from app.local.processes import child_environment, missing, process_table
+from app.local.processes import child_environment, missing, process_table, shards_environment
 from app.local.report import address_table
+from app.local.restarts import Restarts
+from app.local.rolling import waiting
 from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
 from app.logs import logger, setup_logging
+from app.metrics import empty
 
 BEAT_S = 5.0
 START_S = 90.0
@@ -56,6 +61,7 @@ class Platform:
         self._embedded: Embedded | None = None
         self._supervisor: Supervisor | None = None
         self._redis: redis.Redis | None = None
+        self._restarts: Restarts | None = None
 
     def run(self) -> int:
         """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code."""
@@ -90,6 +96,8 @@ class Platform:
         settings = self._settings
         if left := end_orphans(settings.data_dir):
             self._say(f"[yellow]![/] ended what a killed run left behind: {', '.join(left)}")
+        check_brokers(settings, say=self._say)
+        empty(settings.metrics_folder)
         settings = self._settings = with_flower_password(with_token(claim_ports(settings)))
         setup_logging(settings.model_copy(update={"log_console": False}), process="up")  # which knows these secrets now
         self._embedded = Embedded(settings, say=self._say)
@@ -109,9 +117,16 @@ class Platform:
             say=self._say,
             changed=self._record,
         )
+        self._restarts = Restarts(
+            self._supervisor,
+            run_dir=self._run_dir,
+            say=self._say,
+            table=lambda wanted: self._table(wanted, run, self._run_dir),
+            waiting=lambda spec: waiting(run, spec),
+        )
         for line in missing(settings):
             self._say(f"[dim]–[/] {line}")
-        self._redis = redis.Redis.from_url(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
+        self._redis = connect(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
         write_run(settings.data_dir, run)
         while not self._supervisor.settled and time.monotonic() - began < START_S:
             self._supervisor.tick()
@@ -123,15 +138,22 @@ class Platform:
         self._console.print("Ctrl-C stops everything.", style="dim")
 
     def _watch(self) -> None:
-        assert self._supervisor is not None and self._embedded is not None
+        assert self._supervisor is not None and self._embedded is not None and self._restarts is not None
         next_beat = 0.0
         while True:
             self._supervisor.tick()
             self._embedded.tick()
+            self._restarts.tick(self._settings, self._change)
             if time.monotonic() >= next_beat:
                 next_beat = time.monotonic() + BEAT_S
                 self._beat()
             self._pause()
+
+    def _change(self, settings: Settings) -> None:
+        """Takes in other numbers of shards, for the children that follow."""
+        assert self._supervisor is not None
+        self._settings = settings
+        self._supervisor.set(shards_environment(settings))
 
     def _pause(self) -> None:
         if self._signals:
@@ -184,7 +206,7 @@ class Platform:
 
     def _record(self) -> None:
         assert self._supervisor is not None
-        children = self._supervisor.children.values()
+        children = self._supervisor.everyone
         record_children(
             self._settings.data_dir, [(c.spec.name, c.pid, c.created) for c in children if c.pid is not None]
         )

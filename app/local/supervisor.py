@@ -29,8 +29,32 @@ class Supervisor:
         changed: Callable[[], None],
     ) -> None:
         self.children = {spec.name: Child(spec, run_dir=run_dir, log_dir=log_dir) for spec in specs}
-        self._environment, self._cwd = environment, cwd
+        self.passing: list[Child] = []  # those that a restart is starting or ending beside the others
+        self._environment, self._cwd = dict(environment), cwd
+        self._run_dir, self._log_dir = run_dir, log_dir
         self._say, self._changed = say, changed
+
+    def set(self, values: Mapping[str, str]) -> None:
+        """Has children that start from now on see these variables."""
+        self._environment |= values
+
+    def successor(self, spec: ChildSpec, *, turn: int) -> Child:
+        """Starts a child beside the others; the caller looks after it until it is one of `children`."""
+        child = Child(spec, run_dir=self._run_dir, log_dir=self._log_dir, turn=turn)
+        self.passing.append(child)
+        child.start(self._environment, cwd=self._cwd)
+        self._changed()
+        return child
+
+    def passed(self, child: Child) -> None:
+        """A child of `passing` has ended, or is one of `children` now."""
+        self.passing.remove(child)
+        self._changed()
+
+    @property
+    def everyone(self) -> list[Child]:
+        """All children there are, those that come and go too."""
+        return [*self.children.values(), *self.passing]
 
     def tick(self) -> None:
         """One look at every child: reports deaths, starts what is due."""
@@ -80,8 +104,8 @@ class Supervisor:
 
     def stop(self, *, hurry: Callable[[], bool]) -> None:
         """Stops every child, stage by stage; `hurry` cuts the patience short when it turns true."""
-        for stage in sorted({child.spec.stage for child in self.children.values()}):
-            group = [child for child in self.children.values() if child.spec.stage == stage]
+        for stage in sorted({child.spec.stage for child in self.everyone}):
+            group = [child for child in self.everyone if child.spec.stage == stage]
             for child in group:
                 child.signal(SIGTERM)
             self._await_end(group, hurry)
@@ -92,18 +116,18 @@ class Supervisor:
     def _await_end(self, group: Sequence[Child], hurry: Callable[[], bool]) -> None:
         """Waits for each child of a stage; the impatient signals come when its time is over."""
         began = time.monotonic()
-        cold: set[str] = set()
-        killed: set[str] = set()
+        cold: set[Child] = set()
+        killed: set[Child] = set()
         while running := [child for child in group if child.running]:
             waited = time.monotonic() - began
             for child in running:
                 spec = child.spec
                 patience = spec.stop_s + (spec.cold_s if spec.cold_signal else 0.0)
-                if spec.cold_signal and spec.name not in cold and (waited > spec.stop_s or hurry()):
-                    cold.add(spec.name)
+                if spec.cold_signal and child not in cold and (waited > spec.stop_s or hurry()):
+                    cold.add(child)
                     child.signal(spec.cold_signal)
-                elif spec.name not in killed and (waited > patience or (hurry() and not spec.cold_signal)):
-                    killed.add(spec.name)
+                elif child not in killed and (waited > patience or (hurry() and not spec.cold_signal)):
+                    killed.add(child)
                     self._say(f"[yellow]![/] {spec.name} did not stop in time: killed")
                     child.signal(SIGKILL)
             time.sleep(0.05)

@@ -33,7 +33,7 @@ _repeats: list[Repeats] = []  # the one of this process
 
 
 def setup_logging(settings: Settings, *, process: str) -> None:
-    """Send all logs of this process to the console (unless `LOG_CONSOLE=0`) and to `logs/<process>.log`."""
+    """Send all logs of this process to the console and to `logs/<process>.log`, if they are not off."""
     redact = Redactor(settings)
     as_json = settings.log_format == "json"
     line = json_line(redact, process=process) if as_json else text_line(redact)
@@ -45,12 +45,13 @@ def setup_logging(settings: Settings, *, process: str) -> None:
     if settings.log_console and sys.stderr is not None:
         shown = "{extra[_line]}\n" if as_json else _CONSOLE
         _add(sys.stderr, settings.log_level, lambda _: shown)
-    file = LogFile(
-        settings.log_dir / f"{process}.log",
-        most_bytes=settings.log_file_mb * MB,
-        total_bytes=settings.log_total_mb * MB,
-    )
-    _add(file, settings.log_level, lambda _: "{extra[_line]}\n")
+    if settings.log_files:
+        file = LogFile(
+            settings.log_dir / f"{process}.log",
+            most_bytes=settings.log_file_mb * MB,
+            total_bytes=settings.log_total_mb * MB,
+        )
+        _add(file, settings.log_level, lambda _: "{extra[_line]}\n")
     intercept(settings.log_level)
     sys.excepthook = _uncaught(redact, quiet=as_json or settings.log_console)
 

@@ -126,8 +126,8 @@ def note(item: Backfill) -> str:
     """What keeps a backfill, or how it ended; empty while nothing is to be said."""
     if item.state == "done":
         return "done" if item.empty_to_ms is None else f"done, from {moment(item.empty_to_ms)} on"
-    if item.state == "waiting" and item.started_ms is None:
-        return "waits for its turn"
+    if item.state == "waiting" and not item.error and (item.started_ms is None or (item.pace.left_s or 0) < 1):
+        return "waits for its turn"  # no time that is left would say so
     return item.error or ("" if not item.over else item.state)
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, Self
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
+
+type Column = NDArray[np.generic] | Sequence[bytes]
+"""Numbers, NaN for null, or values that are JSON already."""
 
 CUTTABLE = 256  # so many of the oldest elements can be cut off an encoded series
 
@@ -23,12 +27,41 @@ class Elements:
     ends: Sequence[int]  # where each of them ends in `data`
 
     @classmethod
+    def none(cls) -> Self:
+        """An empty array."""
+        return cls(b"", 0, [], [])
+
+    @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
-        """The rows, each with a "time", encoded once."""
+        """The rows, each of which begins with its "time", encoded once."""
         rows = list(rows)
-        parts = [orjson.dumps(row) for row in rows]
-        ends = [end - 1 for end in accumulate(len(part) + 1 for part in parts[:CUTTABLE])]
-        return cls(b",".join(parts), len(parts), [row["time"] for row in rows[:CUTTABLE]], ends)
+        return cls._cut(orjson.dumps(rows)[1:-1], [row["time"] for row in rows])
+
+    @classmethod
+    def of_columns(cls, time_ms: NDArray[np.int64], columns: Mapping[str, Column]) -> Self:
+        """The same of rows that come as columns.
+
+        Each column is encoded at once and laid between the names: a third of what as many objects cost.
+        """
+        if not len(time_ms):
+            return cls.none()
+        step = 2 * (1 + len(columns))
+        parts = [b""] * (step * len(time_ms))
+        for place, (name, values) in enumerate({"time": time_ms, **columns}.items()):
+            parts[2 * place :: step] = [b'%s"%s":' % (b"," if place else b"},{", name.encode())] * len(time_ms)
+            parts[2 * place + 1 :: step] = _texts(values)
+        parts[0] = parts[0].removeprefix(b"},")
+        parts.append(b"}")
+        return cls._cut(b"".join(parts), time_ms.tolist())
+
+    @classmethod
+    def _cut(cls, data: bytes, times: Sequence[int]) -> Self:
+        """With the ends of the first elements, found in the text: within a string, a quote would be escaped."""
+        ends, end = [], 0
+        for _ in times[:CUTTABLE]:
+            end = data.find(b'},{"time":', end) + 1
+            ends.append(end or len(data))
+        return cls(data, len(times), list(times[:CUTTABLE]), ends)
 
     def without(self, oldest: int) -> bytes:
         """The array without its `oldest` first elements; raises ValueError where that is more than can be cut."""
@@ -47,17 +80,15 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChart:
-    """The bars and indicators of a series up to `last_ms`, the time of its newest bar; `tag` names this content."""
+    """The bars and indicators of a series up to `last_ms`, the time of its newest bar; `tag` names this content.
+
+    It is hashed once, from what the chart was made of, so that no answer made of it has to be.
+    """
 
     last_ms: int
     bars: Elements
     indicators: Elements
     tag: str = ""
-
-    @classmethod
-    def of(cls, last_ms: int, bars: Elements, indicators: Elements) -> Self:
-        """The chart with its tag: hashed here once, so that no answer made of it has to be."""
-        return cls(last_ms, bars, indicators, tag_of(bars.data, indicators.data))
 
     def dump(self) -> bytes:
         """One line of JSON with the places, then the data; read() reverses it."""
@@ -104,3 +135,11 @@ def chart_json(head: Mapping[str, Any], *, bars: Iterable[bytes], indicators: It
     begin = orjson.dumps(head)[:-1]
     joined = (b",".join(filter(None, pieces)) for pieces in (bars, indicators))
     return begin + b',"bars":[%s],"indicators":[%s]}' % tuple(joined)
+
+
+def _texts(values: Column) -> Sequence[bytes]:
+    """Each value as JSON."""
+    if not isinstance(values, np.ndarray):
+        return values
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    return orjson.dumps(native, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -44,6 +46,16 @@ class DayStore(Protocol):
     ) -> dict[int, Bar]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The sums of the quarter hours before `tail_ms` of these instruments, good until a time.monotonic()."""
+
+    tail_ms: int = 0
+    ids: frozenset[int] = frozenset()
+    days: dict[int, Day] = field(default_factory=dict)
+    until: float = 0.0
+
+
 class Overview:
     """Reads the overview of a list of instruments in three statements, and one or two more for those that are silent.
 
@@ -60,9 +72,8 @@ class Overview:
         now_ms: Callable[[], int],
     ) -> None:
         self._connect, self._bars, self._store, self._now_ms = connect, bars, days, now_ms
-        self._kept: dict[int, Day] = {}
-        self._kept_for: tuple[int, frozenset[int]] = (0, frozenset())
-        self._kept_until = 0.0
+        self._reading = threading.Lock()  # of what is kept: who comes meanwhile waits, without a connection, and shares
+        self._kept = _Kept()
         self._far: dict[int, tuple[float, Bar | None]] = {}
 
     def rows(self, instruments: Sequence[Instrument], quotes: Mapping[str, Quote]) -> list[dict[str, Any]]:
@@ -73,23 +84,26 @@ class Overview:
         now_ms = self._now_ms()
         ids = [instrument.id for instrument in instruments]
         tail_ms = TF.floor(now_ms) - TF.ms  # two quarter hours reach back over a roll-up that has not come yet
+        days = self._days(ids, tail_ms)
         with self._connect() as conn:
-            days = self._days(conn, ids, tail_ms)
             newest = self._newest(conn, ids, tail_ms, now_ms + DAY_MS)
             found = {key: days.get(key, Day()).followed_by(newest.get(key, ())) for key in ids}
-            silent = self._last(conn, [key for key in ids if found[key].close is None], now_ms)
-        return [
-            _row(item, found[item.id], last=silent.get(item.id), quote=quotes.get(item.key)) for item in instruments
-        ]
+            silent = [key for key in ids if found[key].close is None]
+            last = self._near(conn, silent, now_ms) if silent else {}
+        last |= self._older([key for key in silent if key not in last], now_ms)
+        return [_row(item, found[item.id], last=last.get(item.id), quote=quotes.get(item.key)) for item in instruments]
 
-    def _days(self, conn: sa.Connection, ids: Sequence[int], tail_ms: int) -> dict[int, Day]:
+    def _days(self, ids: Sequence[int], tail_ms: int) -> dict[int, Day]:
         """The quarter hours before the newest two."""
-        asked = (tail_ms, frozenset(ids))
-        if self._kept_for[0] != tail_ms or not asked[1] <= self._kept_for[1] or time.monotonic() > self._kept_until:
-            since_ms = tail_ms + TF.ms - DAY_MS
-            self._kept = self._store.days(conn, ids, lo_ms=since_ms - TF.ms, since_ms=since_ms, hi_ms=tail_ms)
-            self._kept_for, self._kept_until = asked, time.monotonic() + KEEP_S
-        return self._kept
+        wanted = frozenset(ids)
+        with self._reading:
+            kept = self._kept
+            if kept.tail_ms != tail_ms or not wanted <= kept.ids or time.monotonic() > kept.until:
+                since_ms = tail_ms + TF.ms - DAY_MS
+                with self._connect() as conn:
+                    days = self._store.days(conn, ids, lo_ms=since_ms - TF.ms, since_ms=since_ms, hi_ms=tail_ms)
+                self._kept = kept = _Kept(tail_ms, wanted, days, time.monotonic() + KEEP_S)
+            return kept.days
 
     def _newest(self, conn: sa.Connection, ids: Sequence[int], lo_ms: int, hi_ms: int) -> dict[int, list[Bar]]:
         """The newest two quarter hours as they stand this moment: roll-ups, and the minutes after them."""
@@ -98,17 +112,21 @@ class Overview:
         minutes = _by_instrument(self._store.minutes(conn, since, lo_ms=lo_ms, hi_ms=hi_ms))
         return {key: complete(quarters.get(key, []), minutes.get(key, []), TF) for key in {*quarters, *minutes}}
 
-    def _last(self, conn: sa.Connection, ids: Sequence[int], now_ms: int) -> dict[int, Bar]:
-        """The last minute of instruments without a bar since yesterday; weeks of chunks are opened once a minute."""
+    def _near(self, conn: sa.Connection, ids: Sequence[int], now_ms: int) -> dict[int, Bar]:
+        """The last minute of instruments without a bar since yesterday."""
+        return self._store.last_minutes(conn, ids, lo_ms=now_ms - NEAR_MS, hi_ms=now_ms + DAY_MS)
+
+    def _older(self, ids: Sequence[int], now_ms: int) -> dict[int, Bar]:
+        """The last minute of instruments without a bar for days; weeks of chunks are opened once a minute."""
         if not ids:
             return {}
-        found = self._store.last_minutes(conn, ids, lo_ms=now_ms - NEAR_MS, hi_ms=now_ms + DAY_MS)
-        due = [key for key in ids if key not in found and self._far.get(key, (0.0, None))[0] < time.monotonic()]
-        if due:
-            older = self._store.last_minutes(conn, due, lo_ms=now_ms - FAR_MS, hi_ms=now_ms - NEAR_MS)
-            self._far |= {key: (time.monotonic() + FAR_KEEP_S, older.get(key)) for key in due}
-        far = {key: bar for key in ids if key not in found and (bar := self._far.get(key, (0.0, None))[1]) is not None}
-        return found | far
+        with self._reading:
+            due = [key for key in ids if self._far.get(key, (0.0, None))[0] < time.monotonic()]
+            if due:
+                with self._connect() as conn:
+                    older = self._store.last_minutes(conn, due, lo_ms=now_ms - FAR_MS, hi_ms=now_ms - NEAR_MS)
+                self._far |= {key: (time.monotonic() + FAR_KEEP_S, older.get(key)) for key in due}
+            return {key: bar for key in ids if (bar := self._far[key][1]) is not None}
 
 
 def _by_instrument(bars: Iterable[Bar]) -> dict[int, list[Bar]]:

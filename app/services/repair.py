@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import batched
 from time import monotonic
@@ -28,6 +28,9 @@ UNCLAIMED_S = 600.0
 RUN_S = 15.0  # so that a task ends within 30 s, one slow answer included
 GAPS = 5  # looked at in one transaction: old ones take a while to find their bars
 SEARCH_S = 10.0  # of a turn of find_gaps
+LOOK_AGAIN_S = 1.5
+SEEN_S = 60.0  # a gap that no look found for so long was filled
+ON_ITS_WAY_MS = 3_600_000  # ids missing in a minute this new may be in a batch at another worker, or in a queue
 NUMBERED = [exchange.value for exchange, rules in RULES.items() if rules.contiguous_ids]
 
 
@@ -49,6 +52,7 @@ class Repair:
     grace_s: float
     cutoffs: Cutoffs = keeps_all
     budget: int = 8  # requests one run may spend
+    seen: dict[tuple[int, int, int], tuple[float, float]] = field(default_factory=dict)  # gap → first and last found
     unclaimed: set[tuple[int, int, int]] = field(default_factory=set)  # gaps outside coverage: not searched each time
     forget_at: list[float] = field(default_factory=lambda: [0.0])
     place: list[int] = field(default_factory=lambda: [0, -1])  # the gap with which the last turn ended
@@ -171,7 +175,11 @@ class Repair:
         return len(done)
 
     def find_gaps(self) -> int:
-        """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes."""
+        """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes.
+
+        Workers beside each other commit in any order: what two looks in turn find is missing, what one finds may be on
+        its way.
+        """
         if monotonic() > self.forget_at[0]:
             self.unclaimed.clear()
             self.forget_at[0] = monotonic() + UNCLAIMED_S
@@ -179,6 +187,7 @@ class Repair:
             gaps = self.ledger.gaps(connection, after=(self.place[0], self.place[1]))
             held = self.holes.held_ids(connection)
         self.place[:] = gaps[-1][:2] if len(gaps) == 1000 else (0, -1)
+        self._see(gaps, monotonic())
         # What an open hole holds comes last: its repair counts it in.
         gaps.sort(key=lambda gap: any(a <= gap[1] and gap[2] - 1 <= z for a, z in held.get(gap[0], ())))
         recorded, deadline = 0, monotonic() + SEARCH_S
@@ -195,6 +204,18 @@ class Repair:
                     recorded += self._gap(connection, instrument_id, first, end, stretches[instrument_id])
         return recorded
 
+    def _see(self, gaps: Iterable[tuple[int, int, int]], now_s: float) -> None:
+        self.seen.update({gap: (self.seen.get(gap, (now_s,))[0], now_s) for gap in gaps})
+        for gap in [gap for gap, (_, last_s) in self.seen.items() if now_s - last_s > SEEN_S]:
+            del self.seen[gap]
+
+    def _is_new(self, time_ms: int) -> bool:
+        """Whether trades of this minute may still be on their way."""
+        try:
+            return time_ms > self.clock.now_us() // 1000 - ON_ITS_WAY_MS
+        except SourceError:
+            return False  # a market that does not answer sends nothing either
+
     def _gap(
         self, connection: sa.Connection, instrument_id: int, first: int, end: int, held: list[tuple[int, int | None]]
     ) -> int:
@@ -203,6 +224,8 @@ class Repair:
             return 0
         before, after = self.holes.around_gap(connection, instrument_id, first, end)
         if after is None:
+            return 0
+        if monotonic() - self.seen.get(gap, (0.0, 0.0))[0] < LOOK_AGAIN_S and self._is_new(after):
             return 0
         if before is None:  # the bar before the gap is the exchange's, which names no ids
             before = max((lo for lo, _ in held if lo <= after), default=after)

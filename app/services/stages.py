@@ -90,7 +90,9 @@ def _queue(facts: Facts, seen: Seen) -> Stage:
     name, unit = "queue", "messages waiting"
     if not seen.redis:
         return Stage(name, "unknown", "the queues are in Redis", None, None, unit)
-    waiting = sum(count for queue, count in facts.queues.items() if queue not in {"taken, not done", "parked"})
+    if not facts.broker:
+        return Stage(name, "broken", "the broker cannot be reached", None, None, unit)
+    waiting = sum(count or 0 for queue, count in facts.queues.items() if queue not in {"taken, not done", "parked"})
     received = {row["exchange"]: row["at"] for row in facts.sources if row["feed"] == "connected" and row["at"]}
     lags = [received[exchange] - facts.clocks[exchange] for exchange in received.keys() & facts.clocks.keys()]
     lag_s = _seconds(max(lags, default=None), seen)

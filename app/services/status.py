@@ -14,12 +14,13 @@ from app.domain.gaps import CAUSES
 from app.domain.history import ListedBackfill
 from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.timeframes import DAY_MS
+from app.errors import Unavailable
 from app.services.backfilling import told
-from app.services.feed_states import feed_states, missing_keys, patience_s
+from app.services.feed_states import feed_states, missing_keys
 from app.services.markets import Markets
 from app.services.ports import Sessions
+from app.services.processes import process_rows, stale_s, supervised
 
-STALE_S = 15.0  # a heartbeat older than this is no heartbeat
 HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
 BACKLOG = 1000  # messages waiting in a queue: more is worth a warning
 HOLES_SHOWN = BACKFILLS_SHOWN = 20
@@ -42,7 +43,7 @@ class Signals(Protocol):
     def beats(self) -> dict[str, dict[str, Any]]: ...
     def counters(self) -> dict[str, int]: ...
     def queues(self, names: Sequence[str], /) -> dict[str, int]: ...
-    def taken(self) -> int: ...
+    def taken(self) -> int | None: ...
     def parked(self) -> int: ...
     def prices(self) -> dict[str, tuple[float, int]]: ...
     def memory(self) -> int: ...
@@ -77,8 +78,9 @@ class Facts:
     """
 
     processes: list[dict[str, Any]] = field(default_factory=list)
-    feeds: list[dict[str, Any]] = field(default_factory=list)  # heartbeats
-    queues: dict[str, int] = field(default_factory=dict)
+    feeds: list[dict[str, Any]] = field(default_factory=list)  # heartbeats, of processes of every kind
+    queues: dict[str, int | None] = field(default_factory=dict)  # None: the broker does not tell
+    broker: bool = True  # whether it answers
     counters: dict[str, int] = field(default_factory=dict)
     last_trades: list[dict[str, Any]] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
@@ -94,6 +96,11 @@ class Facts:
     redis_bytes: int | None = None
     notes: list[str] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+
+    @property
+    def process_rows(self) -> list[dict[str, Any]]:
+        """Each process once, with what `up` and it itself say (app.services.processes)."""
+        return process_rows(self.processes, self.feeds)
 
     @property
     def level(self) -> Level:
@@ -123,26 +130,19 @@ class Status:
         `states` are the feeds' where somebody has watched them for longer than this look. Raises RedisError.
         """
         beats = signals.beats()
-        supervisor = beats.pop("up", None)
-        if supervisor is not None and supervisor["age_s"] <= STALE_S:
-            for name, child in supervisor["children"].items():
-                facts.processes.append({"name": name, **child})
-                if child["state"] != "ready":
-                    remedy = f"logs/{name}.log has the reason; `up` starts it again by itself unless it gave up"
-                    facts.troubles.append(Trouble(f"{name} is {child['state']}", remedy))
+        facts.processes = supervised(beats)
+        unwell = {child["name"]: child["state"] for child in facts.processes if child["state"] != "ready"}
+        for name, state in unwell.items():
+            remedy = f"{self._log(name)} has the reason; `up` starts it again by itself unless it gave up"
+            facts.troubles.append(Trouble(f"{name} is {state}", remedy))
         for name, beat in beats.items():
-            stale = beat["age_s"] > max(STALE_S, patience_s(name, beat.get("feed")))
+            stale = beat["age_s"] > stale_s(name, beat.get("feed"))
             facts.feeds.append({"name": name, "stale": stale, **beat})
-            if stale:
+            if stale and name not in unwell:
                 what = f"{name} has not been heard of for {beat['age_s']:.0f} s"
-                facts.troubles.append(Trouble(what, f"is it running? logs/{name}.log has its last words"))
+                facts.troubles.append(Trouble(what, f"is it running? {self._log(name)} has its last words"))
         self._feeds(facts, feed_states(beats, Exchange) if states is None else states)
-        facts.queues = signals.queues(queue_names(self.settings))
-        for name, waiting in facts.queues.items():
-            if waiting > BACKLOG:
-                remedy = "its workers are behind or gone: see the processes, and the logs of its worker"
-                facts.troubles.append(Trouble(f"queue {name} holds {waiting:,} messages", remedy))
-        facts.queues["taken, not done"] = signals.taken()
+        self._queues(facts, signals)
         facts.queues["parked"] = parked = signals.parked()
         if parked:
             remedy = "the workers' logs say why; trades among them are repaired from the exchange"
@@ -180,6 +180,26 @@ class Status:
         found = self.records.verification(connection, now_ms - DAY_MS)
         return [{**row, "share": round(row["verified"] / row["closed"], 4) if row["closed"] else None} for row in found]
 
+    def _queues(self, facts: Facts, signals: Signals) -> None:
+        try:
+            lengths, taken = signals.queues(queue_names(self.settings)), signals.taken()
+        except Unavailable:
+            facts.broker = False
+            remedy = (
+                "trades wait in the streamers, and history repairs what does not fit there; is CELERY_BROKER_URL up?"
+            )
+            facts.troubles.append(Trouble("The broker cannot be reached: nothing is worked on", remedy))
+            return
+        for name, waiting in lengths.items():
+            if waiting > BACKLOG:
+                remedy = "its workers are behind or gone: see the processes, and the logs of its worker"
+                facts.troubles.append(Trouble(f"queue {name} holds {waiting:,} messages", remedy))
+        facts.queues = {**lengths, "taken, not done": taken}
+
+    def _log(self, process: str) -> str:
+        """Where a process writes what happens to it."""
+        return f"logs/{process}.log" if self.settings.log_files else f"the log of {process}"
+
     def _feeds(self, facts: Facts, states: States) -> None:
         """Each source's feed; a refused or broken one is trouble, a missing key is worth a note."""
         missing = missing_keys(self.settings)
@@ -194,7 +214,7 @@ class Status:
             elif feed in BROKEN:
                 what = f"{rules.title}: the feed is {feed}" + (f": {state['error']}" if state["error"] else "")
                 log = "worker-history" if name == Exchange.YAHOO else f"streamer-{name}"
-                remedy = f"logs/{log}.log has the reason and the next attempt; its minutes are repaired afterwards"
+                remedy = f"{self._log(log)} has the reason and the next attempt; its minutes are repaired afterwards"
                 facts.troubles.append(Trouble(what, remedy))
             facts.sources.append(row)
 

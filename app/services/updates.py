@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from app.domain.bars import Bar, State
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
-from app.domain.updates import bar_json, order_json
+from app.domain.updates import VERSION, bar_json, order_json
 from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher, Trail
 
 MOST_BARS = 5  # of one series in a message; more: the chart is fetched again
@@ -124,6 +124,7 @@ def message(
     """One message of chart_updates or completed_bars; `batch` is in it where one batch of trades is its cause."""
     delayed = RULES[instrument.exchange].delay_s > 0
     return {
+        "v": VERSION,
         "exchange": instrument.exchange.value,
         "symbol": instrument.symbol,
         "id": instrument.id,

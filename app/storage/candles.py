@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from app.domain.bars import Bar, Merged, Origin, PartialBar, State
 from app.domain.timeframes import DAY_MS, Timeframe
-from app.storage.arrays import literal, numbers
+from app.storage.arrays import literal, numbers, records
 from app.storage.keys import Key, by_day, locked
 from app.storage.sql import sql
 
 FIRST_MS, LAST_MS = 0, 253_402_300_800_000  # 1970 to the end of 9999: constant bounds where a caller names none
 NEWEST = "newest_ms"  # what a connection keeps: the newest bar it has read
+COLUMNS = np.dtype(
+    [
+        ("time", ">i8"),
+        *((name, ">f8") for name in ("open", "high", "low", "close", "volume", "quote_volume")),
+        ("trade_count", ">i8"),
+        *((name, ">i4") for name in ("state", "revision", "origin")),
+    ]
+)
+"""The bytes of a bar as `columns` reads it: what the update messages of a bar show (app.domain.updates.bar_json)."""
 
 
 def merge(connection: sa.Connection, parts: Sequence[PartialBar]) -> Merged:
@@ -82,18 +93,43 @@ def read(
 ) -> list[Bar]:
     """The newest `limit` stored bars with start_ms <= time < end_ms, oldest first."""
     values = {"instrument_id": instrument_id, "hi": LAST_MS if end_ms is None else end_ms, "limit": limit}
-    los = [FIRST_MS if start_ms is None else start_ms]
-    if tf is Timeframe.M1 and start_ms is None:  # a year of minutes is many chunks: first where they mostly are
-        newest_ms = connection.info.get(NEWEST) if end_ms is None else end_ms
-        los = los if newest_ms is None else [newest_ms - max(8 * limit * tf.ms, 4 * DAY_MS), *los]
     rows: Sequence[Sequence[Any]] = ()
-    for lo_ms in los:
+    for lo_ms in _starts(connection, tf, start_ms=start_ms, end_ms=end_ms, limit=limit):
         rows = connection.execute(sql("candles", "read", tf), {**values, "lo": lo_ms}).all()
         if len(rows) == limit:
             break
-    if rows and end_ms is None and rows[0][1] > connection.info.get(NEWEST, 0):
-        connection.info[NEWEST] = rows[0][1]
+    if rows and end_ms is None:
+        _seen(connection, rows[0][1])
     return [as_bar(row) for row in rows[::-1]]
+
+
+def columns(connection: sa.Connection, instrument_id: int, tf: Timeframe, *, limit: int) -> NDArray[np.void]:
+    """What charts show of the newest `limit` stored bars, oldest first, as a record array of COLUMNS; time in ms."""
+    values = {"instrument_id": instrument_id, "hi": LAST_MS, "limit": limit}
+    found: NDArray[np.void] = np.empty(0, COLUMNS)
+    for lo_ms in _starts(connection, tf, start_ms=None, end_ms=None, limit=limit):
+        found = records(connection.execute(sql("candles", "columns", tf), {**values, "lo": lo_ms}).scalar(), COLUMNS)
+        if len(found) == limit:
+            break
+    if len(found):
+        _seen(connection, int(found["time"][-1]))
+    return found
+
+
+def _starts(
+    connection: sa.Connection, tf: Timeframe, *, start_ms: int | None, end_ms: int | None, limit: int
+) -> list[int]:
+    """From where to look for the newest bars, one after the other until there are enough."""
+    first_ms = FIRST_MS if start_ms is None else start_ms
+    newest_ms = connection.info.get(NEWEST) if end_ms is None else end_ms
+    if tf is not Timeframe.M1 or start_ms is not None or newest_ms is None:
+        return [first_ms]
+    # A year of minutes is many chunks: first where they mostly are.
+    return [newest_ms - max(8 * limit * tf.ms, 4 * DAY_MS), first_ms]
+
+
+def _seen(connection: sa.Connection, newest_ms: int) -> None:
+    connection.info[NEWEST] = max(newest_ms, connection.info.get(NEWEST, 0))
 
 
 def read_many(

@@ -11,19 +11,19 @@ from app.errors import ConfigError
 WEB = "web"  # the process with a pool and a statement timeout of its own
 
 
-def database_url(text: str) -> URL:
+def database_url(text: str, *, setting: str = "DATABASE_URL") -> URL:
     """The URL with the psycopg2 driver; raises ConfigError when it is not PostgreSQL's."""
     try:
         url = make_url(text)
     except sa.exc.ArgumentError as error:
-        raise ConfigError("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/name") from error
+        raise ConfigError(f"{setting} is not a URL such as postgresql://user:password@host:5432/name") from error
     if url.get_backend_name() not in {"postgresql", "postgres"}:
-        raise ConfigError(f"DATABASE_URL is for {url.get_backend_name()}; only PostgreSQL is supported")
+        raise ConfigError(f"{setting} is for {url.get_backend_name()}; only PostgreSQL is supported")
     return url.set(drivername="postgresql+psycopg2")
 
 
-def make_engine(settings: Settings, *, process: str = "") -> sa.Engine:
-    """The engine of this process; nothing connects yet.
+def make_engine(settings: Settings, *, process: str = "", replica: bool = False) -> sa.Engine:
+    """The engine of this process, or the one of the replica that it reads from; nothing connects yet.
 
     READ COMMITTED is pinned since the ledger's slow path must see the winner's commit. JIT costs 50 times the
     query it compiles here. A paused process gives its locks back by the idle timeout. A connection that a restart of
@@ -41,8 +41,12 @@ def make_engine(settings: Settings, *, process: str = "") -> sa.Engine:
         "timescaledb.max_tuples_decompressed_per_dml_transaction": "0",
         "enable_bitmapscan": "off",
     }
+    if replica:
+        server_settings["default_transaction_read_only"] = "on"  # should it be no replica, nobody writes there
     return sa.create_engine(
-        database_url(settings.database_url),
+        database_url(settings.database_read_url, setting="DATABASE_READ_URL")
+        if replica
+        else database_url(settings.database_url),
         isolation_level="READ COMMITTED",
         pool_size=settings.db_web_pool_size if web else settings.db_pool_size,
         max_overflow=settings.db_web_pool_overflow if web else settings.db_pool_overflow,

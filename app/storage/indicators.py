@@ -16,12 +16,13 @@ from app.domain.indicators import BarColumns, IndicatorColumns
 from app.domain.outbox import Amounts, Mark, Span
 from app.domain.timeframes import DAY_MS, Timeframe
 from app.storage import outbox
-from app.storage.arrays import literal
+from app.storage.arrays import Y2000_MS, literal, records
 from app.storage.keys import near
 from app.storage.sql import sql, timed
 
 LONG_MS = 7 * DAY_MS
-_Y2000_MS = 946_684_800_000  # PostgreSQL sends timestamps as µs since 2000-01-01
+COLUMNS = np.dtype([("time", ">i8"), *((name, ">f8") for name in INDICATORS)])
+"""The bytes of a row as `columns` reads it."""
 
 
 def read(
@@ -41,6 +42,14 @@ def read_many(
     return [(row[0], dict(zip(names, row[1:], strict=True))) for row in rows]
 
 
+def columns(
+    connection: sa.Connection, instrument_id: int, tf: Timeframe, *, start_ms: int, end_ms: int
+) -> NDArray[np.void]:
+    """What `read` gives as a record array of COLUMNS, oldest first; NaN where there is no value."""
+    values = {"instrument_id": instrument_id, "lo": start_ms, "hi": end_ms}
+    return records(connection.execute(_columns_sql(tf), values).scalar(), COLUMNS)
+
+
 def write(connection: sa.Connection, tf: Timeframe, rows: Sequence[IndicatorColumns]) -> int:
     """Stores the values, one statement for all series; NaN becomes null. Returns how many bars they cover."""
     count = sum(len(each.time_ms) for each in rows)
@@ -56,7 +65,7 @@ def write(connection: sa.Connection, tf: Timeframe, rows: Sequence[IndicatorColu
 def bars(connection: sa.Connection, tf: Timeframe, spans: Sequence[Span]) -> dict[int, BarColumns]:
     """The bars of each span (one span an instrument) as columns; an instrument without any is left out."""
     return {
-        row[0]: BarColumns(np.frombuffer(row[1], ">i8").astype(np.int64) // 1000 + _Y2000_MS, *map(_floats, row[2:]))
+        row[0]: BarColumns(np.frombuffer(row[1], ">i8").astype(np.int64) // 1000 + Y2000_MS, *map(_floats, row[2:]))
         for row in _each(connection, "bars", tf, spans)
     }
 
@@ -126,6 +135,16 @@ def _read_sql(tf: Timeframe) -> sa.TextClause:
         f"SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, {', '.join(INDICATORS)}"
         f' FROM "indicators_{tf.value}" WHERE instrument_id = ANY(CAST(:instruments AS int[]))'
         " AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz) ORDER BY instrument_id, time"
+    )
+
+
+@cache
+def _columns_sql(tf: Timeframe) -> sa.TextClause:
+    values = " || ".join(f"float8send(coalesce({name}, 'NaN'))" for name in INDICATORS)
+    return timed(
+        f"SELECT string_agg(timestamptz_send(time) || {values}, ''::bytea)"
+        f' FROM "indicators_{tf.value}" WHERE instrument_id = :instrument_id'
+        " AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -19,6 +21,9 @@ from app.storage.engine import database_url
 
 LOCK = 7000  # alembic/env.py takes it, too: one migrator at a time
 BASE = "base"
+IN_THE_WAY = {"55P03", "40P01"}  # a lock was not to be had in time; a deadlock
+REST_S = 1.0  # for those who waited behind the migration
+PATIENCE_S = 120.0
 
 
 class Step(NamedTuple):
@@ -34,7 +39,7 @@ def upgrade(url: str, revision: str = "head") -> list[str]:
     config = _config(url)
     config.attributes["notes"] = notes = list[str]()
     try:
-        command.upgrade(config, revision)
+        _patiently(lambda: command.upgrade(config, revision), notes)
     except CommandError as error:
         raise _unknown(revision, error) from error
     return notes
@@ -43,9 +48,27 @@ def upgrade(url: str, revision: str = "head") -> list[str]:
 def downgrade(url: str, revision: str) -> None:
     """Takes the database at `url` back to `revision`; "base" removes every relation of the platform."""
     try:
-        command.downgrade(_config(url), revision)
+        _patiently(lambda: command.downgrade(_config(url), revision), [])
     except CommandError as error:
         raise _unknown(revision, error) from error
+
+
+def _patiently(migrate: Callable[[], None], notes: list[str]) -> None:
+    """Runs a migration, again where others hold a lock it needs: it waits a second each time, and holds nothing since.
+
+    Raises what the database said when that goes on for `PATIENCE_S`.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        told = len(notes)
+        try:
+            migrate()
+            return
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "pgcode", None) not in IN_THE_WAY or time.monotonic() > deadline:
+                raise
+        del notes[told:]
+        time.sleep(REST_S)
 
 
 def newest() -> str:

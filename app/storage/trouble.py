@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 # Deadlock, serialization, lock timeout, idle in transaction: the same transaction may succeed at once.
 _NEIGHBOURS = {"40P01", "40001", "55P03", "25P03"}
+_UNDEFINED = {"42703", "42P01", "42883"}  # column, table, function
 _CANCELED = "57014"  # by the statement timeout
 
 
@@ -17,6 +18,7 @@ class Trouble(StrEnum):
     AWAY = "the database does not serve"
     NEIGHBOUR = "others were in its way"
     SLOW = "a statement ran out of time"
+    OLD = "the schema is older than this program"
 
 
 def trouble_of(error: BaseException) -> Trouble | None:
@@ -35,6 +37,11 @@ def trouble_of(error: BaseException) -> Trouble | None:
         return Trouble.SLOW
     gone = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated
     return Trouble.AWAY if gone else None
+
+
+def may_be_old(error: BaseException) -> bool:
+    """Whether the failure is of a table or column that is not there: as of a schema that is not upgraded yet."""
+    return getattr(getattr(error, "orig", None), "pgcode", None) in _UNDEFINED
 
 
 def reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 import { Chart } from "./chart.js";
 import { chartKeys } from "./chart-keys.js";
 import { bindExport, bindSettings } from "./chart-tools.js";
+import { completed } from "./completed.js";
 import { Connection } from "./connection.js";
 import { DataTable } from "./data-table.js";
 import { ChartFeed } from "./feed.js";
@@ -24,7 +25,7 @@ import { bindThemeButton, onTheme } from "./theme.js";
 
 const root = document.documentElement;
 const element = (id) => document.getElementById(id);
-const instrument = JSON.parse(element("instrument").textContent);
+const instrument = await completed(JSON.parse(element("instrument").textContent));
 if (instrument.time_zone) setExchangeZone(instrument.time_zone);
 
 const connection = new Connection(element("connection"));

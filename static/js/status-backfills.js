@@ -30,7 +30,7 @@ export class Backfills {
         { kind: "progress", build: progress },
         { kind: "number", text: ({ bars }) => whole(bars) },
         { kind: "number", text: ({ rate }) => whole(rate ?? NaN) },
-        { kind: "number", text: (one) => (over(one) ? NOTHING : left(one.left_s ?? NaN)) },
+        { kind: "number", text: timeLeft },
         { kind: "words", text: words, dot, title: words },
         { kind: "action", build: (cell, key) => this.#cancelButton(cell, key) },
       ],
@@ -145,6 +145,12 @@ function named(text) {
 
 /** One that waits for its source is worth a colour; one that waits for its turn is not. */
 const dot = ({ state, error }) => (state === "waiting" && error ? "reconnecting" : (DOTS[state] ?? "none"));
+
+/** One that waits with next to nothing left would show 0:00 for as long as its source makes it wait. */
+function timeLeft(one) {
+  if (over(one) || one.left_s === null) return NOTHING;
+  return one.state === "waiting" && one.left_s < 1 ? "waits" : left(one.left_s);
+}
 
 function words({ state, note }) {
   return note && note !== state ? (state === "done" ? note : `${state}: ${note}`) : state;

@@ -71,7 +71,7 @@ export function makeTables() {
     processes.show(status.processes, redis.ok ? "No process was heard of: is the platform running?" : unheard);
     feeds.show(status.feeds, redis.ok ? "No feed is known." : unheard);
     verification.show(status.verification, database.ok ? "No bar was closed yet." : unread);
-    const extra = status.taken === null ? [] : [{ queue: "taken, not done", waiting: status.taken }, { queue: "parked", waiting: status.parked }];
+    const extra = status.parked === null ? [] : [{ queue: "taken, not done", waiting: status.taken }, { queue: "parked", waiting: status.parked }];
     queues.show([...status.queues, ...extra], redis.ok ? "No queue is known." : unheard);
     const timescale = database.timescaledb ? `, TimescaleDB ${database.timescaledb}` : "";
     stores.show([

@@ -76,7 +76,10 @@ def _pages(app: Flask, market: Market) -> None:
 
     @app.get("/charts/<exchange>/<path:symbol>")
     def chart(exchange: str, symbol: str) -> str:
-        return render_template("chart.html", instrument=_find(market, symbol))
+        instrument = _find(market, symbol)
+        if market.token is not None:
+            instrument = instrument | {"price_decimals": None}  # as it is where reads need a token
+        return render_template("chart.html", instrument=instrument)
 
     @app.get("/errors/<int:code>")
     def error(code: int) -> tuple[str, int]:

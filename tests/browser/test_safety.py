@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -169,3 +171,17 @@ async def test_who_declines_is_left_alone(page: Page, stub: Stub, market: Market
     await overview.wait_for_connection("none", within_s=20)
     await overview.wait_for_data("overview-state", "error", within_s=20)
     assert await dialog.count() == 0
+
+
+async def test_a_chart_page_learns_of_its_instrument_with_the_token(
+    page: Page, stub: Stub, market: Market, errors: Errors
+) -> None:
+    errors.forgive("401")
+    market.token = "a token of this test"
+    market.instruments[0]["price_decimals"] = 3
+    await page.goto(f"{stub.url}/charts/binance/BTC-USDT")
+    dialog = page.get_by_role("dialog", name="A token is needed")
+    await dialog.get_by_label("Token").fill(market.token)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("html")).to_have_attribute("data-chart-state", "ready", timeout=SLOW_MS)
+    await expect(page.locator("#price")).to_have_text(re.compile(r"\.\d{3}$"), timeout=SLOW_MS)

@@ -109,6 +109,9 @@ async def test_progress_moves_in_place_and_nothing_jumps(status: StatusPage, pla
     await expect(shown).to_contain_text("1:01:01")
     await expect(button).to_be_focused()
     assert await status.page.evaluate("window.shifts.reduce((a, b) => a + b, 0)") < 0.01
+    row.update(state="waiting", done=0.99, left_s=0.3, note="waits for its turn")
+    await expect(shown.get_by_text("waits", exact=True)).to_be_visible()
+    await expect(shown).not_to_contain_text("0:00")
     row.update(state="done", done=1.0, left_s=None, note="done")
     await expect(shown).to_contain_text("done")
     await expect(button).to_be_hidden()

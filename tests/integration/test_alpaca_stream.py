@@ -269,7 +269,7 @@ async def test_our_own_broken_connection_does_not_count_as_anothers() -> None:
 async def test_without_a_key_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.config.Settings.alpaca_keys", None)
     async with door() as market, streaming(market.url, "AAPL") as live:
-        await live.until(lambda: live.streamer.feed.state == "refused")
+        await live.until(lambda: live.streamer.feed.state == "no_key")
         assert "ALPACA_API_KEY" in live.streamer.facts()["error"] and market.attempts == 0
 
 

@@ -12,6 +12,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from app.cache.addresses import connect
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.timeframes import ROLLUPS, Timeframe
@@ -20,20 +21,22 @@ from app.storage import holes, ledger
 from tests.factories import FILES, add_instrument, as_recorded, bars, numbers, recorded_minutes, waiting
 from tests.integration.test_core_exact import decimal_roll_up
 from tests.processes import Processes, processes, until
+from tests.rabbitmq import RabbitServer
 from tests.sandbox import RunningSandbox, start_sandbox
 
 
 @contextmanager
 def replaying(
-    settings: Settings, redis_server: RedisServer, engine: sa.Engine, **market: Any
+    settings: Settings, redis_url: str, engine: sa.Engine, *, broker_url: str = "", **market: Any
 ) -> Iterator[tuple[Processes, RunningSandbox, int]]:
     """The whole path over a replay; the market's clock starts once the streamer is connected."""
+    empty(engine)
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE instruments SET active = false"))
     instrument = add_instrument(engine, active=True)
     with start_sandbox(paused=True, **market) as sandbox:
-        urls = {"binance_api_url": sandbox.url, "binance_stream_url": sandbox.stream_url, "redis_url": redis_server.url}
-        here = settings.model_copy(update=urls)
+        urls = {"binance_api_url": sandbox.url, "binance_stream_url": sandbox.stream_url, "redis_url": redis_url}
+        here = settings.model_copy(update={**urls, "celery_broker_url": broker_url, "visibility_timeout_s": 4})
         with processes(here, START_BACKFILL_HOURS=0) as run:
             run.worker("trades")
             run.worker("bars")
@@ -45,13 +48,32 @@ def replaying(
             yield run, sandbox, instrument
 
 
+def empty(engine: sa.Engine) -> None:
+    """Nothing is left of a run before."""
+    with engine.begin() as connection:
+        for tf in Timeframe:
+            connection.execute(sa.text(f'TRUNCATE "candles_{tf.value}", "indicators_{tf.value}"'))
+        connection.execute(sa.text("TRUNCATE ledger, feeds, feed_batches, touched, coverage, holes, official_1m"))
+
+
 def connected(url: str) -> bool:
     """Whether the streamer's first run has begun: it is subscribed, so no trade can pass unseen."""
-    client = redis.Redis.from_url(url)
+    client = connect(url)
     try:
         return json.loads(client.hget("system:health", "streamer-binance") or b"{}").get("runs", 0) > 0
     finally:
         client.close()
+
+
+def kill_and_start(server: RedisServer | RabbitServer) -> None:
+    """The broker gone as in a power cut, and back."""
+    if isinstance(server, RabbitServer):
+        server.kill()
+    else:
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait(10)
+    server.start()
 
 
 def settled(engine: sa.Engine, instrument: int, first_ms: int, last_ms: int) -> bool:
@@ -116,10 +138,21 @@ def check(engine: sa.Engine, instrument: int, minutes: dict[int, tuple[str, ...]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_two_hours_with_faults(
-    settings: Settings, engine: sa.Engine, own_redis: RedisServer, shared_data: Path
+    settings: Settings,
+    engine: sa.Engine,
+    own_redis: RedisServer,
+    shared_data: Path,
+    broker: str,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """600 times as fast; a fifth of the trades twice, a fifth late, the connection lost three times."""
+    """600 times as fast; a fifth of the trades twice, a fifth late, the connection lost three times.
+
+    Meanwhile the worker of trades is killed with a batch in its hands, and the broker is killed and comes back.
+    """
+    rabbit: RabbitServer | None = request.getfixturevalue("rabbit_server") if broker == "rabbitmq" else None
     first_ms = 1570773600000  # 2019-10-11 06:00
     last_ms = first_ms + 119 * 60_000
     faults = (
@@ -127,11 +160,18 @@ def test_two_hours_with_faults(
     )
     window = {"start": "2019-10-11T06:00", "end": "2019-10-11T08:00"}
     market = {"replay": [shared_data / FILES[0]], "speed": 600, "faults": faults, **window}
-    with replaying(settings, own_redis, engine, **market) as (run, sandbox, instrument):
+    url = rabbit.url if rabbit else ""
+    with replaying(settings, own_redis.url, engine, broker_url=url, **market) as (run, sandbox, instrument):
+        until(lambda: len(bars(engine, instrument)) > 20, seconds=60, every=0.05, what="bars are coming")
+        run.kill("trades")
+        run.worker("trades", node="trades-heir")
+        until(lambda: len(bars(engine, instrument)) > 50, seconds=60, every=0.05, what="the heir works")
+        kill_and_start(rabbit or own_redis)
         await_settled(engine, instrument, first_ms, last_ms, run, 60)
         check(engine, instrument, recorded_minutes(shared_data), first_ms, last_ms)
         faults_seen = sandbox.get("/sandbox/faults")
         client = redis.Redis.from_url(own_redis.url)
+        assert bool(client.keys("_kombu*")) is (rabbit is None), "one broker only"
         counted = {name.decode(): int(value) for name, value in client.hgetall("system:counters").items()}
         client.close()
     assert [fault["fired"] for fault in faults_seen["faults"] if fault["kind"] == "disconnect"] == [3], faults_seen
@@ -144,11 +184,7 @@ def test_three_days_at_3600(settings: Settings, engine: sa.Engine, own_redis: Re
     """All recorded trades, an hour a second."""
     minutes = recorded_minutes(shared_data)
     first_ms, last_ms = min(minutes), max(minutes)
-    with engine.begin() as connection:
-        for tf in Timeframe:
-            connection.execute(sa.text(f'TRUNCATE "candles_{tf.value}"'))
-        connection.execute(sa.text("TRUNCATE ledger, feeds, feed_batches, touched, coverage, holes"))
     files = [shared_data / name for name in FILES]
-    with replaying(settings, own_redis, engine, replay=files, speed=3600) as (run, _, instrument):
+    with replaying(settings, own_redis.url, engine, replay=files, speed=3600) as (run, _, instrument):
         await_settled(engine, instrument, first_ms, last_ms, run, 240)
         check(engine, instrument, minutes, first_ms, last_ms)

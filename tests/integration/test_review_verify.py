@@ -229,7 +229,22 @@ class TestStarvation:
             binance.platform.sweep.run()
         assert good.stored()[1].state is State.VERIFIED
 
-    def test_gaps_nobody_can_fill_do_not_hide_later_ones(self, binance: Core) -> None:
+    def test_ids_on_their_way_are_not_missing(self, binance: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two workers commit in any order: the later batch may be in before the earlier one."""
+        repair = binance.platform.repair
+        binance.feed(binance.trade(5, 1), upto_s=6, n=1)
+        binance.feed(binance.trade(65, 5), upto_s=66, n=3)
+        quiet(binance)
+        assert repair.find_gaps() == 0
+        binance.feed(*(binance.trade(30, k) for k in (2, 3, 4)), upto_s=31, n=2)
+        monkeypatch.setattr("app.services.repair.LOOK_AGAIN_S", 0.0)
+        assert repair.find_gaps() == 0
+        binance.feed(binance.trade(70, 9), upto_s=71, n=4)
+        assert repair.find_gaps() == 1
+        assert binance.counters()["missing_trades"] == 3
+
+    def test_gaps_nobody_can_fill_do_not_hide_later_ones(self, binance: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.services.repair.LOOK_AGAIN_S", 0.0)  # nothing is on its way here
         with binance.platform.engine.begin() as connection:
             later = catalog.add(connection, "binance", "LATER/USDT").id
             for k in range(1100):  # a file of trades with gaps, outside of what is claimed

@@ -14,7 +14,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from app.cache import health
+from app.cache import health, keys
 from app.config import ROOT, Settings
 from app.domain.bars import State
 from app.domain.sessions import Session
@@ -73,6 +73,7 @@ def test_a_closed_market_and_a_missing_key_are_no_trouble(
     assert facts["sessions"]["XNYS"]["opens"] == opens_ms
     text = status(settings).stdout
     assert "set ALPACA_API_KEY and ALPACA_SECRET_KEY" in text
+    assert text.count("poller-yahoo") == 1
     assert "waits for its market to open, delayed 15 min" in text
 
 
@@ -130,3 +131,35 @@ def test_holes_verification_and_backfills_are_told(settings: Settings, engine: s
     text = status(settings).stdout
     for words in ("Holes that wait for repair: 1", "8 min", "429 Too Many Requests", "75.0%", "1,234"):
         assert words in text
+
+
+def test_each_process_is_told_once_and_its_trouble_too(
+    settings: Settings, redis_client: redis.Redis, now_ms: int
+) -> None:
+    children = {
+        "web": {"state": "ready", "pid": 7, "restarts": 0},
+        "beat": {"state": "given up", "pid": None, "restarts": 5},
+    }
+    health.beat(redis_client, "up", {"pid": 1, "children": children})
+    health.beat(redis_client, "web", {"pid": 7})
+    health.beat(redis_client, "worker@b", {"pid": 9, "pool": 2})
+    old = json.dumps({"pid": 3, "beat_ms": now_ms - 90_000})
+    redis_client.hset(keys.HEALTH, mapping={"beat": old, "flower": old})
+    code, facts = told(settings)
+    assert (code, facts["status"]) == (1, "degraded")
+    assert [(row["name"], row["state"], row["pid"]) for row in facts["processes"]] == [
+        ("web", "ready", 7), ("beat", "given up", None), ("flower", "silent", 3), ("worker@b", "heard", 9),
+    ]  # fmt: skip
+    first, second = facts["troubles"]
+    assert first == "beat is given up" and second.startswith("flower has not been heard of for ")
+
+
+@pytest.mark.slow
+def test_the_exit_code_tells_what_the_api_would(settings: Settings, redis_client: redis.Redis, now_ms: int) -> None:
+    code, facts = told(settings, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (code, facts["status"]) == (2, "down")
+    assert facts["troubles"][0].startswith("the database cannot be reached")
+    code, facts = told(settings, REDIS_URL="redis://127.0.0.1:1/0")
+    assert (code, facts["status"]) == (1, "degraded") and facts["troubles"][0].startswith("Redis cannot be reached")
+    nothing = status(settings, DATABASE_URL="", REDIS_URL="")
+    assert (nothing.returncode, nothing.stdout) == (2, "") and nothing.stderr.startswith("error: nothing runs on")

@@ -211,9 +211,10 @@ def test_the_newest_chart_comes_from_the_cache_with_a_fresh_tail(
     assert len(first["bars"]) == 10
     assert redis_client.exists(keys.chart("binance", "BTC/USDT", "1m"))
 
-    # A change behind the cache's back is not seen, so the cache is used; the tail is read each time.
+    # A change behind the cache's back is not seen, so the cache is used; the tail is read with every message.
     store(engine, [bar(instrument.id, START_MS + 9 * MINUTE_MS, price=500)])
     store(engine, [bar(instrument.id, START_MS + 12 * MINUTE_MS, price=300, state=State.OPEN)])
+    cache.touch(redis_client, [instrument])
     second = chart(client)
     assert times(second) == list(range(START_MS + 3 * MINUTE_MS, START_MS + 13 * MINUTE_MS, MINUTE_MS))
     assert second["bars"][-1]["open"] == 300.0
@@ -232,12 +233,13 @@ def test_the_newest_chart_comes_from_the_cache_with_a_fresh_tail(
 
 
 def test_a_cached_roll_up_is_completed_by_later_minutes(
-    client: FlaskClient, engine: sa.Engine, instrument: Instrument
+    client: FlaskClient, engine: sa.Engine, instrument: Instrument, redis_client: redis.Redis
 ) -> None:
     store(engine, [bar(instrument.id, START_MS + i * M5, minutes=5) for i in range(12)], tf=Timeframe.M5)
     address = "/api/charts/BTC-USDT?timeframe=5m&limit=10"
     assert len(chart(client, address)["bars"]) == 10
     store(engine, [bar(instrument.id, START_MS + 12 * M5, price=200, state=State.OPEN)])
+    cache.touch(redis_client, [instrument])
     after = chart(client, address)
     assert times(after) == list(range(START_MS + 3 * M5, START_MS + 13 * M5, M5))
     assert after["bars"][-1]["open"] == 200.0
@@ -245,26 +247,30 @@ def test_a_cached_roll_up_is_completed_by_later_minutes(
 
 
 def test_more_new_bars_than_the_cache_holds_rebuild_it(
-    client: FlaskClient, engine: sa.Engine, instrument: Instrument
+    client: FlaskClient, engine: sa.Engine, instrument: Instrument, redis_client: redis.Redis
 ) -> None:
     store(engine, [bar(instrument.id, START_MS + i * MINUTE_MS) for i in range(10)])
     chart(client)
     store(engine, [bar(instrument.id, START_MS + i * MINUTE_MS, price=7) for i in range(10, 30)])
+    cache.touch(redis_client, [instrument])
     assert times(chart(client))[0] == START_MS + 20 * MINUTE_MS
 
 
 def test_a_value_read_before_a_commit_is_never_used(redis_client: redis.Redis, instrument: Instrument) -> None:
-    before = cache.generation(redis_client, instrument)
+    def cached() -> bytes | None:
+        generation = cache.versions(redis_client, instrument).generation
+        return cache.get(redis_client, instrument, Timeframe.M1, generation=generation)
+
+    before = cache.versions(redis_client, instrument).generation
     cache.bump(redis_client, [instrument])
     cache.put(redis_client, instrument, Timeframe.M1, value=b"old", generation=before, ttl_s=60)
-    assert cache.get(redis_client, instrument, Timeframe.M1) is None
-    now = cache.generation(redis_client, instrument)
+    assert cached() is None
+    now = cache.versions(redis_client, instrument).generation
     cache.put(redis_client, instrument, Timeframe.M1, value=b"new", generation=now, ttl_s=60)
-    assert cache.get(redis_client, instrument, Timeframe.M1) == b"new"
+    assert cached() == b"new"
     redis_client.flushdb()
     cache.put(redis_client, instrument, Timeframe.M1, value=b"lost", generation=now, ttl_s=60)
-    cache.generation(redis_client, instrument)
-    assert cache.get(redis_client, instrument, Timeframe.M1) is None
+    assert cached() is None
 
 
 def test_an_emptied_redis_refills(

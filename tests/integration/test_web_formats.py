@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from backports import zstd
 from flask.testing import FlaskClient
 
+from app.cache import charts as cache
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.indicator_names import INDICATORS
@@ -143,13 +144,16 @@ def test_the_tag_is_another_one_for_every_change(
         look(query)
     assert len(seen) == 7
     store(engine, [bar(btc.id, NOW_MS - 60_000, price=105, state=State.OPEN)])
+    cache.touch(redis_client, [btc])
     look()
     assert len(seen) == 8
     store(engine, [bar(btc.id, NOW_MS + i * 60_000, price=105, state=State.OPEN) for i in range(BARS)])
+    cache.touch(redis_client, [btc])
     look()
     assert len(seen) == 9
     with engine.begin() as conn:
         conn.execute(sa.text("DELETE FROM holes"))
+    cache.touch(redis_client, [btc])
     look()
     assert len(seen) == 10, "what stands before the bars counts too"
 

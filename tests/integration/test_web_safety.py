@@ -136,12 +136,29 @@ def test_reads_may_need_a_token_too(make: Make) -> None:
     assert "data-reads-need-token" not in make(api_token=TOKEN).get("/").text
 
 
-def test_with_reads_closed_no_error_page_lists_the_watchlist(make: Make) -> None:
-    address = "/charts/binance/BTC-USD"
-    assert "BTC/USDT" in make(api_token=TOKEN).get(address).text
-    answer = make(api_token=TOKEN, api_reads_need_token=True).get(address)
-    assert answer.status_code == 404
-    assert "BTC/USDT" not in answer.text
+def test_with_reads_closed_no_page_tells_what_there_is(make: Make) -> None:
+    assert "BTC/USDT" in make(api_token=TOKEN).get("/charts/binance/BTC-USD").text
+    closed = make(api_token=TOKEN, api_reads_need_token=True)
+    there, nowhere = closed.get("/charts/binance/BTC-USDT"), closed.get("/charts/binance/BTC-USDX")
+    assert there.status_code == nowhere.status_code == 200
+    assert there.text == nowhere.text.replace("USDX", "USDT")
+    for symbol in ("btc-usdt", "btc-usdx"):
+        moved = closed.get(f"/charts/binance/{symbol}?tf=5m")
+        assert (moved.status_code, moved.headers["Location"]) == (308, f"/charts/binance/{symbol.upper()}?tf=5m")
+    for address in ("/charts/alpaca/AAPL", "/charts/alpaca/NONE", "/charts/yahoo/THYAO.IS", "/charts/yahoo/A-B-C"):
+        assert closed.get(address).status_code == 200, address
+    for address in ("/charts/nowhere/AAPL", "/charts/alpaca/A%00"):
+        assert closed.get(address).status_code == 404, address
+
+
+def test_the_document_says_where_a_token_is_needed(make: Make) -> None:
+    for reads in (False, True):
+        client = make(api_token=TOKEN, api_reads_need_token=reads)
+        paths = client.get("/api/openapi.json", headers=_bearer(TOKEN)).get_json()["paths"]
+        for path, operations in paths.items():
+            needed = reads and path not in ("/api/health/live", "/api/docs", "/api/openapi.json")
+            for method, operation in operations.items():
+                assert ("401" in operation["responses"]) == ("security" in operation) == (needed or method != "get")
 
 
 def test_closed_reads_without_a_token_to_ask_for_are_a_mistake(make: Make) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.domain.history import Backfill, pace
 from app.domain.stretches import answered, joined, missing, request, whole
 from app.domain.timeframes import MINUTE_MS, Timeframe
+from app.services.backfilling import note
 from app.services.pages import PAGES, newest_ms
 
 STEP = 10
@@ -102,6 +103,9 @@ def test_rate_and_time_left() -> None:
     assert (at(0.0, bars=0).pace.rate, at(0.0, bars=0).pace.left_s) == (None, None)
     assert at(0.5, started_ms=None).pace.left_s is None
     assert at(0.5, "done").pace.left_s == at(0.5, "cancelled").pace.left_s == 0
+    assert note(at(0.999, "waiting")) == "waits for its turn", "0:00 left would say that it is over in a moment"
+    assert note(at(0.25, "waiting")) == note(at(0.999)) == ""
+    assert note(at(0.999, "waiting")._replace(error="binance asks to wait")) == "binance asks to wait"
     both = pace([at(0.25), at(0.75, started_ms=10_000, updated_ms=120_000), at(0.1, "failed", 0)])
     assert (both.bars, both.share, both.took_s) == (1200, 2 / 3, 120.0)
     assert round(both.left_s or 0, 6) == 60.0 and both.rate == 10.0

@@ -28,17 +28,26 @@ def test_help_names_every_command_and_is_quick(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     answer = run("--help", data_dir=tmp_path)
     assert answer.returncode == 0
-    for command in ("up", "status", "instruments", "import", "backfill", "db"):
+    for command in ("up", "restart", "status", "instruments", "import", "backfill", "db"):
         assert f" {command} " in answer.stdout
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 1.0
 
 
-@pytest.mark.parametrize("command", [("instruments", "list"), ("backfill", "-s", "BTC/USDT", "--start", "2023-11-01")])
+@pytest.mark.parametrize(
+    "command", [("restart",), ("instruments", "list"), ("backfill", "-s", "BTC/USDT", "--start", "2023-11-01")]
+)
 def test_with_nothing_running_one_line_tells_how_to_start(command: tuple[str, ...], tmp_path: Path) -> None:
     answer = run(*command, data_dir=tmp_path)
     assert answer.returncode == 1
     expected = f"error: nothing runs on {tmp_path}: start it with `make demo` or `python -m app up`\n"
     assert answer.stderr == expected
+
+
+def test_a_restart_with_other_shards_names_no_process(tmp_path: Path) -> None:
+    helped = run("restart", "--help", data_dir=tmp_path)
+    assert "--trade-shards" in helped.stdout and "--stream-shards" in helped.stdout
+    answer = run("restart", "--trade-shards", "0", data_dir=tmp_path)
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
 
 
 def test_status_with_nothing_running_is_exit_code_2(tmp_path: Path) -> None:

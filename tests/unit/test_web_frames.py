@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol
 
+from app.services.bounded import Bounded
 from app.services.encoded import CUTTABLE, Elements, EncodedChart, chart_json
 from webapp import frames
 
@@ -61,3 +64,30 @@ def test_empty_pieces_leave_no_comma() -> None:
         "bars": [{"time": 1}],
         "indicators": [],
     }
+
+
+NUMBERS = st.one_of(st.floats(allow_infinity=False), st.sampled_from([0.0, -0.0, 1e16, 1e-7, 123456.78, 5e-324]))
+
+
+@given(rows=st.lists(st.tuples(NUMBERS, NUMBERS, st.sampled_from(["open", "closed"])), max_size=300))
+def test_columns_are_encoded_as_their_rows_would_be(rows: list[tuple[float, float, str]]) -> None:
+    time_ms = np.arange(len(rows), dtype=">i8") * 60_000
+    first, second = (np.array([row[k] for row in rows], ">f8") for k in (0, 1))
+    words = [orjson.dumps(row[2]) for row in rows]
+    found = Elements.of_columns(time_ms, {"a": first, "b": second, "state": words})
+    wanted = [{"time": 60_000 * n, "a": row[0], "b": row[1], "state": row[2]} for n, row in enumerate(rows)]
+    assert found == Elements.of(wanted)
+
+
+@given(sizes=st.lists(st.integers(0, 12), max_size=40))
+def test_a_bounded_memory_lets_go_what_was_used_least(sizes: list[int]) -> None:
+    memory: Bounded[int, int] = Bounded(20)
+    kept: dict[int, int] = {}
+    for key, size in enumerate(sizes):
+        key %= 7
+        memory.set(key, key, size=size)
+        kept.pop(key, None)
+        kept[key] = size
+        while sum(kept.values()) > 20:
+            del kept[next(iter(kept))]
+    assert {key for key in range(7) if memory.get(key) == key} == set(kept)

@@ -118,6 +118,23 @@ WHERE instrument_id = :instrument_id AND open_time < 4611686018427387904
     AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 ORDER BY time DESC LIMIT :limit
 
+-- name: columns
+-- The newest bars as bytes of one width each (candles.COLUMNS), in any order: a third of what rows cost to read. A sum is
+-- rounded to 8 decimals, half to even as everywhere: round() goes up from the half, which an even number takes back.
+SELECT string_agg(timestamptz_send(time) || float8send(open) || float8send(high) || float8send(low)
+    || float8send(close) || float8send(CAST(CASE WHEN min_scale(volume) <= 8 THEN volume
+        ELSE round(volume, 8) - CASE WHEN volume * 1e8 % 2 = 0.5 THEN 1e-8 ELSE 0 END END AS float8))
+    || float8send(CAST(CASE WHEN min_scale(quote_volume) <= 8 THEN quote_volume
+        ELSE round(quote_volume, 8) - CASE WHEN quote_volume * 1e8 % 2 = 0.5 THEN 1e-8 ELSE 0 END END AS float8))
+    || int8send(trade_count) || int4send(state) || int4send(revision) || int4send(origin), ''::bytea)
+FROM (
+    SELECT time, open, high, low, close, volume, quote_volume, trade_count, state, revision, origin
+    FROM "candles_{tf}"
+    WHERE instrument_id = :instrument_id AND open_time < 4611686018427387904
+        AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
+    ORDER BY time DESC LIMIT :limit
+) AS newest
+
 -- name: read_many
 SELECT instrument_id, (extract(epoch FROM time) * 1000)::bigint, open, high, low, close, volume, quote_volume,
     taker_buy_volume, trade_count, open_time, open_seq, close_time, close_seq, state, revision, origin

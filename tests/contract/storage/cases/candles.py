@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from app.domain.bar_columns import BarColumns
 from app.domain.bars import UNPRICED, Bar, Merged, Origin, PartialBar, State
 from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS, Timeframe
+from app.domain.updates import bar_json
 from app.storage import bulk, candles
 from tests.contract.storage.bars import AAPL, BTC, CLUSTERS, EDGE, ETH, HAND, LIVE, NOW, OLD, SOL, THYAO
 from tests.contract.storage.registry import case
@@ -263,3 +264,27 @@ def read_several(c: sa.Connection) -> object:
     assert found == sorted(found, key=lambda bar: (bar.instrument_id, bar.time_ms))
     hours = candles.read_many(c, [BTC, ETH, AAPL], Timeframe.H1, start_ms=OLD, end_ms=NOW)
     return [found, hours, candles.read_many(c, [], Timeframe.M1, start_ms=OLD, end_ms=NOW)]
+
+
+@case(candles.columns, candles_1m=(0, 6))
+def columns_of_the_newest(c: sa.Connection) -> object:
+    """What the rows say, column by column; sums of more than 8 decimals rounded as they are in Python."""
+    long = ["0.000000005", "0.000000015", "0.123456785", "1.0000000150000001", "2.50000000000000000000", "7E+15"]
+    parts = [
+        part(SOL, HAND + (40 + n) * M, 8.0, (9_000 + n, 9_000 + n))._replace(
+            volume=Decimal(text), quote_volume=Decimal(text)
+        )
+        for n, text in enumerate(long)
+    ]
+    candles.merge(c, parts)
+    for instrument in (BTC, SOL, AAPL, THYAO, 4):
+        for tf in Timeframe:
+            bars = [bar_json(bar) for bar in candles.read(c, instrument, tf, limit=300)]
+            found = candles.columns(c, instrument, tf, limit=300)
+            assert found["state"].tolist() == [State[bar["state"].upper()] for bar in bars]
+            assert found["origin"].tolist() == [Origin[bar["origin"].upper()] for bar in bars]
+            for name in candles.COLUMNS.names or ():
+                assert name in ("state", "origin") or found[name].tolist() == [bar[name] for bar in bars], (tf, name)
+    newest = candles.columns(c, SOL, Timeframe.M1, limit=9)
+    assert newest["time"].tolist() == [bar.time_ms for bar in candles.read(c, SOL, Timeframe.M1, limit=9)]
+    return newest.tolist()

@@ -117,3 +117,16 @@ def settle(c: sa.Connection) -> None:
     indicators.settle(
         c, done=done, rest=[Span(BTC, LIVE, LIVE)], publish=[Span(BTC, OLD, LIVE), Span(AAPL, LIVE, LIVE)]
     )
+
+
+@case(indicators.columns)
+def columns_of_a_stretch(c: sa.Connection) -> object:
+    span = {"start_ms": EDGE - 20 * M, "end_ms": EDGE + 20 * M}
+    for tf in Timeframe:
+        rows = indicators.read(c, BTC, tf, **span)
+        found = indicators.columns(c, BTC, tf, **span)
+        assert found["time"].tolist() == [row["time"] for row in rows]
+        for name in INDICATORS:
+            assert [None if math.isnan(value) else value for value in found[name].tolist()] == [r[name] for r in rows]
+    assert len(indicators.columns(c, BTC, Timeframe.M1, start_ms=0, end_ms=1)) == 0
+    return repr(indicators.columns(c, BTC, Timeframe.M1, **span).tolist())

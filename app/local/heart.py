@@ -1,0 +1,75 @@
+"""The heartbeat of a process: beaten from its own main loop, so that a loop that hangs is not heard of."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from loguru import logger
+from redis import Redis, RedisError
+
+from app.cache import health
+from app.config import Settings
+
+EVERY_S = 5.0
+AWAY_S = 15.0  # until the next attempt, where Redis did not answer: a loop is not to wait for it all the time
+PATIENCE_S = 0.5
+
+
+class Heart:
+    """Says in `system:health` that the process `name` lives, at most every five seconds, and takes it back at the end.
+
+    `beat` never raises and never takes longer than half a second or so: with Redis away nothing is said.
+    """
+
+    def __init__(self, redis: Redis | None, name: str) -> None:
+        self.name = name
+        self._redis, self._pid = redis, os.getpid()
+        self._next_s = -1e9  # of time.monotonic()
+        self._said = self._away = False
+
+    def beat(self, facts: Mapping[str, Any] | None = None) -> None:
+        """Call it from the main loop, as often as you like."""
+        if self._redis is None or time.monotonic() < self._next_s or not self._ours:
+            return
+        try:
+            health.beat(self._redis, self.name, {"pid": self._pid, **(facts or {})})
+            self._said, self._away = True, False
+            self._next_s = time.monotonic() + EVERY_S
+        except (RedisError, OSError) as error:
+            if not self._away:
+                logger.warning("Redis away, no heartbeat: {}", type(error).__name__)
+            self._away = True
+            self._next_s = time.monotonic() + AWAY_S
+
+    def stop(self) -> None:
+        """Takes the heartbeat back: the process ends on purpose."""
+        if self._redis is None or not (self._said and self._ours):
+            return
+        self._said = False
+        try:
+            beat = health.read_one(self._redis, self.name)
+            if beat and beat.get("pid") == self._pid:  # not a successor's, that has the name by now
+                health.forget(self._redis, self.name)
+        except (RedisError, OSError) as error:
+            logger.warning("the heartbeat could not be taken back: {}", type(error).__name__)
+
+    @property
+    def _ours(self) -> bool:
+        """A pool child has a copy of its parent's heart, and does not speak for it."""
+        return os.getpid() == self._pid
+
+
+def heart_of(settings: Settings, name: str) -> Heart:
+    """A heart that takes its heartbeat back when the interpreter ends; one without a REDIS_URL is silent.
+
+    `name` is that of `Settings.named`.
+    """
+    from app.bootstrap import make_redis  # with half of the platform: not before the process is at work
+
+    heart = Heart(make_redis(settings, patience_s=PATIENCE_S) if settings.redis_url else None, name)
+    atexit.register(heart.stop)
+    return heart

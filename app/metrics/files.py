@@ -1,0 +1,190 @@
+"""The folder in which all processes of a machine keep their metrics: prometheus_client's files, one set a process.
+
+A file is named after the host, the process id and the time the process began at, so that an id used again (a
+container's first process is always 1) is nobody else's. The files of processes that are gone are summed into one: the
+folder stays small and no counter goes back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import re
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from loguru import logger
+from prometheus_client import values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from app.metrics.recorded import RECORDED
+
+ENDED = "ended"
+CLOCK_S = 5  # two readings of the same process's beginning may differ by so much
+LOCK_S = 2.0
+BROKEN = (OSError, RuntimeError, ValueError, struct.error)  # what a file raises that is none, or is gone
+_HOST = re.compile(r"[^A-Za-z0-9.\-]")
+_FILE = re.compile(r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?P<pid>\d+)-(?P<began>\d+)\.db")
+_known: tuple[int, str] = (0, "")
+_started: Path | None = None
+
+
+def identity() -> str:
+    """This process's name in the folder, another one after a fork."""
+    global _known
+    pid = os.getpid()
+    if _known[0] != pid:
+        _known = (pid, f"{host()}-{pid}-{int(psutil.Process(pid).create_time())}")
+    return _known[1]
+
+
+def host() -> str:
+    """This machine's, or container's, name as files have it."""
+    return _HOST.sub("-", platform.node()) or "host"
+
+
+def start(folder: Path) -> bool:
+    """Have this process and those it forks record into `folder`; False, with a word in the log, where that cannot be.
+
+    Comes before anything is recorded, and once: two sets of files of one process would write over each other. Without
+    it each process keeps its metrics to itself, as tests and commands do.
+    """
+    global _started
+    if _started is not None:
+        return _started == folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+    except OSError as error:
+        logger.error("metrics are not kept, METRICS_DIR={} cannot be written: {}", folder, error.strerror)
+        return False
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # noqa: TID251  # prometheus_client looks for it there alone
+    # Chosen at its import already, which comes before anybody could have set the variable.
+    values.ValueClass = values.MultiProcessValue(process_identifier=identity)  # type: ignore[no-untyped-call]
+    _started = folder
+    return True
+
+
+def empty(folder: Path) -> None:
+    """Forget what earlier runs recorded; only while no process records there."""
+    for path in folder.glob("*.db"):
+        path.unlink(missing_ok=True)
+
+
+class Kept(Collector):
+    """What every process that records into the folder has recorded, those that are gone included."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        """Sum it up; a file that cannot be read is left out, and said."""
+        with _locked(self._folder) as alone:
+            if alone:
+                sum_up_ended(self._folder)
+            paths = sorted(self._folder.glob("*.db"))
+            try:
+                found = _merged(paths)
+            except BROKEN:
+                found = _merged(path for path in paths if _sums(path) is not None)
+        yield from found
+
+
+def _merged(paths: Iterable[Path]) -> list[Metric]:
+    return list(MultiProcessCollector.merge([str(path) for path in paths]))  # type: ignore[no-untyped-call]
+
+
+def recorded() -> Collector:
+    """What was recorded: in the folder, by this process alone where there is none."""
+    return RECORDED if _started is None else Kept(_started)
+
+
+def sum_up_ended(folder: Path) -> None:
+    """Take the files of processes that are gone into those of `ended`; a live gauge goes with its process.
+
+    Only this host's own: of another one's processes nobody here knows whether they live.
+    """
+    gone: dict[str, list[Path]] = defaultdict(list)
+    for path in folder.glob("*.db"):
+        named = _FILE.fullmatch(path.name)
+        if named and named["host"] == host() and not _lives(int(named["pid"]), int(named["began"])):
+            gone[named["kind"]].append(path)
+    for kind, paths in gone.items():
+        if not kind.startswith("gauge"):
+            _add(folder / f"{kind}_{ENDED}.db", paths)
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def _add(total: Path, paths: Iterable[Path]) -> None:
+    """A crash between the last two steps would count the files once more; none makes a counter go back."""
+    sums: dict[str, float] = defaultdict(float)
+    for path in (total, *paths):
+        for key, value in (_sums(path) or {}).items():
+            sums[key] += value
+    made = total.with_suffix(".new")
+    made.unlink(missing_ok=True)
+    file = MmapedDict(str(made))  # type: ignore[no-untyped-call]
+    for key, value in sums.items():
+        file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
+    file.close()  # type: ignore[no-untyped-call]
+    made.replace(total)
+
+
+def _sums(path: Path) -> dict[str, float] | None:
+    """The values of a file by their keys; None where there is no such file, or none that can be read."""
+    try:
+        rows = MmapedDict.read_all_values_from_file(str(path))  # type: ignore[no-untyped-call]
+        return {key: value for key, value, _, _ in rows}
+    except FileNotFoundError:
+        return None
+    except BROKEN as error:
+        logger.warning("metrics in {} cannot be read and are left out: {}", path.name, error)
+        return None
+
+
+def _lives(pid: int, began: int) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - began) <= CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """One process at a time sums up; False where another one does for too long, or the folder is gone."""
+    try:
+        handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        logger.warning("metrics of METRICS_DIR={} cannot be read: {}", folder, error.strerror)
+        yield False
+        return
+    try:
+        yield _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    end = time.monotonic() + LOCK_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        else:
+            return True

@@ -1,0 +1,203 @@
+"""docker-compose.yml against the compose specification, and against what we promise of it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import ROOT, Settings
+from app.local.processes import process_table
+from app.local.runfile import Run
+from tests import compose
+
+PLATFORM = (
+    "migrate", "streamer-binance", "streamer-alpaca", "worker-trades", "worker", "worker-history", "worker-backfill",
+    "beat", "web", "flower",
+)  # fmt: skip
+STORES = ("timescaledb", "redis")
+PROFILES = {"prometheus": "monitoring", "grafana": "monitoring", "caddy": "https"}
+LOADED = compose.load()
+SERVICES: dict[str, dict[str, Any]] = LOADED["services"]
+# Of the images of others; every other name has to be a setting of ours.
+FOREIGN = re.compile(r"(POSTGRES|TIMESCALEDB|TS_TUNE|GF)_[A-Z_]+|DOMAIN|XDG_[A-Z_]+")
+NOT_YET = {"METRICS_DIR", "METRICS_HOST", "METRICS_PORT", "LOG_FORMAT", "FLOWER_PASSWORD"}
+each = pytest.mark.parametrize("name", SERVICES)
+
+
+def test_it_is_valid_by_the_compose_specification() -> None:
+    files = [str(compose.COMPOSE), *map(str, sorted((ROOT / "docker").glob("*.yml")))]
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *files[:1]]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_services_are_those_we_promise() -> None:
+    assert set(SERVICES) == {*PLATFORM, *STORES, *PROFILES}
+    assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
+        name: [profile] for name, profile in PROFILES.items()
+    }
+
+
+@each
+def test_each_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"] and service["read_only"] is True
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service.get("privileged") and "network_mode" not in service and "pid" not in service
+    root = service["user"].startswith("0")
+    assert root == (name == "caddy"), "only the proxy is root, and a root without rights"
+    assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "caddy" else [])
+    if name in PLATFORM:
+        assert service["user"] == "10001:10001" and service["init"] is True
+
+
+@each
+def test_each_is_limited(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"]) and 0 < float(service["cpus"]) <= 4
+    assert 0 < service["pids_limit"] <= 512
+    assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+    assert all("size=" in mount for mount in service.get("tmpfs", []))
+    assert 10 <= compose.seconds(service["stop_grace_period"]) <= 60
+
+
+@each
+def test_each_has_a_health_check(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    if name == "migrate":
+        assert check == {"disable": True}
+        return
+    assert compose.check_command(SERVICES[name])
+    assert compose.seconds(check["timeout"]) < compose.seconds(check["interval"])
+    assert compose.seconds(check["start_period"]) >= 30 and check["retries"] >= 3
+
+
+@each
+def test_each_image_is_pinned(name: str) -> None:
+    image = SERVICES[name]["image"]
+    if name in PLATFORM:
+        assert image == "market-data-platform:local" and SERVICES[name]["build"]["dockerfile"] == "docker/Dockerfile"
+    else:
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+[a-z0-9.\-]*(@sha256:[0-9a-f]{64})?", image)
+
+
+@each
+def test_nothing_waits_for_what_has_only_begun(name: str) -> None:
+    needs = SERVICES[name].get("depends_on", {})
+    for other, how in needs.items():
+        wanted = "service_completed_successfully" if other == "migrate" else "service_healthy"
+        assert how == {"condition": wanted}
+    if name in PLATFORM:
+        assert set(needs) == ({"timescaledb"} if name == "migrate" else {"migrate", *STORES})
+
+
+def test_only_the_web_is_published_and_on_loopback() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if service.get("ports")}
+    assert {name for name in published if "profiles" not in SERVICES[name]} == {"web"}
+    assert published.pop("web") == ["127.0.0.1:8000:8000"]
+    assert published.pop("grafana") == ["127.0.0.1:3000:3000"]
+    assert published == {"caddy": ["80:8080", "443:8443"]}
+    assert not any("expose" in service for service in SERVICES.values())
+
+
+def test_with_https_only_the_proxy_is_published() -> None:
+    text = (ROOT / "docker" / "https.yml").read_text(encoding="utf-8")
+    over = compose.load(ROOT / "docker" / "https.yml")
+    assert "ports: !reset []" in text and set(over["services"]) == {"web"}
+    assert over["services"]["web"]["environment"] == {"TRUSTED_PROXIES": "1"}
+    assert SERVICES["web"]["environment"]["TRUSTED_PROXIES"] == "0"
+
+
+def test_flower_is_published_on_loopback_by_its_own_file_only() -> None:
+    over = compose.load(ROOT / "docker" / "flower.yml")
+    assert over["services"]["flower"]["ports"] == ["127.0.0.1:5555:5555"]
+    assert "ports" not in SERVICES["flower"]
+
+
+def test_database_and_redis_cannot_be_reached_from_the_front() -> None:
+    assert LOADED["networks"]["back"] == {"internal": True}
+    for name in STORES:
+        assert SERVICES[name]["networks"] == ["back"]
+    front = {name for name, service in SERVICES.items() if "front" in service["networks"]}
+    assert front == {"web", "caddy"} and SERVICES["caddy"]["networks"] == ["front"]
+    assert SERVICES["grafana"]["networks"] == ["watch"]
+    out = {name for name, service in SERVICES.items() if "out" in service["networks"]}
+    assert out == {"streamer-binance", "streamer-alpaca", "worker", "worker-history", "worker-backfill"}
+
+
+@each
+def test_every_name_in_an_environment_is_a_setting(name: str) -> None:
+    settings = {field.upper() for field in Settings.model_fields} | NOT_YET
+    for variable in SERVICES[name].get("environment", {}):
+        if name in PLATFORM:
+            assert variable.removesuffix("_FILE") in settings, f"{name}: {variable}"
+        else:
+            assert FOREIGN.fullmatch(variable), f"{name}: {variable}"
+
+
+@each
+def test_secrets_are_files_and_each_has_only_its_own(name: str) -> None:
+    service = SERVICES[name]
+    granted = set(service.get("secrets", []))
+    files = {
+        value.removeprefix("/run/secrets/")
+        for variable, value in service.get("environment", {}).items()
+        if variable.endswith("_FILE")
+    }
+    assert granted <= set(LOADED["secrets"])
+    assert files <= granted, "a file that is not handed in"
+    if name != "redis":  # whose configuration includes it
+        assert granted == files, "a secret that is not used"
+    for variable, value in service.get("environment", {}).items():
+        secret = re.search(r"PASSWORD|SECRET|TOKEN|_KEY|DATABASE_URL|REDIS_URL|BROKER", variable)
+        if secret and not variable.endswith("_FILE"):
+            assert value in {"", None} or variable == "API_READS_NEED_TOKEN", f"{name}: {variable} holds a value"
+    assert "://" not in str(service.get("command", "")) and "@" not in str(service.get("environment", ""))
+
+
+def test_every_file_that_is_mounted_exists() -> None:
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", []):
+            source, target, *mode = volume.split(":")
+            if source.startswith("."):
+                assert mode == ["ro"], f"{name}: {volume}"
+                there = (ROOT / source).exists() or (source.startswith("./docker/monitoring") and NOT_YET)
+                assert there, f"{name}: {source} is not there"
+            else:
+                assert source in LOADED["volumes"] and target.startswith("/")
+    assert all(secret["file"].startswith("./docker/secrets/") for secret in LOADED["secrets"].values())
+
+
+def test_the_commands_are_those_that_up_starts(tmp_path: Path) -> None:
+    settings = Settings(
+        market="live", alpaca_api_key="k", alpaca_secret_key="s", data_dir=tmp_path, flower_port=5555, _env_file=None
+    )
+    run = Run(1, 0.0, "http://w", "http://f", "", "", "", "", "", "live")
+    table = {spec.name: list(spec.argv[1:]) for spec in process_table(settings, run, run_dir=tmp_path)}
+    table["worker"] = table.pop("worker-bars")
+    places = {
+        str(ROOT / "webapp" / "gunicorn_conf.py"): "webapp/gunicorn_conf.py",
+        str(tmp_path / "beat" / "schedule"): "/data/schedule",
+        f"--db={tmp_path / 'flower' / 'state'}": "--db=/data/flower",
+        f"--conf={ROOT / 'app' / 'local' / 'flower_conf.py'}": "--conf=app/local/flower_conf.py",
+        "--address=127.0.0.1": "--address=0.0.0.0",
+    }
+    ours = {name: SERVICES[name]["command"][1:] for name in PLATFORM if name != "migrate"}
+    assert ours == {name: [places.get(word, word) for word in argv] for name, argv in table.items()}
+    assert all(SERVICES[name]["command"][0] == "python" for name in PLATFORM)
+
+
+def test_every_process_serves_its_metrics_where_prometheus_asks() -> None:
+    for name in PLATFORM:
+        environment = SERVICES[name]["environment"]
+        assert environment["PROCESS_NAME"] == name and environment["METRICS_DIR"] == "/tmp/metrics"
+        assert environment["METRICS_PORT"] == ("" if name in {"migrate", "web"} else "9100")
+    # Its job `worker` asks every address of that name.
+    for name in ("worker-history", "worker-backfill"):
+        assert SERVICES[name]["networks"]["back"] == {"aliases": ["worker"]}
