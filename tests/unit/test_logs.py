@@ -274,6 +274,26 @@ def test_a_log_file_is_put_away_at_midnight_and_forgotten_after_a_month(tmp_path
     assert old.name.startswith("web.2026-11-27_00-00-01") and (tmp_path / "notes.zip").exists()
 
 
+def test_a_second_process_of_the_same_name_has_a_file_of_its_own(tmp_path: Path) -> None:
+    first, second = (LogFile(tmp_path / "web.log", most_bytes=100, total_bytes=10**6) for _ in range(2))
+    for n in range(6):
+        first.write(f"first {n} {'x' * 30}\n")
+        second.write(f"second {n} {'x' * 30}\n")
+    assert "second" not in (tmp_path / "web.log").read_text() and "first" not in (tmp_path / "web.2.log").read_text()
+    first.stop()
+    second.stop()
+    third = LogFile(tmp_path / "web.log", most_bytes=10**6, total_bytes=10**6)
+    third.write("third\n")
+    third.stop()
+    assert (tmp_path / "web.log").read_text().endswith("third\n") and not (tmp_path / "web.3.log").exists()
+    text = ""
+    for path in tmp_path.glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            text += archive.read(archive.namelist()[0]).decode()
+    text += "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert text.count("first") == text.count("second") == 6
+
+
 @pytest.mark.usefixtures("_logging_restored")
 def test_a_full_disk_costs_lines_and_not_the_process(
     settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
