@@ -27,7 +27,6 @@ LOADED = compose.load()
 SERVICES: dict[str, dict[str, Any]] = LOADED["services"]
 # Of the images of others; every other name has to be a setting of ours.
 FOREIGN = re.compile(r"(POSTGRES|TIMESCALEDB|TS_TUNE|GF)_[A-Z_]+|DOMAIN|XDG_[A-Z_]+")
-NOT_YET = {"METRICS_DIR", "METRICS_HOST", "METRICS_PORT", "LOG_FORMAT", "FLOWER_PASSWORD"}
 each = pytest.mark.parametrize("name", SERVICES)
 
 
@@ -156,7 +155,7 @@ def test_database_and_redis_cannot_be_reached_from_the_front() -> None:
 
 @each
 def test_every_name_in_an_environment_is_a_setting(name: str) -> None:
-    settings = {field.upper() for field in Settings.model_fields} | NOT_YET
+    settings = {field.upper() for field in Settings.model_fields}
     for variable in SERVICES[name].get("environment", {}):
         if name in PLATFORM:
             assert variable.removesuffix("_FILE") in settings, f"{name}: {variable}"
@@ -190,8 +189,7 @@ def test_every_file_that_is_mounted_exists() -> None:
             source, target, *mode = volume.split(":")
             if source.startswith("."):
                 assert mode == ["ro"], f"{name}: {volume}"
-                there = (ROOT / source).exists() or (source.startswith("./docker/monitoring") and NOT_YET)
-                assert there, f"{name}: {source} is not there"
+                assert (ROOT / source).exists(), f"{name}: {source} is not there"
             else:
                 assert source in LOADED["volumes"] and target.startswith("/")
     assert all(secret["file"].startswith("./docker/secrets/") for secret in LOADED["secrets"].values())
