@@ -17,6 +17,7 @@ import gevent  # noqa: E402
 from psycogreen.gevent import patch_psycopg  # noqa: E402
 
 from app.config import load_settings  # noqa: E402
+from app.local.gunicorn_logs import log_greenlets  # noqa: E402
 from app.local.heart import Heart, heart_of  # noqa: E402
 from app.local.lifecycle import mark_ready  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
@@ -40,9 +41,14 @@ limit_request_line = 4094  # bytes: the longest address, a JWT in it too
 limit_request_fields = 64
 limit_request_field_size = 8190
 forwarded_allow_ips = ""  # TRUSTED_PROXIES alone says whose X-Forwarded-… headers count
-accesslog = None  # webapp/requests.py has it, with the ids of requests
+accesslog = None  # webapp/request_log.py has it, with the ids of requests
 logger_class = "app.local.gunicorn_logs.Logger"
 proc_name = "market-web"
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Let what the application started end first: a timer of `limits` would end in the worker, without its thread."""
+    gevent.sleep(0.05)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -50,6 +56,7 @@ def post_fork(server: Any, worker: Any) -> None:
     patch_psycopg()
     no_http.install()
     setup_logging(_settings, process=_settings.process_name or "web")
+    log_greenlets()
     start(_settings.metrics_folder)
 
 

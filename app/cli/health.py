@@ -47,13 +47,14 @@ def check(process: str, url: str) -> int:
 
 
 def _heard(settings: Settings, process: str) -> int:
-    from redis import Redis, RedisError
+    from redis import RedisError
 
     from app.cache import health
+    from app.cache.addresses import connect
     from app.services.processes import stale_s
 
     try:
-        redis = Redis.from_url(settings.redis_url, socket_timeout=ASK_S, socket_connect_timeout=ASK_S)
+        redis = connect(settings.redis_url, socket_timeout=ASK_S, socket_connect_timeout=ASK_S)
         beat = health.read_one(redis, process)
     except (RedisError, OSError) as error:
         return _failed(f"Redis cannot be reached, so nothing is heard of {process}: {type(error).__name__}")

@@ -1,13 +1,23 @@
-"""gunicorn's own messages, of its arbiter too, in the platform's logs."""
+"""gunicorn's own messages, of its arbiter too, and gevent's, in the platform's logs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import gevent
 from gunicorn import glogging
 
 from app.config import load_settings
-from app.logs import setup_logging
+from app.logs import logger, setup_logging
+
+
+def log_greenlets() -> None:
+    """Have gevent tell the log which greenlet failed, and not stderr, where it would be neither JSON nor redacted."""
+
+    def told(context: Any, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        logger.opt(exception=(kind, error, trace)).error("a greenlet failed: {}", context)
+
+    gevent.get_hub().print_exception = told
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import atexit
 import sys
+import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from loguru import logger
 
@@ -36,10 +37,11 @@ def setup_logging(settings: Settings, *, process: str) -> None:
     redact = Redactor(settings)
     as_json = settings.log_format == "json"
     line = json_line(redact, process=process) if as_json else text_line(redact)
+    coloured = settings.log_console and not as_json
     repeats = Repeats(_tell, most=settings.log_repeats, window_s=settings.log_repeats_s)
     _repeats[:] = [repeats]
     logger.remove()
-    logger.configure(extra={}, patcher=_patcher(line, redact, repeats=repeats))
+    logger.configure(extra={}, patcher=_patcher(line, text=redact if coloured else None, repeats=repeats))
     if settings.log_console and sys.stderr is not None:
         shown = "{extra[_line]}\n" if as_json else _CONSOLE
         _add(sys.stderr, settings.log_level, lambda _: shown)
@@ -51,6 +53,7 @@ def setup_logging(settings: Settings, *, process: str) -> None:
         )
         _add(file, settings.log_level, lambda _: "{extra[_line]}\n")
     intercept(settings.log_level)
+    sys.excepthook = _uncaught(redact, quiet=as_json or settings.log_console)
 
 
 def flush_logs() -> None:
@@ -60,6 +63,20 @@ def flush_logs() -> None:
 
 
 atexit.register(flush_logs)
+
+
+def _uncaught(redact: Redactor, *, quiet: bool) -> Callable[[type[BaseException], BaseException, Any], None]:
+    """What ends the process is logged as anything else is; without a console also told on stderr, secrets out."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+            return
+        logger.opt(exception=(kind, error, trace)).critical("ended by an error that nobody caught")
+        if not quiet and sys.stderr is not None:
+            print(redact("".join(traceback.format_exception(error))), end="", file=sys.stderr, flush=True)
+
+    return hook
 
 
 def _add(sink: LogFile | TextIO, level: str, layout: Callable[[Record], str]) -> None:
@@ -73,8 +90,8 @@ def _add(sink: LogFile | TextIO, level: str, layout: Callable[[Record], str]) ->
     )
 
 
-def _patcher(line: Layout, redact: Redactor, *, repeats: Repeats) -> PatcherFunction:
-    """Judges a record and lays it out, once for all sinks."""
+def _patcher(line: Layout, *, text: Redactor | None, repeats: Repeats) -> PatcherFunction:
+    """Judges a record and lays it out, once for all sinks; `text` for a console in colours."""
 
     def patch(record: Record) -> None:
         extra = record["extra"]
@@ -85,7 +102,8 @@ def _patcher(line: Layout, redact: Redactor, *, repeats: Repeats) -> PatcherFunc
             extra["_swallowed"] = True
             return
         extra["_line"] = line(record)
-        extra["_text"] = text_of(record, redact)
+        if text is not None:
+            extra["_text"] = text_of(record, text)
 
     return patch
 

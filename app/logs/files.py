@@ -1,11 +1,15 @@
 """The log file of a process: a new one at midnight or when it is long, old ones zipped, all of them bounded.
 
+A file has one writer, since it is rotated: where a process of the same name is at work (a second web worker, the
+predecessor in a rolling restart), the next takes `web.2.log`.
+
 A disk that is full or gone costs lines, not the process: it is said once on stderr, and how many lines were lost is
 said in the file as soon as it can be written again.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import threading
@@ -21,6 +25,18 @@ import orjson
 
 KEEP_DAYS = 30
 OLD = "*.log.zip"
+WRITERS = 32  # of one name, at most; then the last file has several
+
+
+def _taken(file: IO[str]) -> bool:
+    """Whether another process writes the file; from now on this one does. The lock ends with the process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    return False
 
 
 class LogFile:
@@ -29,7 +45,8 @@ class LogFile:
     def __init__(
         self, path: Path, *, most_bytes: int, total_bytes: int, clock: Callable[[], float] = time.time
     ) -> None:
-        self._path, self._most, self._total, self._clock = path, most_bytes, total_bytes, clock
+        self._first = self._path = path
+        self._most, self._total, self._clock = most_bytes, total_bytes, clock
         self._file: IO[str] | None = None
         self._day = ""
         self._size = 0
@@ -70,8 +87,14 @@ class LogFile:
         return datetime.fromtimestamp(self._clock())  # noqa: DTZ006  # midnight where the machine is
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a", encoding="utf-8", errors="replace")
+        self._first.parent.mkdir(parents=True, exist_ok=True)
+        for n in range(1, WRITERS + 1):
+            self._path = self._first if n == 1 else self._first.with_suffix(f".{n}.log")
+            self._file = self._path.open("a", encoding="utf-8", errors="replace")
+            if _taken(self._file) and n < WRITERS:
+                self._close()
+                continue
+            break
         status = self._path.stat()
         self._size = status.st_size
         self._day = f"{datetime.fromtimestamp(status.st_mtime):%Y-%m-%d}"  # noqa: DTZ006

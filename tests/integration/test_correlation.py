@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -35,6 +37,11 @@ class World:
     web: str
     flower: str
     settings: Settings
+
+    @property
+    def secrets(self) -> list[str]:
+        urls = (self.settings.redis_url, self.settings.database_url)
+        return [PASSWORD, TOKEN, JWT_SECRET, ALPACA, *(urlsplit(url).password or "-" * 9 for url in urls)]
 
     @property
     def logs(self) -> list[Path]:
@@ -117,6 +124,9 @@ def test_flower_asks_for_its_password_and_shows_tasks_that_people_can_read(world
     assert any("of the exchange's own of " in task["args"] for task in shown["tasks.bars.official"])
     for task in (task for group in shown.values() for task in group):
         assert "b'" not in f"{task['args']}{task['kwargs']}" and "\\x" not in f"{task['args']}{task['kwargs']}", task
+    for place in ("api/workers?refresh=1", "workers", "broker", f"worker/worker-trades@{socket.gethostname()}"):
+        status, text = _get(f"{world.flower}/{place}", login)
+        assert status == 200 and not any(secret in text for secret in world.secrets), place
     page = _get(f"{world.flower}/task/{done[0]['uuid']}", login)[1]
     assert "tasks.bars.ingest" in page and "trades.0" in page and "BTC/USDT" in page
 
@@ -138,7 +148,7 @@ def test_no_process_has_a_secret_among_its_arguments(world: World) -> None:
         started = psutil.Process(process.pid)
         for each in (started, *started.children(recursive=True)):
             shown = " ".join(each.cmdline())
-            assert not any(secret in shown for secret in (PASSWORD, TOKEN, JWT_SECRET, ALPACA)), shown
+            assert not any(secret in shown for secret in world.secrets), shown
 
 
 def test_every_line_is_json_and_none_has_a_secret(world: World) -> None:
@@ -156,8 +166,7 @@ def test_every_line_is_json_and_none_has_a_secret(world: World) -> None:
             assert line["time"].endswith("Z") and line["time"][10] == "T"
     assert any("Warm shutdown" in line["message"] for line in _lines(paths["worker-trades.out"]))
     text = "".join(path.read_text() for path in paths.values())
-    for secret in (PASSWORD, TOKEN, JWT_SECRET, ALPACA, world.settings.redis_url.split(":")[2].partition("@")[0]):
-        assert secret not in text
+    assert not any(secret in text for secret in world.secrets)
 
 
 def _batch_of(message: dict[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -44,13 +45,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def _logging_restored() -> Iterator[None]:
-    handlers, level = logging.root.handlers[:], logging.root.level
+    handlers, level, hook = logging.root.handlers[:], logging.root.level, sys.excepthook
     yield
     logger.remove()
     logger.configure(patcher=lambda _: None)
     logging.captureWarnings(False)
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
+    sys.excepthook = hook
 
 
 def as_json(settings: Settings, **more: Any) -> Settings:
@@ -128,6 +130,21 @@ def test_no_secret_reaches_the_file(settings: Settings, form: str) -> None:
         assert secret not in text, secret
     if form == "json":
         assert all(json.loads(line) for line in text.splitlines())
+
+
+@pytest.mark.usefixtures("_logging_restored")
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_error_that_ends_a_process_is_in_its_log_and_on_stderr_without_secrets(
+    settings: Settings, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    setup_logging(settings.model_copy(update={"log_format": form}), process="web")
+    try:
+        raise OSError(f"cannot reach {settings.redis_url}")
+    except OSError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    text, shown = (settings.log_dir / "web.log").read_text(), capsys.readouterr().err
+    assert "nobody caught" in text and "OSError: cannot reach redis://:***@127.0.0.1" in text
+    assert ("OSError: cannot reach redis://:***@" in shown) is (form == "text"), "JSON has the console for itself"
 
 
 @pytest.mark.usefixtures("_logging_restored")
@@ -255,6 +272,26 @@ def test_a_log_file_is_put_away_at_midnight_and_forgotten_after_a_month(tmp_path
     with zipfile.ZipFile(old) as archive:
         assert archive.read(archive.namelist()[0]) == b"on thursday\n"
     assert old.name.startswith("web.2026-11-27_00-00-01") and (tmp_path / "notes.zip").exists()
+
+
+def test_a_second_process_of_the_same_name_has_a_file_of_its_own(tmp_path: Path) -> None:
+    first, second = (LogFile(tmp_path / "web.log", most_bytes=100, total_bytes=10**6) for _ in range(2))
+    for n in range(6):
+        first.write(f"first {n} {'x' * 30}\n")
+        second.write(f"second {n} {'x' * 30}\n")
+    assert "second" not in (tmp_path / "web.log").read_text() and "first" not in (tmp_path / "web.2.log").read_text()
+    first.stop()
+    second.stop()
+    third = LogFile(tmp_path / "web.log", most_bytes=10**6, total_bytes=10**6)
+    third.write("third\n")
+    third.stop()
+    assert (tmp_path / "web.log").read_text().endswith("third\n") and not (tmp_path / "web.3.log").exists()
+    text = ""
+    for path in tmp_path.glob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            text += archive.read(archive.namelist()[0]).decode()
+    text += "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert text.count("first") == text.count("second") == 6
 
 
 @pytest.mark.usefixtures("_logging_restored")
