@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
@@ -40,6 +43,7 @@ from webapp.members import Members
 from webapp.schemas import MAX_BARS
 from webapp.watch import FEEDS_S, NO_BOOK, Watch
 
+KEEPING = "chart-keeping"  # threads that put a chart into Redis after its answer
 HOURS_S = 5.0  # how long the calendars in use are kept
 
 
@@ -93,7 +97,7 @@ def compose(platform: Platform) -> Web:
         return market_facts(watch, instrument)
 
     charts = Charts(
-        reads.connect,
+        partial(_without_transaction, reads),
         candles,
         indicators=indicators,
         cache=cache,
@@ -101,6 +105,7 @@ def compose(platform: Platform) -> Web:
         chart_bars=settings.chart_bars,
         facts=facts,
         memory_bytes=memory,
+        later=lambda act: threading.Thread(target=act, name=KEEPING, daemon=True).start(),
     )
     ready = ReadyCharts(
         charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory
@@ -149,6 +154,13 @@ def compose(platform: Platform) -> Web:
         gather=Gather(platform, watch, hub, now_ms=now_ms),
     )
     return web
+
+
+@contextmanager
+def _without_transaction(reads: Reads) -> Iterator[sa.Connection]:
+    """A connection whose statements stand alone: each has a snapshot of its own anyhow, and two round trips go."""
+    with reads.connect() as conn:
+        yield conn if conn.in_transaction() else conn.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def hours_reader(reads: Reads, markets: Markets) -> Callable[[], MarketStates]:

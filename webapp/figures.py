@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from loguru import logger
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from redis import RedisError
 
 from app.bootstrap import Platform
 from app.cache.limits import spent
 from app.cache.signals import Signals, broker_of
+from app.cache.trade_queue import BROKER_ERRORS
 from app.domain.instruments import Exchange
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.services.feed_states import feed_states
@@ -60,13 +60,13 @@ class Part[T]:
         return self._value if done.wait(self._wait_s) else None
 
     def _run(self, done: threading.Event) -> None:
+        found: T | None = None
         try:
-            self._value = self._look()
-        except (*AWAY, RedisError, OSError, sa.exc.DBAPIError, ValueError) as error:
+            found = self._look()
+        except (*AWAY, *BROKER_ERRORS, sa.exc.DBAPIError, ValueError) as error:
             logger.debug("metrics do without {}: {}", self._name, type(error).__name__)
-            self._value = None
         finally:
-            self._found = time.monotonic()
+            self._value, self._found = found, time.monotonic()
             done.set()
 
 

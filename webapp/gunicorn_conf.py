@@ -22,6 +22,7 @@ from app.local.heart import Heart, heart_of  # noqa: E402
 from app.local.lifecycle import mark_ready  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
 from app.metrics import start  # noqa: E402
+from webapp import no_http  # noqa: E402
 
 _settings = load_settings()
 _hearts: list[Heart] = []
@@ -53,6 +54,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Make psycopg2 wait in green in the worker, and log like every other process."""
     patch_psycopg()
+    no_http.install()
     setup_logging(_settings, process=_settings.process_name or "web")
     log_greenlets()
     start(_settings.metrics_folder)

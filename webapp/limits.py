@@ -76,6 +76,7 @@ def _rates(app: Flask, settings: Settings) -> None:
     limiter = Limiter(
         client,
         application_limits=wanted,
+        request_identifier=lambda: request.endpoint or "nowhere",  # without a name, what has no route is not counted
         storage_uri="redis://",
         storage_options={"connection_pool": pool, "key_prefix": keys.REQUESTS},  # type: ignore[dict-item]
         in_memory_fallback_enabled=True,

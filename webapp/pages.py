@@ -8,11 +8,12 @@ from flask import Blueprint, Response, redirect, render_template, request, send_
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.config import ROOT
-from app.domain.instruments import RULES, Exchange, Instrument, canonical, describe
+from app.domain.instruments import RULES, Instrument, describe
 from app.domain.screen_fields import choices
 from app.domain.timeframes import Timeframe
 from app.domain.zones import zone_of
-from app.errors import UnknownInstrument
+from app.errors import BadInput, UnknownInstrument
+from app.services.watchlist import shaped
 from app.storage import catalog
 from webapp.composition import Web
 
@@ -80,9 +81,10 @@ def addressed(exchange: str, symbol: str) -> Instrument:
     Where reads need a token, no page tells which there are: the page itself asks for the rest, with its token.
     """
     where = catalog.exchange_named(exchange)
-    if not symbol.isprintable():
-        raise UnknownInstrument(f"unknown symbol {symbol!r}")
-    name = canonical(symbol) if where is Exchange.BINANCE else symbol.strip().upper()
+    try:
+        name = shaped(where, symbol)
+    except BadInput as error:
+        raise UnknownInstrument(f"unknown symbol {symbol!r}: {error}") from None
     return Instrument(0, where, name, *describe(where, name), RULES[where].calendar, True, 0)
 
 

@@ -20,15 +20,7 @@ _NOT_OURS = ("accelerometer", "camera", "geolocation", "gyroscope", "magnetomete
 
 def install(app: Flask) -> None:
     """Put the headers on every answer."""
-    fixed = {
-        "Content-Security-Policy": policy(style_hashes(CHART_LIBRARY)),
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "same-origin",
-        "Permissions-Policy": ", ".join(f"{name}=()" for name in _NOT_OURS),
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-    }
+    fixed = headers()
 
     @app.after_request
     def add(response: Response) -> Response:
@@ -37,6 +29,19 @@ def install(app: Flask) -> None:
         if request.is_secure:
             response.headers.setdefault("Strict-Transport-Security", HSTS)
         return response
+
+
+def headers() -> dict[str, str]:
+    """The headers that every answer has."""
+    return {
+        "Content-Security-Policy": policy(style_hashes(CHART_LIBRARY)),
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "same-origin",
+        "Permissions-Policy": ", ".join(f"{name}=()" for name in _NOT_OURS),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    }
 
 
 def policy(hashes: list[str]) -> str:

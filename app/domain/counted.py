@@ -37,6 +37,7 @@ COUNTED = {
     "subscription_failed": "subscriptions that failed",
     "stream_silent": "connections replaced since nothing came",
     "server_shutdown": "times Binance announced the end of a server",
+    "newer_messages": "messages of a newer program that no worker could read for five minutes; they are parked",
     "refused_batches": "messages that are no trade batch; they are parked",
     "failed_tasks": "tasks that failed as nobody foresaw; what they carried is parked",
     "parked": "messages delivered too often, put aside",

@@ -219,7 +219,7 @@ class Platform:
             child.trim()
             children[name] = {"state": child.state.value, "pid": child.pid, "restarts": child.restarts}
         try:
-            health.beat(self._redis, "up", {"pid": os.getpid(), "children": children})
+            health.beat(self._redis, self._settings.named("up"), {"pid": os.getpid(), "children": children})
         except redis.RedisError as error:
             logger.warning("heartbeat not written", error=str(error))
 
@@ -233,7 +233,7 @@ class Platform:
                 self._supervisor.stop(hurry=lambda: self._signals > asked)
             if self._redis is not None:
                 with suppress(redis.RedisError):  # it may be what failed
-                    health.forget(self._redis, "up")
+                    health.forget(self._redis, self._settings.named("up"))
                 self._redis.close()
         finally:
             if self._embedded is not None:

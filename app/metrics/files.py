@@ -1,8 +1,8 @@
 """The folder in which all processes of a machine keep their metrics: prometheus_client's files, one set a process.
 
 A file is named after the host, the process id and the time the process began at, so that an id used again (a
-container's first process is always 1) is nobody else's. The files of processes that are gone are summed into one: the
-folder stays small and no counter goes back.
+container's first process is always 1) is nobody else's, and each host reads its own alone. The files of processes that
+are gone are summed into one: the folder stays small and no counter goes back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import struct
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -29,22 +30,49 @@ from prometheus_client.registry import Collector
 from app.metrics.recorded import RECORDED
 
 ENDED = "ended"
+KINDS = ("counter", "histogram", "gauge_livesum")
+ROOM_BYTES = 1 << 18  # in each file; a value with its name and labels takes about 200
+SHARED_MEMORY = "/dev/shm"
 CLOCK_S = 5  # two readings of the same process's beginning may differ by so much
 LOCK_S = 2.0
 BROKEN = (OSError, RuntimeError, ValueError, struct.error)  # what a file raises that is none, or is gone
 _HOST = re.compile(r"[^A-Za-z0-9.\-]")
-_FILE = re.compile(r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?P<pid>\d+)-(?P<began>\d+)\.db")
+_FILE = re.compile(
+    r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?:(?P<pid>\d+)-(?P<began>\d+)|ended)\.db"
+)
 _known: tuple[int, str] = (0, "")
 _started: Path | None = None
 
 
 def identity() -> str:
-    """This process's name in the folder, another one after a fork."""
+    """This process's name in the folder, another one after a fork; then its files are made, too."""
     global _known
     pid = os.getpid()
     if _known[0] != pid:
         _known = (pid, f"{host()}-{pid}-{int(psutil.Process(pid).create_time())}")
+        if _started is not None:
+            _reserve_somewhere(_started, _known[1])
     return _known[1]
+
+
+def _reserve_somewhere(folder: Path, name: str) -> None:
+    """A pool child that finds the disk full records where nobody reads it, and works on."""
+    try:
+        _reserve(folder, name)
+    except OSError as error:
+        logger.error("metrics of process {} are not kept, METRICS_DIR={}: {}", name, folder, error.strerror)
+        aside = tempfile.mkdtemp(prefix="metrics-", dir=SHARED_MEMORY if Path(SHARED_MEMORY).is_dir() else None)
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = aside  # noqa: TID251
+
+
+def _reserve(folder: Path, name: str) -> None:
+    """Make a process's files with room on the disk: one that gets full later would end us by SIGBUS at a write."""
+    for kind in KINDS:
+        handle = os.open(folder / f"{kind}_{name}.db", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(handle, 0, ROOM_BYTES)
+        finally:
+            os.close(handle)
 
 
 def host() -> str:
@@ -63,7 +91,7 @@ def start(folder: Path) -> bool:
         return _started == folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
+        _reserve(folder, identity())
     except OSError as error:
         logger.error("metrics are not kept, METRICS_DIR={} cannot be written: {}", folder, error.strerror)
         return False
@@ -81,7 +109,7 @@ def empty(folder: Path) -> None:
 
 
 class Kept(Collector):
-    """What every process that records into the folder has recorded, those that are gone included."""
+    """What every process of this host that records into the folder has recorded, those that are gone included."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,12 +119,21 @@ class Kept(Collector):
         with _locked(self._folder) as alone:
             if alone:
                 sum_up_ended(self._folder)
-            paths = sorted(self._folder.glob("*.db"))
+            paths = _mine(self._folder)
             try:
                 found = _merged(paths)
             except BROKEN:
                 found = _merged(path for path in paths if _sums(path) is not None)
-        yield from found
+        for metric in found:
+            time.sleep(0)  # the web has others to serve
+            yield metric
+
+
+def _mine(folder: Path) -> list[Path]:
+    """This host's files: another one counts its own, or they would count twice."""
+    return sorted(
+        path for path in folder.glob("*.db") if (named := _FILE.fullmatch(path.name)) and named["host"] == host()
+    )
 
 
 def _merged(paths: Iterable[Path]) -> list[Metric]:
@@ -109,18 +146,15 @@ def recorded() -> Collector:
 
 
 def sum_up_ended(folder: Path) -> None:
-    """Take the files of processes that are gone into those of `ended`; a live gauge goes with its process.
-
-    Only this host's own: of another one's processes nobody here knows whether they live.
-    """
+    """Sum up the files of this host's processes that are gone, and remove them; a live gauge goes with its process."""
     gone: dict[str, list[Path]] = defaultdict(list)
-    for path in folder.glob("*.db"):
+    for path in _mine(folder):
         named = _FILE.fullmatch(path.name)
-        if named and named["host"] == host() and not _lives(int(named["pid"]), int(named["began"])):
+        if named and named["pid"] and not _lives(int(named["pid"]), int(named["began"])):
             gone[named["kind"]].append(path)
     for kind, paths in gone.items():
         if not kind.startswith("gauge"):
-            _add(folder / f"{kind}_{ENDED}.db", paths)
+            _add(folder / f"{kind}_{host()}-{ENDED}.db", paths)
         for path in paths:
             path.unlink(missing_ok=True)
 

@@ -14,7 +14,8 @@ from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.verification import Difference, difference
 from app.errors import RateLimited, SourceError
-from app.services.ports import Candles, Clock, Cutoffs, History, keeps_all
+from app.services.ports import Clock, Cutoffs, History, keeps_all
+from app.services.stores import Candles
 from app.services.verify import Verify
 
 CHUNK = 1000  # bars a request

@@ -19,18 +19,9 @@ from app.domain.stretches import Stretch, answered, joined, missing, request, wh
 from app.domain.timeframes import Timeframe
 from app.errors import BadRange, RateLimited, SourceAway, SourceError, UnknownInstrument
 from app.services.pages import PAGES, newest_ms, settled_ms
-from app.services.ports import (
-    Backfills,
-    Bulk,
-    Catalogue,
-    Clock,
-    History,
-    Holes,
-    Outbox,
-    PagedHistory,
-    Publisher,
-)
+from app.services.ports import Catalogue, Clock, History, PagedHistory, Publisher
 from app.services.retention import Retained, admit
+from app.services.stores import Backfills, Bulk, Holes, Outbox
 
 SLICE_S = 5.0  # a turn: so long one works, then the others have theirs
 LEASE_S = 40.0  # a worker that has shown no progress for so long is taken for dead; longer than a request takes

@@ -14,8 +14,8 @@ from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.errors import BackfillOver, BadInput, BadRange, UnknownBackfill
 from app.services.pages import newest_ms
-from app.services.ports import Backfills
 from app.services.retention import Retained, admit
+from app.services.stores import Backfills
 
 
 class Wish(NamedTuple):

@@ -64,10 +64,11 @@ class Charts:
         chart_bars: int,
         facts: Callable[[Instrument], Mapping[str, Any]] = lambda _: {},
         memory_bytes: int = 0,
+        later: Callable[[Callable[[], None]], None] = lambda act: act(),
     ) -> None:
         self._connect, self._bars, self._indicators, self._cache = connect, bars, indicators, cache
         self._gaps, self._chart_bars, self._facts = gaps, chart_bars, facts
-        self._settled = SettledCharts(cache, most_bytes=memory_bytes)
+        self._settled = SettledCharts(cache, most_bytes=memory_bytes, later=later)
 
     def is_newest(self, request: ChartRequest) -> bool:
         """Whether the chart asked for is the one that is cached: as many of the newest bars as a chart has."""

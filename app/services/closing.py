@@ -16,7 +16,8 @@ from app.domain.feeds import Run, Skipped
 from app.domain.outbox import Due
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.services.edges import Edge, edges_of
-from app.services.ports import Feeds, Holes, Minutes, Publisher
+from app.services.ports import Publisher
+from app.services.stores import Feeds, Holes, Minutes
 
 FAR_MS = 253_402_300_740_000
 RECENT_MS = 7 * DAY_MS  # of minutes that each pass looks at; none of them is compressed yet

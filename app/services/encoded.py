@@ -45,12 +45,12 @@ class Elements:
         """
         if not len(time_ms):
             return cls.none()
-        step = 2 * (1 + len(columns))
-        parts = [b""] * (step * len(time_ms))
-        for place, (name, values) in enumerate({"time": time_ms, **columns}.items()):
-            parts[2 * place :: step] = [b'%s"%s":' % (b"," if place else b"},{", name.encode())] * len(time_ms)
+        names = [b',"%s":' % name.encode() for name in columns]
+        parts = [part for name in (b'},{"time":', *names) for part in (name, b"")] * len(time_ms)
+        step = len(parts) // len(time_ms)
+        for place, values in enumerate((time_ms, *columns.values())):
             parts[2 * place + 1 :: step] = _texts(values)
-        parts[0] = parts[0].removeprefix(b"},")
+        parts[0] = b'{"time":'
         parts.append(b"}")
         return cls._cut(b"".join(parts), time_ms.tolist())
 
@@ -132,9 +132,8 @@ def tag_of(*parts: bytes) -> str:
 
 def chart_json(head: Mapping[str, Any], *, bars: Iterable[bytes], indicators: Iterable[bytes]) -> bytes:
     """The chart answer from what stands before its two arrays and pieces of these, empty pieces left out."""
-    begin = orjson.dumps(head)[:-1]
-    joined = (b",".join(filter(None, pieces)) for pieces in (bars, indicators))
-    return begin + b',"bars":[%s],"indicators":[%s]}' % tuple(joined)
+    shown, beside = (b",".join(filter(None, pieces)) for pieces in (bars, indicators))
+    return b"".join((orjson.dumps(head)[:-1], b',"bars":[', shown, b'],"indicators":[', beside, b"]}"))
 
 
 def _texts(values: Column) -> Sequence[bytes]:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from app.domain.instruments import Instrument
 from app.domain.sessions import ALWAYS, Window, clipped, windows
-from app.services.ports import Sessions
+from app.services.stores import Sessions
 
 
 @dataclass(frozen=True, slots=True)

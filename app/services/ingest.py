@@ -15,8 +15,8 @@ from app.domain.history import LATE
 from app.domain.instruments import RULES, Exchange
 from app.domain.outbox import Span
 from app.domain.trades import Mark, TradeBatch
-from app.services.ports import Candles, Feeds, Holes, Ledger, Outbox
 from app.services.runs import RunOpener
+from app.services.stores import Candles, Feeds, Holes, Ledger, Outbox
 from app.services.updates import Announcer
 
 HOUR_MS = 3_600_000

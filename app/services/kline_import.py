@@ -19,7 +19,7 @@ from app.domain.outbox import Span
 from app.domain.timeframes import Timeframe
 from app.errors import BadFile, BadInput
 from app.services.importing import POLL_S, SHOWN, STALL_S, Advance, ImportStalled, Progress
-from app.services.ports import Bulk, Holes, Outbox
+from app.services.stores import Bulk, Holes, Outbox
 
 MOST = 2500  # bars in one transaction
 

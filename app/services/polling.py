@@ -21,18 +21,8 @@ from app.domain.polls import again_from, behind, length_ms, plan
 from app.domain.sessions import Window, clipped, current, following, windows
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
-from app.services.ports import (
-    Backfills,
-    Candles,
-    Clock,
-    Cutoffs,
-    History,
-    Holes,
-    Outbox,
-    Publisher,
-    Sessions,
-    keeps_all,
-)
+from app.services.ports import Clock, Cutoffs, History, Publisher, keeps_all
+from app.services.stores import Backfills, Candles, Holes, Outbox, Sessions
 
 CAUSE = "not polled"
 LOCK = 7020

@@ -19,7 +19,8 @@ from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import PAGES, settled_ms
-from app.services.ports import Candles, Catalogue, Clock, Cutoffs, History, Holes, Ledger, Outbox, Publisher, keeps_all
+from app.services.ports import Catalogue, Clock, Cutoffs, History, Publisher, keeps_all
+from app.services.stores import Candles, Holes, Ledger, Outbox
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request

@@ -13,7 +13,8 @@ from loguru import logger
 from app.domain.keeping import slice_ms
 from app.domain.timeframes import DAY_MS, Timeframe
 from app.errors import NotKept
-from app.services.ports import Pairs, Publisher
+from app.services.ports import Publisher
+from app.services.stores import Pairs
 
 LOCK = 7030
 TURN_S = 5.0  # of deleting, then other tasks have their turn

@@ -11,7 +11,8 @@ from app.domain.sessions import Window
 from app.domain.timeframes import MINUTE_MS, MINUTE_US, Timeframe
 from app.domain.trades import Mark
 from app.services.expected import Expected
-from app.services.ports import Backfills, Catalogue, Feeds, Holes
+from app.services.ports import Catalogue
+from app.services.stores import Backfills, Feeds, Holes
 
 MARGIN_US = 5_000_000  # our clock may be behind the exchange's: a start so close to a minute's end doubts the next, too
 

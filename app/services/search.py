@@ -12,7 +12,8 @@ from app.domain.outbox import Span
 from app.domain.sessions import Window
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.services.expected import Expected
-from app.services.ports import Catalogue, Clock, Holes, Outbox, Publisher
+from app.services.ports import Catalogue, Clock, Publisher
+from app.services.stores import Holes, Outbox
 
 LOCK = 7008
 RECENT_MS = 2 * DAY_MS

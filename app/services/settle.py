@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span, joined
 from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS, Timeframe
-from app.services.ports import Catalogue, Cutoffs, Holes, Minutes, Outbox, keeps_all
+from app.services.ports import Catalogue, Cutoffs, keeps_all
+from app.services.stores import Holes, Minutes, Outbox
 
 HOUR_MS = 60 * MINUTE_MS
 MINUTES = 20_000  # of bars a transaction derives from, so that none lasts over a second (law 9)

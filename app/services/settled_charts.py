@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.services.bounded import Bounded
@@ -10,10 +12,13 @@ from app.services.encoded import EncodedChart
 
 
 class SettledCharts:
-    """Finds and keeps them; without a generation, as with the cache away, there is none and none is kept."""
+    """Finds and keeps them; without a generation, as with the cache away, there is none and none is kept.
 
-    def __init__(self, cache: ChartCache, *, most_bytes: int) -> None:
-        self._cache = cache
+    `later` does what no answer waits for: putting a chart into the cache.
+    """
+
+    def __init__(self, cache: ChartCache, *, most_bytes: int, later: Callable[[Callable[[], None]], None]) -> None:
+        self._cache, self._later = cache, later
         self._memory: Bounded[tuple[int, Timeframe], tuple[bytes, EncodedChart]] = Bounded(most_bytes)
 
     def find(self, instrument: Instrument, tf: Timeframe, *, generation: bytes) -> EncodedChart | None:
@@ -32,7 +37,7 @@ class SettledCharts:
         """Keep a chart that was read from the database after this generation was asked for."""
         if generation:
             self._remember(instrument, tf, chart=chart, generation=generation)
-            self._cache.put(instrument, tf, value=chart.dump(), generation=generation)
+            self._later(lambda: self._cache.put(instrument, tf, value=chart.dump(), generation=generation))
 
     def _remember(self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart, generation: bytes) -> None:
         size = len(chart.bars.data) + len(chart.indicators.data)

@@ -18,8 +18,8 @@ from app.errors import Unavailable
 from app.services.backfilling import told
 from app.services.feed_states import feed_states, missing_keys
 from app.services.markets import Markets
-from app.services.ports import Sessions
 from app.services.processes import process_rows, stale_s, supervised
+from app.services.stores import Sessions
 
 HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
 BACKLOG = 1000  # messages waiting in a queue: more is worth a warning

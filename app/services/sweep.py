@@ -16,7 +16,8 @@ from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import settled_ms
-from app.services.ports import Candles, Catalogue, Clock, Cutoffs, History, Official, keeps_all
+from app.services.ports import Catalogue, Clock, Cutoffs, History, keeps_all
+from app.services.stores import Candles, Official
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request

@@ -12,7 +12,8 @@ from app.domain.bars import Bar, State
 from app.domain.instruments import RULES, Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import VERSION, bar_json, order_json
-from app.services.ports import Candles, Catalogue, IndicatorRows, Outbox, Publisher, Trail
+from app.services.ports import Catalogue, Publisher, Trail
+from app.services.stores import Candles, IndicatorRows, Outbox
 
 MOST_BARS = 5  # of one series in a message; more: the chart is fetched again
 

@@ -17,7 +17,8 @@ from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.verification import Difference, difference
 from app.services.edges import edges_of
 from app.services.pages import settled_ms
-from app.services.ports import Candles, Catalogue, Feeds, Holes, Ledger, Official, Outbox, Publisher
+from app.services.ports import Catalogue, Publisher
+from app.services.stores import Candles, Feeds, Holes, Ledger, Official, Outbox
 
 LOCK = 7007
 LIMIT = 1000  # bars a transaction compares

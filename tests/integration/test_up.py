@@ -98,8 +98,12 @@ def data_dir() -> Iterator[Path]:
 
 
 def test_up_refuses_a_second_one_and_stops_in_order(data_dir: Path) -> None:
+    of_before = data_dir / "metrics" / "counter_host-1-1.db"
+    of_before.parent.mkdir(parents=True)
+    of_before.touch()
     up = Up(data_dir, "first=steady", "second=family", "third=steady")
     up.wait_running()
+    assert not of_before.exists()
     assert (data_dir / "run.json").stat().st_mode & 0o777 == 0o600
     web_url = json.loads((data_dir / "run.json").read_text())["web_url"]
 

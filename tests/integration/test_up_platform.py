@@ -57,6 +57,12 @@ class Demo:
             found: list[dict[str, Any]] = json.load(answer)["bars"]
             return found
 
+    def metrics(self) -> str:
+        """What the web tells of all processes."""
+        run = json.loads((self.data_dir / "run.json").read_text())
+        with urllib.request.urlopen(f"{run['web_url']}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def live(self) -> bool:
         """Whether the newest bar holds trades of the stream."""
         try:
@@ -112,6 +118,13 @@ def test_a_live_chart_from_an_empty_directory_and_back_to_rest(start: Callable[[
     silent = {name for name, row in rows.items() if row["heard_s"] is None or row["heard_s"] > 30}
     assert silent <= {"sandbox"}, "every process of the platform beats"
     assert "BTC/USDT" in demo.cli("instruments", "list").stdout
+    told = demo.metrics()  # of every worker: all share one folder
+    for task in ("bars.close_due", "bars.ingest", "upkeep.scan", "backfill.run"):
+        assert f'market_tasks_total{{state="success",task="tasks.{task}"}}' in told
+    assert 'market_process_ready{process="streamer-binance"} 1.0' in told
+    assert 'market_trade_to_commit_seconds_count{exchange="binance"}' in told
+    for name, code in (("worker-trades", 0), ("flower", 0), ("worker", 1)):
+        assert demo.cli("health", name).returncode == code, name
 
     for arguments, message in (
         (("instruments", "add", "nonsense"), "error: 'nonsense' is not a symbol of binance"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,16 @@ def chart(client: FlaskClient, address: str = "/api/charts/BTC-USDT?limit=10", *
     answer = client.get(address)
     assert answer.status_code == status, answer.text
     return answer.get_json()
+
+
+def kept(redis_client: redis.Redis) -> bool:
+    """Whether Redis has the chart, which is put there after the answer."""
+    end = time.monotonic() + 10
+    while not redis_client.exists(keys.chart("binance", "BTC/USDT", "1m")):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def times(body: Any) -> list[int]:
@@ -209,7 +220,7 @@ def test_the_newest_chart_comes_from_the_cache_with_a_fresh_tail(
     store_indicators(engine, instrument.id, rows)
     first = chart(client)
     assert len(first["bars"]) == 10
-    assert redis_client.exists(keys.chart("binance", "BTC/USDT", "1m"))
+    assert kept(redis_client)
 
     # A change behind the cache's back is not seen, so the cache is used; the tail is read with every message.
     store(engine, [bar(instrument.id, START_MS + 9 * MINUTE_MS, price=500)])
@@ -280,7 +291,7 @@ def test_an_emptied_redis_refills(
     before = chart(client)
     redis_client.flushdb()
     assert chart(client) == before
-    assert redis_client.exists(keys.chart("binance", "BTC/USDT", "1m"))
+    assert kept(redis_client)
 
 
 def test_without_redis_the_database_answers_and_health_says_so(

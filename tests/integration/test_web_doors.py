@@ -110,9 +110,9 @@ def test_a_request_that_takes_too_long_is_ended(address: str, engine: sa.Engine)
         assert time.monotonic() - began >= LIMIT_S
         assert status == 503
         assert json.loads(text)["error"]["code"] == "too_slow"
-        status, text = _get(address, "/charts/binance/BTC-USDT")
-        assert status == 503
-        assert 'data-error-code="503"' in text
+        status, text = _get(address, "/udf/symbols?symbol=BTC-USDT")
+        assert (status, json.loads(text)["s"]) == (503, "error")
+        assert _get(address, "/charts/binance/BTC-USDT")[0] == 200, "no page asks the database without a token"
     for _ in range(10):  # more than the pool has connections: none of them is spoilt
         assert _get(address, "/api/symbols")[0] == 200
 
@@ -140,6 +140,8 @@ def test_what_is_no_http_tells_nothing(address: str, sent: bytes, status: int) -
     assert status in (0, code), answer[:200]
     assert b"Traceback" not in answer
     assert b'.py"' not in answer
+    for header in (b"X-Content-Type-Options: nosniff", b"Content-Security-Policy: default-src 'self'"):
+        assert header in answer, "whoever answers"
     assert _get(address, "/static/js/api.js")[0] == 200, "and it lives on"
 
 

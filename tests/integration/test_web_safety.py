@@ -197,6 +197,9 @@ def test_too_many_requests_wait(make: Make, redis_client: redis.Redis) -> None:
     assert "Too many requests" in page.text
     assert client.get("/udf/config").get_json()["s"] == "error"
     assert client.get("/api/kept", environ_base={"REMOTE_ADDR": "10.0.0.9"}).status_code == 200, "each address its own"
+    elsewhere = {"environ_base": {"REMOTE_ADDR": "10.0.0.8"}}
+    looked = [client.get(f"/nowhere/{n}", **elsewhere).status_code for n in range(6)]
+    assert looked == [404] * 5 + [429], "what has no route counts too"
     assert all(key.startswith(b"requests") for key in redis_client.scan_iter())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -67,7 +68,7 @@ def test_what_ended_processes_recorded_stays_and_their_files_go(tmp_path: Path) 
     assert values['market_enqueue_to_commit_seconds_sum{"exchange": "binance"}'] == pytest.approx(36.2)
     assert values['market_trade_to_commit_seconds_count{"exchange": "binance"}'] == 1
     assert values['market_websocket_clients{"route": "/ws"}'] == 1  # of the process that lives
-    assert len(names) == 5 and {"counter_ended.db", "histogram_ended.db"} < set(names)
+    assert len(names) == 5 and sum(name.endswith("-ended.db") for name in names) == 2
 
 
 def write(folder: Path, name: str, value: float, *, kind: str = "counter") -> Path:
@@ -84,29 +85,34 @@ def total(folder: Path) -> float:
     return sum(sample.value for metric in Kept(folder).collect() for sample in metric.samples)
 
 
-def test_an_id_used_again_is_another_process_and_another_hosts_are_left_alone(tmp_path: Path) -> None:
-    host, began = files.host(), int(psutil.Process().create_time())
-    mine = write(tmp_path, f"{host}-{os.getpid()}-{began}", 1)
-    before = write(tmp_path, f"{host}-{os.getpid()}-{began - 1000}", 10)
-    elsewhere = write(tmp_path, f"other.example-1-{began}", 100)
-    gauge = write(tmp_path, f"{host}-{os.getpid()}-{began - 1000}", 1000, kind="gauge_livesum")
-    assert total(tmp_path) == 111
-    assert mine.exists() and elsewhere.exists() and not before.exists() and not gauge.exists()
-    write(tmp_path, f"{host}-{os.getpid()}-{began - 500}", 5)
-    assert total(tmp_path) == 116
+def mine(*, began: int = 0) -> str:
+    """The name of this process, or of one that had its id so many seconds before."""
+    return f"{files.host()}-{os.getpid()}-{int(psutil.Process().create_time()) - began}"
+
+
+def test_an_id_used_again_is_another_process_and_each_host_tells_its_own(tmp_path: Path) -> None:
+    now, before = write(tmp_path, mine(), 1), write(tmp_path, mine(began=1000), 10)
+    elsewhere = write(tmp_path, "other.example-1-5", 100)
+    longer = write(tmp_path, f"{files.host()}-1-1-5", 10_000)  # of a host whose name begins as ours
+    gauge = write(tmp_path, mine(began=1000), 1000, kind="gauge_livesum")
+    assert total(tmp_path) == 11
+    assert now.exists() and elsewhere.exists() and longer.exists() and not before.exists() and not gauge.exists()
+    write(tmp_path, mine(began=500), 5)
+    assert total(tmp_path) == 16
     sum_up_ended(tmp_path)
-    assert total(tmp_path) == 116
+    assert total(tmp_path) == 16
+    assert elsewhere.exists()
 
 
 def test_a_broken_file_costs_its_own_values_only(tmp_path: Path) -> None:
-    write(tmp_path, "other.example-1-5", 7)
-    (tmp_path / "counter_other.example-2-5.db").write_bytes(b"\xff\xff\xff\x7f" + b"\x00" * 64)
-    (tmp_path / "counter_other.example-3-5.db").write_bytes(b"")
+    write(tmp_path, mine(), 7)
+    (tmp_path / f"counter_{mine(began=1)}.db").write_bytes(b"\xff\xff\xff\x7f" + b"\x00" * 64)
+    (tmp_path / f"counter_{mine(began=2)}.db").write_bytes(b"")
     assert total(tmp_path) == 7
 
 
 def test_a_folder_is_emptied_of_metrics_alone(tmp_path: Path) -> None:
-    write(tmp_path, "other.example-1-5", 7)
+    write(tmp_path, mine(), 7)
     (tmp_path / "notes.txt").touch()
     empty(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
@@ -127,6 +133,41 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, said: list[str]
     (tmp_path / "file").touch()
     assert not files.start(tmp_path / "file" / "metrics")
     assert len(said) == 1 and "METRICS_DIR" in said[0]
+
+
+FULL = """
+import errno, os, sys
+from pathlib import Path
+from app.metrics import files, recorded
+folder = Path(sys.argv[1])
+files.SHARED_MEMORY = str(folder)
+assert files.start(folder)
+recorded.chart_looked_up(hit=True)
+def full(handle, *_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+os.posix_fallocate = full
+if (pid := os.fork()) == 0:
+    recorded.chart_looked_up(hit=True)
+    recorded.socket_opened("/ws")
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+print([sample.value for metric in files.Kept(folder).collect() for sample in metric.samples])
+"""
+
+
+def test_a_full_disk_costs_the_metrics_of_new_processes_and_nothing_else(
+    tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert out.stdout == "[1.0]\n" and "METRICS_DIR" in out.stderr and "No space left" in out.stderr
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert not files.start(tmp_path) and len(said) == 1
 
 
 def test_the_version_is_the_projects() -> None:
