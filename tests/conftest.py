@@ -65,9 +65,16 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def rabbit_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """A real RabbitMQ for the session; its user's tests restart it, and empty the queues they use."""
+    """A real RabbitMQ for the session."""
     with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
+
+
+@pytest.fixture
+def rabbit(rabbit_server: RabbitServer) -> RabbitServer:
+    """The session's RabbitMQ without any queue of the platform; a test may restart it."""
+    rabbit_server.empty()
+    return rabbit_server
 
 
 @pytest.fixture

@@ -57,17 +57,17 @@ class Processes:
             f"{node}@%h", "--without-gossip", "--without-mingle", "-l", "WARNING",
         )  # fmt: skip
 
-    def beat(self) -> None:
-        """The clock of periodic tasks."""
+    def beat(self, name: str = "beat") -> None:
+        """The clock of periodic tasks; a second one has another name."""
         self.start(
-            "beat",
+            name,
             "-m",
             "celery",
             "-A",
             "celery_config",
             "beat",
             "-s",
-            str(self.folder / "beat"),
+            str(self.folder / name),
             "--pidfile=",
             "-l",
             "WARNING",

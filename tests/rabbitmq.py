@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from app.cache.broker import queues
+from app.cache.queue_lengths import amqp_connection
+from app.config import load_settings
 from app.local.servers import HOST, Server, free_port
 from tests.tools import tool
 
@@ -48,6 +51,15 @@ class RabbitServer(Server):
         super().stop(timeout_s=timeout_s)
         for child in psutil.wait_procs(children, timeout=5)[1]:
             child.kill()
+
+    def empty(self) -> None:
+        """Removes the platform's queues, whatever a test before has left in them."""
+        connection = amqp_connection(self.url)
+        try:
+            for queue in queues(load_settings(celery_broker_url=self.url, _env_file=None)):
+                connection.default_channel.queue_delete(queue.name)
+        finally:
+            connection.release()
 
     def close(self) -> None:
         """Stops broker and name server."""
@@ -102,6 +114,9 @@ class RabbitServer(Server):
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +SDcpu 1:1",
         }
         return super()._spawn(command, env=environment, **options)
+
+    def _recovers(self) -> bool:
+        return True  # Erlang and all of the broker are loaded: half a minute on a busy machine
 
     def _answers(self) -> bool:
         """Listening is not enough: a broker that is starting closes the connection."""

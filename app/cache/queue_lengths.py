@@ -36,6 +36,9 @@ class Broker(Protocol):
     def taken(self) -> int | None:
         """How many messages workers have taken and not done with; None where the broker does not tell."""
 
+    def close(self) -> None:
+        """Lets go of connections."""
+
 
 class RedisBroker:
     """Queues are lists."""
@@ -55,6 +58,10 @@ class RedisBroker:
         """How many messages workers have taken and not done with."""
         with _away():
             return int(self._client.hlen(UNACKED))
+
+    def close(self) -> None:
+        """Lets go of connections; the client may be used again."""
+        self._client.close()
 
 
 class AmqpBroker:
@@ -80,6 +87,11 @@ class AmqpBroker:
     def taken(self) -> int | None:
         """Not known."""
         return None
+
+    def close(self) -> None:
+        """Lets go of the connection; the next question opens another."""
+        with self._lock:
+            self._forget()
 
     def _length(self, name: str) -> int:
         if self._connection is None:

@@ -27,7 +27,7 @@ def restart(
     it into [bold].env[/] too.
     """
     from app.config import load_settings
-    from app.errors import BadInput, NotRunning
+    from app.errors import BadInput, NotRunning, ServerFailed
     from app.local.restarts import ask
     from app.local.runfile import START_HINT, read_run
 
@@ -43,7 +43,7 @@ def restart(
     if code == 2:
         raise BadInput(text)
     if code:
-        raise NotRunning(text)
+        raise ServerFailed(text)
 
 
 def _follow(answer: Path, alive: Callable[[], bool]) -> tuple[int, str]:

@@ -46,7 +46,7 @@ def celery_broker_cluster(request: pytest.FixtureRequest) -> CeleryBrokerCluster
     if request.param == "container":
         _engine_or_skip()
         return CeleryBrokerCluster(request.getfixturevalue("celery_redis_broker"))
-    fixture = {"redis": "own_redis", "rabbitmq": "rabbit_server"}[request.param]
+    fixture = {"redis": "own_redis", "rabbitmq": "rabbit"}[request.param]
     return CeleryBrokerCluster(CeleryTestBroker(ServerContainer(request.getfixturevalue(fixture))))
 
 
@@ -56,6 +56,9 @@ class Setup(CeleryTestSetup):
     @classmethod
     def update_app_config(cls, app: Celery) -> None:
         app.conf.accept_content = ["msgpack", "json"]
+
+    def teardown(self) -> None:
+        self.app.close()
 
 
 @pytest.fixture
@@ -111,16 +114,22 @@ def waiting_for_lock(engine: sa.Engine) -> bool:
 
 
 def send(here: Settings, batches: list[TradeBatch]) -> None:
-    queue = TradeQueue(make_publisher(here))
+    client = make_publisher(here)
+    queue = TradeQueue(client)
     for batch in batches:
         queue.send(batch, 0)
+    client.close()
 
 
 def left(here: Settings, own_redis: RedisServer) -> int:
     """Messages in the queue."""
     client = redis.Redis.from_url(own_redis.url)
-    broker = broker_of(client, redis_url=here.redis_url, broker_url=here.broker_url)
-    return Signals(client, broker).queues([QUEUE])[QUEUE]
+    broker = broker_of(client, redis_url=own_redis.url, broker_url=here.broker_url)
+    try:
+        return Signals(client, broker).queues([QUEUE])[QUEUE]
+    finally:
+        broker.close()
+        client.close()
 
 
 def applied_once(engine: sa.Engine, data: Path, worker: CeleryTestWorker) -> None:
@@ -149,8 +158,8 @@ def test_a_killed_worker_s_batch_is_delivered_again(
     with ledger_held(engine):
         send(here, batches)
         until(lambda: waiting_for_lock(engine), what="the worker holds a batch")
+        assert left(here, own_redis) < len(batches)
         worker.kill()
-    assert left(here, own_redis) < len(batches), "a batch was in the worker's hands"
     worker.restart()
     applied_once(engine, shared_data, worker)
     until(lambda: left(here, own_redis) == 0, what="nothing is left")

@@ -152,7 +152,7 @@ def test_two_hours_with_faults(
 
     Meanwhile the worker of trades is killed with a batch in its hands, and the broker is killed and comes back.
     """
-    rabbit: RabbitServer | None = request.getfixturevalue("rabbit_server") if broker == "rabbitmq" else None
+    rabbit: RabbitServer | None = request.getfixturevalue("rabbit") if broker == "rabbitmq" else None
     first_ms = 1570773600000  # 2019-10-11 06:00
     last_ms = first_ms + 119 * 60_000
     faults = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ROOT
+from app.config import ROOT, load_settings
 from app.errors import BadInput
 from app.local.child import ChildSpec, State
+from app.local.restarts import Restarts, ask
 from app.local.rolling import Failed, Rolling
 from app.local.supervisor import Supervisor
 
@@ -105,3 +107,38 @@ def test_who_is_not_needed_leaves_last_and_not_before_its_queue_is_empty(
     told = stage.roll(new)
     assert [line.split()[0] for line in told] == ["worker-0", "streamer-1", "streamer-0", "worker-1"]
     assert stage.pids.keys() == {"worker-0", "streamer-1"}
+
+
+def test_a_request_is_answered_or_refused_and_never_in_the_way(tmp_path: Path, stages: list[Stage]) -> None:
+    stages.append(stage := Stage(tmp_path, spec(tmp_path, "web")))
+    settings, changed = load_settings(_env_file=None), list[int]()
+    restarts = Restarts(
+        stage.supervisor, run_dir=tmp_path, say=stage.said.append, table=lambda _: [spec(tmp_path, "web")],
+        waiting=lambda _: 0,
+    )  # fmt: skip
+
+    def answer(*names: str, **shards: int) -> list[dict[str, object]]:
+        path = ask(tmp_path, names, shards)
+        assert (tmp_path / "restart.json").stat().st_mode & 0o077 == 0
+
+        def told() -> list[dict[str, object]]:
+            return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+        def over() -> bool:
+            restarts.tick(settings, lambda wanted: changed.append(wanted.trade_shards))
+            return bool(told()) and bool(told()[-1]["done"])
+
+        stage.drive(over)
+        return told()
+
+    (tmp_path / "restart.json").write_text("{")
+    restarts.tick(settings, lambda _: None)
+    assert "a request to restart could not be read" in stage.said[-1]
+    (refused,) = answer(trade_shards=0)
+    assert refused["code"] == 2 and "TRADE_SHARDS" in str(refused["text"])
+    assert changed == []
+    before = stage.pids
+    told = answer(trade_shards=3, nonsense=1)
+    assert [line["code"] for line in told] == [0, 0] and told[-1]["text"] == "done"
+    assert changed == [3] and stage.pids["web"] != before["web"]
+    assert answer("wbe")[-1]["code"] == 2
