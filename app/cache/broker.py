@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +52,8 @@ def worker_conf(settings: Settings) -> dict[str, Any]:
     url = settings.broker_url or "redis://127.0.0.1:6379/0"
     common = {"task_default_queue": DEFAULT_QUEUE, "task_queues": queues(settings)}
     if is_amqp(url):
+        # At each start it warns of every queue that tasks cannot be delayed there; none are.
+        logging.getLogger("kombu.transport.native_delayed_delivery").setLevel(logging.ERROR)
         return common | _amqp(url) | {"broker_heartbeat": HEARTBEAT_S, "broker_heartbeat_checkrate": 2}
     timing = {
         "visibility_timeout": settings.visibility_timeout_s,
