@@ -128,6 +128,7 @@ class Rolling:
 
 def waiting(run: Run, spec: ChildSpec) -> int:
     """How many messages wait in the queues of a worker; 0 for what is none."""
+    from app.cache.addresses import connect
     from app.cache.signals import Signals as Queues
     from app.cache.signals import broker_of
 
@@ -135,7 +136,7 @@ def waiting(run: Run, spec: ChildSpec) -> int:
         return 0
     url = run.celery_broker_url or run.redis_url
     try:
-        with redis.Redis.from_url(run.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
+        with connect(run.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
             queues = Queues(client, broker_of(client, redis_url=run.redis_url, broker_url=url))
             return sum(queues.queues(spec.argv[spec.argv.index("-Q") + 1].split(",")).values())
     except (redis.RedisError, OSError):
