@@ -84,6 +84,7 @@ def disks(paths: Iterable[Path]) -> Iterator[Metric]:
 def of_redis(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metric]:
     """Processes, feeds, queues, counters."""
     facts = heard.facts
+    yield gauge("market_broker_up", "Whether the broker answers", {"": float(facts.broker)})
     yield gauge("market_redis_memory_bytes", "Memory that Redis holds", {"": float(facts.redis_bytes or 0)})
     ages = {beat["name"]: float(beat["age_s"]) for beat in facts.feeds}
     yield gauge("market_process_heartbeat_age_seconds", "Since a process's last heartbeat", ages, "process")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Protocol
 
-PLACES = 8  # the exchange's own decimals of a sum
+from app.domain.decimals import to_places
 
 
 class Comparable(Protocol):
@@ -39,4 +39,4 @@ def differing(ours: Comparable, theirs: Comparable, fields: Iterable[str]) -> li
 
 
 def _told(value: Any) -> Any:
-    return round(value, PLACES) if isinstance(value, Decimal) else value
+    return to_places(value) if isinstance(value, Decimal) else value

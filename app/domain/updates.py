@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from app.domain.bars import Bar, Origin, State
+from app.domain.decimals import to_places
 
 VERSION = 1  # of the messages on chart_updates and completed_bars; more fields do not raise it
 
@@ -38,8 +39,8 @@ def bar_json(bar: Bar, *, delayed: bool = False) -> dict[str, Any]:
         "high": bar.high,
         "low": bar.low,
         "close": bar.close,
-        "volume": float(round(bar.volume, 8)),
-        "quote_volume": float(round(bar.quote_volume, 8)),
+        "volume": float(to_places(bar.volume)),
+        "quote_volume": float(to_places(bar.quote_volume)),
         "trade_count": bar.trade_count,
         "state": STATE_NAMES[bar.state],
         "completed": bar.state is not State.OPEN,

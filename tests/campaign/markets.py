@@ -50,6 +50,7 @@ class Markets:
     engine: sa.Engine
     postgres: PostgresServer
     redis: RedisServer
+    broker: RedisServer  # the same one, unless it is to be apart
     watched: list[Instrument] = field(default_factory=list)
 
     def start_workers(self) -> None:
@@ -157,27 +158,33 @@ def markets(
     *,
     watched: dict[str, tuple[str, ...]] = WATCHED,
     environment: dict[str, Any] | None = None,
+    own_broker: bool = False,
     **market: Any,
 ) -> Iterator[Markets]:
     """PostgreSQL, Redis, the simulated markets (paused) and an empty platform; nothing of ours runs yet."""
-    postgres, broker = PostgresServer(folder / "pg"), RedisServer(folder / "redis")
+    postgres, cache = PostgresServer(folder / "pg"), RedisServer(folder / "redis")
+    broker = RedisServer(folder / "broker") if own_broker else cache
     symbols, stocks = ",".join(watched["binance"]), ",".join((*watched["alpaca"], *watched["yahoo"]))
     with start_sandbox(symbols=symbols, stocks=stocks, paused=True, **market) as sandbox:
         try:
             postgres.start()
-            broker.start()
+            cache.start()
+            if own_broker:
+                broker.start()
             migrate.upgrade(postgres.url)
             settings = load_settings(
-                database_url=postgres.url, redis_url=broker.url, data_dir=folder, log_dir=folder / "logs",
-                visibility_timeout_s=20, _env_file=None, **sandbox_urls(sandbox.url),
+                database_url=postgres.url, redis_url=cache.url, celery_broker_url=broker.url, data_dir=folder,
+                log_dir=folder / "logs", visibility_timeout_s=20, _env_file=None, **sandbox_urls(sandbox.url),
             )  # fmt: skip
             engine = make_engine(settings, process="campaign")
             chosen = _watch(engine, watched)
             with processes(settings, **{**LIFTED, **(environment or {})}) as run:
-                yield Markets(run, sandbox, engine, postgres, broker, chosen)
+                yield Markets(run, sandbox, engine, postgres, cache, broker, chosen)
             engine.dispose()
         finally:
-            broker.stop()
+            if own_broker:
+                broker.stop()
+            cache.stop()
             postgres.stop()
 
 

@@ -134,7 +134,7 @@ def watched(folder: Path) -> Iterator[Watched]:
     }  # fmt: skip
     with (
         small_disk(folder / "disk") as disk,
-        markets(folder, watched=WATCHED, environment=environment, **market) as parts,
+        markets(folder, watched=WATCHED, environment=environment, own_broker=True, **market) as parts,
     ):
         here = Watched(parts, disk)
         for name in here.ports:
@@ -165,7 +165,7 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
         here.pause("worker-trades", "worker-bars", number=signal.SIGSTOP)
         here.fires("QueueGrowing", "ClosingLag", "TargetDown", *here.of_disk)
         here.pause("worker-trades", "worker-bars", number=signal.SIGCONT)
-        celery = make_publisher(load_settings(redis_url=here.parts.redis.url, _env_file=None))
+        celery = make_publisher(load_settings(celery_broker_url=here.parts.broker.url, _env_file=None))
         _send_nonsense(celery)
         here.fires("CommitLag", "MessagesParked", "TasksFailing")
         here.clears("QueueGrowing", "ClosingLag", "TargetDown", "CommitLag")
@@ -185,7 +185,12 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
         here.clears(seconds=120)
         print(f"all is well again after {time.monotonic() - began:.0f} s")
 
-        # Both stores are away.
+        # The broker is away, then both stores.
+        here.parts.broker.stop()
+        here.fires("BrokerAway")
+        here.parts.broker.start()
+        here.clears(seconds=120)
+        print(f"the broker came back after {time.monotonic() - began:.0f} s")
         here.parts.engine.dispose()
         here.parts.redis.stop()
         here.parts.postgres.stop()

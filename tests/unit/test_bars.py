@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.domain import dedupe
 from app.domain.bars import UNPRICED, Bar, PartialBar, partial_bars
+from app.domain.decimals import to_places
 from app.domain.rollup import combine, live_bar
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.trades import Trade, TradeBatch
@@ -213,3 +214,10 @@ def test_the_live_bar_never_adds_a_minute_twice() -> None:
 def test_the_live_bar_ignores_quiet_minutes_beside_traded_ones() -> None:
     bar = live_bar(None, [minute(0, 5.0, order=1), minute(1, 99.0, count=0)], Timeframe.M5)
     assert bar is not None and (bar.high, bar.close, bar.trade_count) == (5.0, 5.0, 1)
+
+
+@given(st.integers(0, 10**40), st.integers(0, 12))
+def test_sums_of_any_size_are_rounded_half_to_even(digits: int, places: int) -> None:
+    exact = Fraction(digits, 10**places)
+    found = to_places(Decimal(digits).scaleb(-places, context=Context(prec=60)))
+    assert Fraction(found) == Fraction(round(exact * 10**8), 10**8)
