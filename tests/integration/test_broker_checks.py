@@ -50,7 +50,7 @@ def test_a_frozen_rabbitmq_holds_nobody(rabbit: RabbitServer) -> None:
     client, lengths = make_publisher(on(rabbit.url)), AmqpBroker(rabbit.url)
     queue = TradeQueue(client)
     assert queue.waiting(0) == 0 and lengths.waiting(["trades.0", "none"]) == {"trades.0": 0, "none": 0}
-    queue._publish("tasks.bars.ingest", b"x", "trades.0")
+    queue._publish("tasks.bars.ingest", b"x", "trades.0", "a batch")
     assert (queue.waiting(0), lengths.waiting(["trades.0"]), lengths.taken()) == (1, {"trades.0": 1}, None)
     assert rabbit.process is not None
     rabbit.process.send_signal(signal.SIGSTOP)
@@ -63,7 +63,7 @@ def test_a_frozen_rabbitmq_holds_nobody(rabbit: RabbitServer) -> None:
         assert time.monotonic() - began < 15
         began = time.monotonic()
         with pytest.raises(Unavailable):
-            queue._publish("tasks.bars.ingest", b"x", "trades.0")
+            queue._publish("tasks.bars.ingest", b"x", "trades.0", "a batch")
         assert time.monotonic() - began < 30
     finally:
         rabbit.process.send_signal(signal.SIGCONT)
@@ -74,7 +74,7 @@ def test_a_frozen_rabbitmq_holds_nobody(rabbit: RabbitServer) -> None:
 
 def published(queue: TradeQueue) -> bool:
     try:
-        queue._publish("tasks.bars.ingest", b"x", "trades.0")
+        queue._publish("tasks.bars.ingest", b"x", "trades.0", "a batch")
     except Unavailable:
         return False
     return True
