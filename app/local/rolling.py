@@ -29,11 +29,8 @@ Waiting = Iterator[None]
 class Work(Protocol):
     """What is left to do for the workers."""
 
-    def left(self, spec: ChildSpec) -> int:
-        """How many messages wait in the queues of a worker, or were taken from them and are not done; 0 for no worker.
-
-        Not 0 either where nobody knows.
-        """
+    def left(self, queues: Sequence[str]) -> int:
+        """How many messages wait in these queues, or were taken from them and are not done; 1 where nobody knows."""
 
     def close(self) -> None:
         """Lets go of connections; the next question opens another."""
@@ -113,20 +110,26 @@ class Rolling:
 
     def _leave(self, child: Child) -> Waiting:
         spec = child.spec
+        others = [other.spec for other in self._supervisor.children.values() if other is not child]
+        read = {queue for other in others for queue in _queues(other)}
+        queues = [queue for queue in _queues(spec) if queue not in read]  # those of others are never empty for long
         deadline = time.monotonic() + DRAIN_S
         while True:
-            while (left := self._work.left(spec)) and time.monotonic() < deadline:
+            while (left := self._left(queues)) and time.monotonic() < deadline:
                 yield
             if left:
                 raise Failed(f"{left} messages wait for {spec.name} still: it stays; restart again once they are done")
             child = self._supervisor.children.pop(spec.name)
             self._supervisor.passing.append(child)
             yield from self._end(child)
-            if not self._work.left(spec):
+            if not self._left(queues):
                 break
             # It gave back what it had taken in its last moment, and nobody else would ever read that.
             yield from self._start_again(spec, None)
         self._say(f"{spec.name} is not needed any more: ended")
+
+    def _left(self, queues: Sequence[str]) -> int:
+        return self._work.left(queues) if queues else 0
 
     def _end(self, child: Child) -> Waiting:
         """Ends a child of `passing`: politely, then as its kind is told to give its work back, then by force."""
@@ -150,6 +153,10 @@ def _pause(seconds: float) -> Waiting:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield
+
+
+def _queues(spec: ChildSpec) -> list[str]:
+    return spec.argv[spec.argv.index("-Q") + 1].split(",") if "-Q" in spec.argv else []
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import redis
 
 from app.cache.addresses import connect
 from app.cache.queue_lengths import Broker, broker_of
-from app.local.child import ChildSpec
 from app.local.runfile import Run
 
 PATIENCE_S = 3.0
@@ -22,18 +23,15 @@ class Queues:
         self._redis: redis.Redis | None = None
         self._broker: Broker | None = None
 
-    def left(self, spec: ChildSpec) -> int:
-        """How many messages wait in the queues of a worker, or were taken from them and are not done; 0 for no worker.
+    def left(self, queues: Sequence[str]) -> int:
+        """How many messages wait in these queues, or were taken from them and are not done; 1 where nobody knows.
 
         One whose worker was killed comes back into its queue late. RabbitMQ gives such a message back at once.
         """
-        if "-Q" not in spec.argv:
-            return 0
-        names = spec.argv[spec.argv.index("-Q") + 1].split(",")
         try:
             broker = self._asked()
             # Taken ones first: what comes back in between is counted then, and not overlooked.
-            return (broker.taken_from(names) or 0) + sum(broker.waiting(names).values())
+            return (broker.taken_from(queues) or 0) + sum(broker.waiting(queues).values())
         except (redis.RedisError, OSError):
             return UNKNOWN  # it is not to leave yet
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +15,6 @@ from app.cache.trade_queue import TradeQueue, make_publisher
 from app.config import Settings, load_settings
 from app.errors import ConfigError, Unavailable
 from app.local.brokers import check_brokers
-from app.local.child import ChildSpec
 from app.local.redis import RedisServer
 from app.local.runfile import Run
 from app.local.servers import free_port
@@ -105,25 +103,24 @@ def test_a_socket_of_the_file_system_is_no_broker() -> None:
 def test_what_is_left_for_a_worker_counts_what_it_has_taken(own_redis: RedisServer, tmp_path: Path) -> None:
     settings = on("", redis_url=own_redis.url)
     run = Run(0, 0.0, "", "", "", "", own_redis.url, "", "", "")
-    work, spec = Queues(run), ChildSpec("worker-trades-1", ("celery", "-Q", "trades.1"), 1.0)
+    work = Queues(run)
     client = make_publisher(settings)
     queue = TradeQueue(client)
     try:
         for name in ("trades.0", "trades.1", "trades.1", "bars"):
             queue._publish("tasks.bars.ingest", b"x", name, "a batch")
-        assert work.left(spec) == 2 and work.unread(1) == {"trades.1": 2}
+        assert work.left(["trades.1"]) == 2 and work.unread(1) == {"trades.1": 2}
         with Connection(own_redis.url) as connection:
             for name in ("trades.0", "trades.1", "trades.1"):
                 assert connection.default_channel.basic_get(name) is not None  # and not acknowledged
-            assert work.left(spec) == 2 and work.unread(1) == {}
+            assert work.left(["trades.1"]) == 2 and work.unread(1) == {}
             work.close()
-        assert work.left(spec) == 2, "they came back"
-        assert work.left(replace(spec, argv=("celery", "beat"))) == 0
+        assert work.left(["trades.1"]) == 2, "they came back"
     finally:
         client.close()
         work.close()
     own_redis.stop()
-    assert work.left(spec) == 1 and work.unread(1) == {}, "nobody knows"
+    assert work.left(["trades.1"]) == 1 and work.unread(1) == {}, "nobody knows"
     own_redis.start()
 
 

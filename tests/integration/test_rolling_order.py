@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ class Messages:
     def __init__(self, *answers: int) -> None:
         self.answers = list(answers) or [0]
         self.closed = 0
+        self.asked: list[Sequence[str]] = []
 
-    def left(self, spec: ChildSpec) -> int:
+    def left(self, queues: Sequence[str]) -> int:
+        self.asked.append(queues)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def close(self) -> None:
@@ -72,6 +75,10 @@ class Stage:
 def spec(folder: Path, name: str, *, beside: bool = True, code: str = SERVES) -> ChildSpec:
     ready = (folder / f"{name}.ready").exists
     return ChildSpec(name, (sys.executable, "-S", "-c", code), ready, beside=beside, again={"-S": "-I"})
+
+
+def reading(worker: ChildSpec, queues: str) -> ChildSpec:
+    return replace(worker, argv=(*worker.argv, "-Q", queues))
 
 
 @pytest.fixture
@@ -116,20 +123,20 @@ def test_a_successor_that_dies_changes_nothing(tmp_path: Path, stages: list[Stag
 def test_who_is_not_needed_leaves_last_and_not_before_its_queue_is_empty(
     tmp_path: Path, stages: list[Stage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = [spec(tmp_path, "worker-0"), spec(tmp_path, "worker-1"), spec(tmp_path, "streamer-0")]
-    stages.append(stage := Stage(tmp_path, *old))
-    new = [spec(tmp_path, "worker-0"), spec(tmp_path, "streamer-1")]
+    first, second = (reading(spec(tmp_path, f"worker-{n}"), f"trades.{n},bars") for n in range(2))
+    stages.append(stage := Stage(tmp_path, first, second, spec(tmp_path, "streamer-0")))
+    new = [first, spec(tmp_path, "streamer-1")]
     monkeypatch.setattr("app.local.rolling.DRAIN_S", 0.2)
-    with pytest.raises(Failed, match="3 messages wait for streamer-0 still: it stays"):
+    with pytest.raises(Failed, match="3 messages wait for worker-1 still: it stays"):
         stage.roll(new, work=(work := Messages(3)))
-    assert work.closed == 1
+    assert work.closed == 1 and work.asked[0] == ["trades.1"], "the other's queues are of no concern"
     assert stage.roll(new, "worker-0") and "worker-1" in stage.pids, "who names some leaves the others alone"
     monkeypatch.setattr("app.local.rolling.DRAIN_S", 30)
-    # Nothing is left of the streamer; the worker gives back two at its end, and they are done by it all the same.
-    told = stage.roll(new, work=(work := Messages(0, 0, 1, 0, 2, 0)))
-    assert [line.split()[0] for line in told] == ["worker-0", "streamer-1", "streamer-0", "worker-1", "worker-1"]
-    assert "worker-1 started" in told[3] and "not needed any more" in told[4]
-    assert work.closed == 1 and work.answers == [0]
+    # The worker gives back two at its end, and they are done by it all the same.
+    told = stage.roll(new, work=(work := Messages(1, 0, 2, 0)))
+    assert [line.split()[0] for line in told] == ["worker-0", "streamer-1", "worker-1", "worker-1"]
+    assert "worker-1 started" in told[2] and "not needed any more" in told[3]
+    assert work.closed == 1 and len(work.asked) > 4
     assert stage.pids.keys() == {"worker-0", "streamer-1"} and stage.supervisor.passing == []
 
 
