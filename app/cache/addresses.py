@@ -20,7 +20,9 @@ from app.errors import ConfigError
 
 FORM = "sentinel://[user:password@]host1:26379,host2:26379/mymaster/0"
 SENTINEL_PORT = 26379
-ASK_S = 1.0  # a Sentinel that does not answer in this time is passed over for the next one
+# A Sentinel that does not answer in this time is passed over for the next one: so that all of them together take no
+# longer than the client would wait for the server, but each has time for an answer of a busy machine.
+ASK_S, LEAST_ASK_S = 1.0, 0.25
 _ONE = ("redis", "rediss", "unix")
 _QUERY = {"sentinel_username", "sentinel_password"}
 
@@ -51,7 +53,9 @@ class Sentinels:
 
     def connect(self, **options: Any) -> redis.Redis:
         """A client of whatever server is the master when it connects; `options` as of redis.Redis."""
-        asking: dict[str, Any] = {"socket_timeout": ASK_S, "socket_connect_timeout": ASK_S, **self.login}
+        patience_s = float(options.get("socket_connect_timeout") or ASK_S * len(self.hosts))
+        ask_s = min(ASK_S, max(LEAST_ASK_S, patience_s / len(self.hosts)))
+        asking: dict[str, Any] = {"socket_timeout": ask_s, "socket_connect_timeout": ask_s, **self.login}
         found = Sentinel(self.hosts, sentinel_kwargs={**asking, "retry": Retry(NoBackoff(), 0)})
         login = {"username": self.username, "password": self.password}
         return found.master_for(self.master, db=self.database, **login, **options)  # type: ignore[no-any-return]

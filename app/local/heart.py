@@ -22,7 +22,8 @@ PATIENCE_S = 0.5
 class Heart:
     """Says in `system:health` that the process `name` lives, at most every five seconds, and takes it back at the end.
 
-    `beat` never raises and never takes longer than half a second or so: with Redis away nothing is said.
+    `beat` never raises and never takes longer than half a second or so, behind Sentinels of which none answers a
+    quarter of one for each: with Redis away nothing is said.
     """
 
     def __init__(self, redis: Redis | None, name: str) -> None:

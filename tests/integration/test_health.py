@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -158,3 +159,15 @@ def test_health_by_url_wants_a_good_answer(capsys: pytest.CaptureFixture[str]) -
         server.shutdown()
         server.server_close()
     assert f"error: {url}/nothing answers 404\n" in capsys.readouterr().err
+
+
+def test_sentinels_that_say_nothing_hold_a_loop_no_longer_than_one_server(settings: Settings) -> None:
+    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]  # they take connections, and that is all
+    places = ",".join(f"127.0.0.1:{door.getsockname()[1]}" for door in doors)
+    heart = heart_of(settings.model_copy(update={"redis_url": f"sentinel://{places}/mymaster/0"}), "beat")
+    began = time.monotonic()
+    heart.beat()
+    took = time.monotonic() - began
+    for door in doors:
+        door.close()
+    assert 0.5 < took < 2
