@@ -20,6 +20,7 @@ from app.errors import ConfigError
 
 FORM = "sentinel://[user:password@]host1:26379,host2:26379/mymaster/0"
 SENTINEL_PORT = 26379
+MOST_CONNECTIONS = 2000
 ASK_S = 1.0  # a Sentinel that does not answer in this time is passed over for the next one
 _ONE = ("redis", "rediss", "unix")
 _QUERY = {"sentinel_username", "sentinel_password"}
@@ -91,6 +92,8 @@ def sentinels(url: str, *, setting: str = "REDIS_URL") -> Sentinels | None:
 def connect(url: str, *, setting: str = "REDIS_URL", **options: Any) -> redis.Redis:
     """A client of the Redis at `url`, a single one or a master behind Sentinels; nothing connects yet."""
     found = sentinels(url, setting=setting)
+    # redis-py's own 100 end a request of a busy web process with an error; the server's limit is what counts.
+    options.setdefault("max_connections", MOST_CONNECTIONS)
     try:
         return redis.Redis.from_url(url, **options) if found is None else found.connect(**options)
     except ValueError as error:

@@ -2,8 +2,9 @@
 
 A writer calls `bump` after its commit. A reader asks for the generation before it reads the database and stores the
 value with it; a value whose generation is no longer the current one is never used. Generations are random tokens, not
-numbers, so one that Redis lost cannot come back. What a web process remembers is guarded by two more tokens of the
-kind, which change with every message about the instrument and with the watchlist (app.cache.pubsub).
+numbers, so one that Redis lost does not come back, but with an older state of Redis, after a failover or a power cut:
+then whoever hears messages again has all of them renewed (webapp.live). What a web process remembers is guarded by two
+more tokens of the kind, which change with every message about the instrument and with the watchlist (app.cache.pubsub).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from itertools import batched
 
 from loguru import logger
 from redis import Redis, RedisError
@@ -36,10 +38,17 @@ def touch(redis: Redis, instruments: Iterable[Instrument]) -> None:
 
 
 def renew(redis: Redis, names: Iterable[str]) -> None:
-    """Give each of these keys another token."""
+    """Give each of these keys another token; a Redis that is full only takes the old one away, which voids as much."""
     tokens = {name: _token() for name in names}
     if tokens:
+        redis.delete(*tokens)
         redis.mset(tokens)
+
+
+def void_all(redis: Redis) -> None:
+    """Make every cached chart stale, of all instruments; raises RedisError."""
+    for names in batched(redis.scan_iter(keys.generation("*", "*"), count=1000), 500):
+        redis.delete(*names)
 
 
 def versions(redis: Redis, instrument: Instrument) -> Versions:
