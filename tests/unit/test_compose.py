@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app.config import ROOT, Settings
 from app.local.processes import process_table
@@ -67,12 +68,38 @@ def test_each_is_confined(name: str) -> None:
 @each
 def test_each_is_limited(name: str) -> None:
     service = SERVICES[name]
-    assert re.fullmatch(r"\d+[mg]", service["mem_limit"]) and 0 < float(service["cpus"]) <= 4
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert 0 < float(service["cpus"]) <= 1, "an engine with one core refuses a limit of more"
     assert 0 < service["pids_limit"] <= 512
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
     assert all("size=" in mount for mount in service.get("tmpfs", []))
     assert 10 <= compose.seconds(service["stop_grace_period"]) <= 60
+
+
+def test_the_documents_tell_how_much_memory_the_limits_are_together() -> None:
+    text = " ".join((ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split())
+    for profile, words in ((None, "together"), ("monitoring", "with `monitoring`"), ("https", "with `https`")):
+        taken = sum(
+            _megabytes(service["mem_limit"])
+            for name, service in SERVICES.items()
+            if service.get("profiles", [None]) == [profile] and name != "migrate"  # which has ended by then
+        )
+        assert f"{words} {taken / 1024:.3g} GB" in text, f"{words}: {taken / 1024:.3g} GB"
+
+
+def test_the_example_of_an_override_is_valid_and_out_of_gits_way() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if "x-mine" in block]
+    for name, service in yaml.safe_load(example)["services"].items():
+        assert name in PLATFORM and service["environment"]
+        assert {variable.lower() for variable in service["environment"]} <= set(Settings.model_fields)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "docker-compose.override.yml" in ignored
+
+
+def _megabytes(limit: str) -> int:
+    return int(limit[:-1]) * {"m": 1, "g": 1024}[limit[-1]]
 
 
 @each
