@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from app.config import Settings
 from app.domain.counted import COUNTED, meaning
 from app.domain.instruments import RULES, Exchange
-from app.services.feed_states import missing_keys
+from app.services.feed_states import UNHEARD, missing_keys
 from app.services.status import Facts
 
 BARS = {"verified": "verified", "repaired_bars": "repaired", "unequal_bars": "revised"}
@@ -116,7 +116,7 @@ def _feeds(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metric
     wanted = {
         name: state["feed"]
         for name, state in heard.states.items()
-        if state["feed"] != "idle" and not (name in missing and state["feed"] in {"none", "down"})
+        if state["feed"] != "idle" and not (name in missing and state["feed"] in UNHEARD)
     }
     connected = {name: float(feed == "connected") for name, feed in wanted.items()}
     yield gauge("market_feed_connected", "Whether an exchange's feed is connected", connected, "exchange")

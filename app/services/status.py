@@ -16,7 +16,7 @@ from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.timeframes import DAY_MS
 from app.errors import Unavailable
 from app.services.backfilling import told
-from app.services.feed_states import feed_states, missing_keys
+from app.services.feed_states import UNHEARD, feed_states, missing_keys
 from app.services.markets import Markets
 from app.services.processes import process_rows, stale_s, supervised
 from app.services.stores import Sessions
@@ -208,7 +208,7 @@ class Status:
             row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}}
             row |= {"delay_s": rules.delay_s, "error": state["error"], "since": state["since"], "at": state["at"]}
             row["missing"] = missing.get(name)
-            if name in missing and feed in {"none", "down", "no_key"}:
+            if name in missing and feed in UNHEARD:
                 row["feed"] = "no_key"
                 facts.notes.append(f"{rules.title} is not collected: set {missing[name]}")
             elif feed in BROKEN:

@@ -118,6 +118,18 @@ def test_what_is_known_is_told(
     assert found["market_redis_memory_bytes",] > 1e5
 
 
+@pytest.mark.parametrize("feed", ["no_key", "down"])
+def test_a_feed_that_lacks_its_key_is_no_feed_that_is_down(
+    make: Callable[..., FlaskClient], redis_client: redis.Redis, now_ms: int, feed: str
+) -> None:
+    health.beat(redis_client, "streamer-alpaca", {"exchange": "alpaca", "feed": feed, "since": now_ms, "trades": 0})
+    found = scraped(make())
+    assert ("market_feed_connected", "alpaca") not in found and found["market_feed_connected", "binance"] == 0
+    assert found["market_process_stale", "streamer-alpaca"] == 0
+    keyed = scraped(make(alpaca_api_key="k", alpaca_secret_key=SecretStr("s")))
+    assert keyed["market_feed_connected", "alpaca"] == 0  # with keys it is trouble
+
+
 def test_requests_are_told_by_their_route(make: Callable[..., FlaskClient], redis_client: redis.Redis) -> None:
     client = make()
     name = "market_http_request_duration_seconds_count"
