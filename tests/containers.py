@@ -38,6 +38,7 @@ class Machine:
         self.secrets = folder / "secrets"
         subprocess.run(["sh", str(ROOT / "docker" / "secrets.sh"), str(self.secrets)], check=True, capture_output=True)
         self.secrets.chmod(0o755)  # in a container each file is mounted by itself
+        (folder / "disks" / "database").mkdir(parents=True)
         self._market_url = market_url
         self.places = {
             "/run/secrets/": f"{self.secrets}/",
@@ -47,6 +48,7 @@ class Machine:
             "127.0.0.1:8000": f"127.0.0.1:{self.port['web']}",
             "web:8000": f"127.0.0.1:{self.port['web']}",
             "127.0.0.1:8081": f"127.0.0.1:{self.port['alive']}",
+            "/disks/database": f"{folder}/disks/database",
             "/etc/redis/": f"{folder}/etc/",
             "/etc/caddy/": f"{folder}/etc/",
         }

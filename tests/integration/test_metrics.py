@@ -185,6 +185,8 @@ def test_a_token_opens_it_where_reads_need_one_and_the_rate_limit_lets_it_be(
     closed = make(api_token=SECRET, api_reads_need_token=True)
     assert closed.get("/metrics").status_code == 401
     assert closed.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert [make(**how).get("/metrics", headers=bearer).status_code for how in ({}, {"api_token": SECRET})] == [200] * 2
     limited = make(rate_limit_reads="2/minute")
     assert [limited.get("/metrics").status_code for _ in range(4)] == [200] * 4
     assert [limited.get("/api/symbols").status_code for _ in range(3)] == [200, 200, 429]
