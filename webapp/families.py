@@ -86,6 +86,8 @@ def of_redis(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metr
     facts = heard.facts
     yield gauge("market_broker_up", "Whether the broker answers", {"": float(facts.broker)})
     yield gauge("market_redis_memory_bytes", "Memory that Redis holds", {"": float(facts.redis_bytes or 0)})
+    limit = {"": float(facts.redis_limit_bytes)}
+    yield gauge("market_redis_memory_limit_bytes", "Memory that Redis may hold, 0 where that has no bound", limit)
     ages = {beat["name"]: float(beat["age_s"]) for beat in facts.feeds}
     yield gauge("market_process_heartbeat_age_seconds", "Since a process's last heartbeat", ages, "process")
     stale = {beat["name"]: float(beat["stale"]) for beat in facts.feeds}

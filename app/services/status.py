@@ -46,7 +46,7 @@ class Signals(Protocol):
     def taken(self) -> int | None: ...
     def parked(self) -> int: ...
     def prices(self) -> dict[str, tuple[float, int]]: ...
-    def memory(self) -> int: ...
+    def memory(self) -> tuple[int, int]: ...
 
 
 class Records(Protocol):
@@ -94,6 +94,7 @@ class Facts:
     backfills: list[dict[str, Any]] = field(default_factory=list)  # those not over
     backfills_open: tuple[int, int] = (0, 0)  # at work, and not over in all
     redis_bytes: int | None = None
+    redis_limit_bytes: int = 0  # 0: none
     notes: list[str] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
 
@@ -151,7 +152,7 @@ class Status:
         for key, (_, time_ms) in signals.prices().items():
             exchange = key.split(":", 1)[0]
             facts.prices[exchange] = max(time_ms, facts.prices.get(exchange, 0))
-        facts.redis_bytes = signals.memory()
+        facts.redis_bytes, facts.redis_limit_bytes = signals.memory()
 
     def look(self, facts: Facts, connection: sa.Connection, now_ms: int, *, verification: Rows | None = None) -> None:
         """Fills in what the database knows: newest trades, hours, holes, verification, backfills.
