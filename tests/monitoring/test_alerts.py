@@ -18,6 +18,7 @@ import redis
 import sqlalchemy as sa
 from celery import Celery
 
+from app.cache.charts import memory
 from app.cache.trade_queue import make_publisher
 from app.config import load_settings
 from app.local.servers import free_port
@@ -223,9 +224,10 @@ def _unverify(parts: Markets) -> None:
 
 def _fill(client: redis.Redis) -> None:
     """Redis holds nine tenths of what it may, and has room to work in."""
-    used = int(client.info("memory")["used_memory"])
+    used, _ = memory(client)
     client.config_set("maxmemory", 10 * used)
-    client.set("filling", b"x" * (8 * used))
+    while memory(client)[0] < 9 * used:
+        client.rpush("filling", b"x" * (used // 20))
 
 
 def _send_nonsense(celery: Celery) -> None:
