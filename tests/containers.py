@@ -40,6 +40,7 @@ class Machine:
         self.secrets = folder / "secrets"
         subprocess.run(["sh", str(ROOT / "docker" / "secrets.sh"), str(self.secrets)], check=True, capture_output=True)
         self.secrets.chmod(0o755)  # in a container each file is mounted by itself
+        (folder / "disks" / "database").mkdir(parents=True)
         self._market_url = market_url
         self.places = {
             "/run/secrets/": f"{self.secrets}/",
@@ -53,6 +54,7 @@ class Machine:
             "localhost:9090": f"127.0.0.1:{self.port['prometheus']}",
             "=/prometheus": f"={self._writable('prometheus') / 'data'}",
             "/etc/prometheus/": f"{folder}/etc/monitoring/",
+            "/disks/database": f"{folder}/disks/database",
             "/etc/redis/": f"{folder}/etc/",
             "/etc/caddy/": f"{folder}/etc/",
         }

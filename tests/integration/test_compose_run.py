@@ -94,6 +94,12 @@ def test_status_tells_each_process_once_and_that_a_key_is_missing(machine: Machi
     assert not [trouble for trouble in answer["troubles"] if "Alpaca" in trouble["what"]], answer["troubles"]
 
 
+def test_the_web_tells_how_full_the_databases_disk_is(machine: Machine) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{machine.port['web']}/metrics", timeout=60) as answer:
+        told = re.findall(r'^market_disk_free_bytes\{disk="(.+)"\} .', answer.read().decode(), re.MULTILINE)
+    assert told == [str(machine.folder / "disks" / "database")]
+
+
 def test_a_process_that_hangs_is_not_heard_of_and_is_again(machine: Machine) -> None:
     hung = machine.running["streamer-binance"]
     hung.send_signal(signal.SIGSTOP)

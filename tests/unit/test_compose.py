@@ -200,9 +200,8 @@ def test_secrets_are_files_and_each_has_only_its_own(name: str) -> None:
         if variable.endswith("_FILE")
     }
     assert granted <= set(LOADED["secrets"])
-    assert files <= granted, "a file that is not handed in"
-    if name != "redis":  # whose configuration includes it
-        assert granted == files, "a secret that is not used"
+    files |= {"redis": {"redis_auth"}, "prometheus": {"api_token"}}.get(name, set())  # named by a configuration
+    assert granted == files, "a secret that is not used"
     for variable, value in service.get("environment", {}).items():
         secret = re.search(r"PASSWORD|SECRET|TOKEN|_KEY|DATABASE_URL|REDIS_URL|BROKER", variable)
         if secret and not variable.endswith("_FILE"):
@@ -220,6 +219,23 @@ def test_every_file_that_is_mounted_exists() -> None:
             else:
                 assert source in LOADED["volumes"] and target.startswith("/")
     assert all(secret["file"].startswith("./docker/secrets/") for secret in LOADED["secrets"].values())
+
+
+def test_configurations_name_the_secrets_that_they_are_handed() -> None:
+    docker = ROOT / "docker"
+    jobs = yaml.safe_load((docker / "monitoring/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    closed = {job["job_name"]: job["authorization"] for job in jobs if "authorization" in job}
+    assert closed == {"web": {"credentials_file": "/run/secrets/api_token"}}
+    assert "\ninclude /run/secrets/redis_auth\n" in (docker / "redis.conf").read_text(encoding="utf-8")
+
+
+def test_the_databases_disk_is_watched() -> None:
+    (volume,) = SERVICES["timescaledb"]["volumes"]
+    name = volume.split(":")[0]
+    assert SERVICES["web"]["volumes"] == [f"{name}:/disks/{name}:ro"]
+    assert SERVICES["web"]["environment"]["DISK_PATHS"] == f"/disks/{name}"
+    other = compose.load(DISK_PATHS="/disks/database,/data")["services"]["web"]["environment"]
+    assert other["DISK_PATHS"] == "/disks/database,/data"
 
 
 def test_the_commands_are_those_that_up_starts(tmp_path: Path) -> None:
