@@ -104,6 +104,55 @@ class TlsDoor:
                     _pipe(safe, inside)
 
 
+class StallDoor:
+    """A way to a server that can fall silent: like a frozen machine it takes connections, and no byte passes."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._open = threading.Event()
+        self._open.set()
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def stall(self) -> None:
+        """From now on nothing passes, and nothing is lost."""
+        self._open.clear()
+
+    def go_on(self) -> None:
+        """Everything that was held passes."""
+        self._open.set()
+
+    def close(self) -> None:
+        """Nobody comes in any more, and nobody waits."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
+        self._listener.close()
+        self._open.set()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection((HOST, self._port)) as inside:
+            back = threading.Thread(target=self._hand_on, args=(inside, client), daemon=True)
+            back.start()
+            self._hand_on(client, inside)
+            back.join()
+
+    def _hand_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                self._open.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 def _pipe(source: socket.socket, sink: socket.socket) -> None:
     with suppress(OSError):
         while data := source.recv(65_536):

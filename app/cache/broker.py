@@ -26,14 +26,15 @@ CONFIRM_S = 5.0
 HEARTBEAT_S = 20  # a worker whose connection is silent for twice as long gives back what it has taken
 
 
-def is_amqp(url: str) -> bool:
-    """Whether the broker is RabbitMQ; raises ConfigError for a broker the platform does not know."""
+def is_amqp(url: str, *, setting: str = SETTING) -> bool:
+    """Whether the broker is RabbitMQ; raises ConfigError, by `setting`, for a broker the platform does not know."""
     scheme = url.split("://", 1)[0].lower()
     if scheme in AMQP:
         return True
     if scheme == "unix":
-        raise ConfigError(f"{SETTING}: Redis as broker is reached by redis://, rediss:// or sentinel://")
-    sentinels(url, setting=SETTING)
+        other = "" if setting == SETTING else f"; use one of these, or set {SETTING} to one"
+        raise ConfigError(f"{setting}: Redis as broker is reached by redis://, rediss:// or sentinel://{other}")
+    sentinels(url, setting=setting)
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,9 @@ class Broker(Protocol):
     def taken(self) -> int | None:
         """How many messages workers have taken and not done with; None where the broker does not tell."""
 
+    def taken_from(self, names: Sequence[str], /) -> int | None:
+        """How many of them came from these queues; None where the broker does not tell."""
+
     def close(self) -> None:
         """Lets go of connections."""
 
@@ -58,6 +62,13 @@ class RedisBroker:
         """How many messages workers have taken and not done with."""
         with _away():
             return int(self._client.hlen(UNACKED))
+
+    def taken_from(self, names: Sequence[str]) -> int | None:
+        """How many of them came from these queues; reads them all, so it is for a rare question."""
+        with _away():
+            found: list[bytes | str] = self._client.hvals(UNACKED)
+        # Kombu's: [message, exchange, routing key], and the key is the queue's name.
+        return sum(json.loads(one)[2] in names for one in found)
 
     def close(self) -> None:
         """Lets go of connections; the client may be used again."""
@@ -85,6 +96,10 @@ class AmqpBroker:
                 raise BrokerAway(f"RabbitMQ does not answer: {type(error).__name__}") from error
 
     def taken(self) -> int | None:
+        """Not known."""
+        return None
+
+    def taken_from(self, names: Sequence[str]) -> int | None:
         """Not known."""
         return None
 

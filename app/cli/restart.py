@@ -22,9 +22,10 @@ def restart(
 ) -> None:
     """Restart the running platform, process by process: no trade is lost, and charts stay live.
 
-    A new process serves before the old one is told to leave. After an update of the program or of [bold].env[/] this
-    brings it into use; run [bold]db upgrade[/] first. Another number of shards holds until the next [bold]up[/]: put
-    it into [bold].env[/] too.
+    A new process serves before the old one is told to leave. After an update of the program or of [bold].env[/] (a new
+    token, password or key, too) this brings it into use; run [bold]db upgrade[/] first. Ports, folders, the servers'
+    URLs and the market stay until the next [bold]up[/], and so does what [bold]up[/]'s own environment sets. A number
+    of shards given here holds until then: put it into [bold].env[/] too.
     """
     from app.config import load_settings
     from app.errors import BadInput, NotRunning, ServerFailed

@@ -21,6 +21,8 @@ WAIT_S = 3.0
 
 def check_brokers(settings: Settings, *, say: Callable[[str], None]) -> None:
     """Raises ConfigError where `REDIS_URL` or `CELERY_BROKER_URL` leads to no server that can be used."""
+    if settings.broker_url:  # each worker asks this, too, and would end
+        is_amqp(settings.broker_url, setting=SETTING if settings.celery_broker_url else "REDIS_URL")
     if settings.redis_url:
         _check_redis(settings.redis_url, "REDIS_URL", say=say, broker=not settings.celery_broker_url)
     url = settings.celery_broker_url

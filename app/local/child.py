@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -99,7 +100,8 @@ class Child:
                     cwd=cwd,
                 )
         except OSError as error:
-            self.output.write_text(f"{self.argv[0]}: {error.strerror}\n", encoding="utf-8")
+            with suppress(OSError):  # the disk may be full: then that was it
+                self.output.write_text(f"{self.argv[0]}: {error.strerror}\n", encoding="utf-8")
             self._died(127)
             return
         self.state = State.STARTING

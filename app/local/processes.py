@@ -44,7 +44,6 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         "FLOWER_PORT": str(settings.flower_port),
         "SANDBOX_HOST": settings.sandbox_host,
         "SANDBOX_PORT": str(settings.sandbox_port),
-        **shards_environment(settings),
         "PYTHONUNBUFFERED": "1",
         # One core's worth of threads and arenas a process: the platform scales by processes.
         "OMP_NUM_THREADS": "1",
@@ -55,11 +54,6 @@ def child_environment(settings: Settings, run: Run) -> dict[str, str]:
         environment["SANDBOX_SINCE"] = str(time.time())
         environment |= {name.upper(): url for name, url in sandbox_urls(run.sandbox_url).items()}
     return environment
-
-
-def shards_environment(settings: Settings) -> dict[str, str]:
-    """What a restart may change for the children that follow."""
-    return {"TRADE_SHARDS": str(settings.trade_shards), "STREAM_SHARDS": str(settings.stream_shards)}
 
 
 def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: bool = True) -> list[ChildSpec]:
@@ -81,7 +75,9 @@ def process_table(settings: Settings, run: Run, *, run_dir: Path, streamers: boo
     table.append(_worker(settings, "worker-history", "polling,upkeep", 1, run_dir, needs=market))
     table.append(_worker(settings, "worker-backfill", "backfill", 1, run_dir, needs=market))
     table.append(_flower(settings, run))
-    return table
+    # Of each child, not of all: those of another number run on beside them while a restart changes it, or fails to.
+    shards = {"TRADE_SHARDS": str(settings.trade_shards), "STREAM_SHARDS": str(settings.stream_shards)}
+    return [replace(spec, env={**spec.env, **shards}) for spec in table]
 
 
 def missing(settings: Settings) -> list[str]:

@@ -10,12 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from signal import SIGKILL, SIGTERM, Signals
-
-import redis
+from typing import Protocol
 
 from app.errors import BadInput
 from app.local.child import Child, ChildSpec, State
-from app.local.runfile import Run
 from app.local.supervisor import Supervisor
 
 SERVE_S = 90.0  # longest a successor may take to serve
@@ -28,6 +26,16 @@ Waiting = Iterator[None]
 """A step's wait: whoever drives it comes back in a moment."""
 
 
+class Work(Protocol):
+    """What is left to do for the workers."""
+
+    def left(self, queues: Sequence[str]) -> int:
+        """How many messages wait in these queues, or were taken from them and are not done; 1 where nobody knows."""
+
+    def close(self) -> None:
+        """Lets go of connections; the next question opens another."""
+
+
 class Failed(Exception):
     """Raised inside a restart when a successor does not come to serve; the text says what stays."""
 
@@ -35,21 +43,25 @@ class Failed(Exception):
 class Rolling:
     """One restart; `run` is driven by whoever looks after the children, between two looks."""
 
-    def __init__(
-        self, supervisor: Supervisor, *, say: Callable[[str], None], waiting: Callable[[ChildSpec], int]
-    ) -> None:
-        """`waiting` tells how many messages wait for a worker whose queue goes away."""
-        self._supervisor, self._say, self._waiting = supervisor, say, waiting
+    def __init__(self, supervisor: Supervisor, *, say: Callable[[str], None], work: Work) -> None:
+        self._supervisor, self._say, self._work = supervisor, say, work
 
     def run(self, table: Sequence[ChildSpec], names: Sequence[str]) -> Waiting:
-        """Makes the children those of `table`, replacing `names` or, without any, all; raises Failed or BadInput."""
+        """Makes the children those of `table`, or only `names` of them; raises Failed or BadInput."""
+        try:
+            yield from self._run(table, names)
+        finally:
+            self._work.close()
+
+    def _run(self, table: Sequence[ChildSpec], names: Sequence[str]) -> Waiting:
         children, wanted = self._supervisor.children, {spec.name: spec for spec in table}
         if unknown := [name for name in names if name not in wanted]:
             raise BadInput(f"no process {', '.join(map(repr, unknown))}; there are {', '.join(wanted)}")
         chosen = names or [name for name in wanted if name not in SPARED]
         for name in sorted(chosen, key=_rank):
             yield from self._replace(wanted[name], children.get(name))
-        for name in sorted((name for name in children if name not in wanted), key=_rank, reverse=True):
+        unneeded = [] if names else [name for name in children if name not in wanted]
+        for name in sorted(unneeded, key=_rank, reverse=True):
             # Who sends is gone by now; who reads leaves when nothing is left to read.
             yield from self._leave(children[name])
 
@@ -98,15 +110,26 @@ class Rolling:
 
     def _leave(self, child: Child) -> Waiting:
         spec = child.spec
+        others = [other.spec for other in self._supervisor.children.values() if other is not child]
+        read = {queue for other in others for queue in _queues(other)}
+        queues = [queue for queue in _queues(spec) if queue not in read]  # those of others are never empty for long
         deadline = time.monotonic() + DRAIN_S
-        while (left := self._waiting(spec)) and time.monotonic() < deadline:
-            yield
-        if left:
-            raise Failed(f"{left} messages wait for {spec.name} still: it stays; restart again once they are done")
-        del self._supervisor.children[spec.name]
-        self._supervisor.passing.append(child)
-        yield from self._end(child)
+        while True:
+            while (left := self._left(queues)) and time.monotonic() < deadline:
+                yield
+            if left:
+                raise Failed(f"{left} messages wait for {spec.name} still: it stays; restart again once they are done")
+            child = self._supervisor.children.pop(spec.name)
+            self._supervisor.passing.append(child)
+            yield from self._end(child)
+            if not self._left(queues):
+                break
+            # It gave back what it had taken in its last moment, and nobody else would ever read that.
+            yield from self._start_again(spec, None)
         self._say(f"{spec.name} is not needed any more: ended")
+
+    def _left(self, queues: Sequence[str]) -> int:
+        return self._work.left(queues) if queues else 0
 
     def _end(self, child: Child) -> Waiting:
         """Ends a child of `passing`: politely, then as its kind is told to give its work back, then by force."""
@@ -126,27 +149,14 @@ class Rolling:
             yield
 
 
-def waiting(run: Run, spec: ChildSpec) -> int:
-    """How many messages wait in the queues of a worker; 0 for what is none."""
-    from app.cache.addresses import connect
-    from app.cache.signals import Signals as Queues
-    from app.cache.signals import broker_of
-
-    if "-Q" not in spec.argv:
-        return 0
-    url = run.celery_broker_url or run.redis_url
-    try:
-        with connect(run.redis_url, socket_timeout=3, socket_connect_timeout=3) as client:
-            queues = Queues(client, broker_of(client, redis_url=run.redis_url, broker_url=url))
-            return sum(queues.queues(spec.argv[spec.argv.index("-Q") + 1].split(",")).values())
-    except (redis.RedisError, OSError):
-        return 1  # nobody knows: it is not to leave yet
-
-
 def _pause(seconds: float) -> Waiting:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield
+
+
+def _queues(spec: ChildSpec) -> list[str]:
+    return spec.argv[spec.argv.index("-Q") + 1].split(",") if "-Q" in spec.argv else []
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -28,15 +28,16 @@ from app.local.embedded import Embedded
 from app.local.flower import with_flower_password
 from app.local.orphans import end_orphans, record_children
 from app.local.ports import claim_ports
-from app.local.processes import child_environment, missing, process_table, shards_environment
+from app.local.processes import child_environment, missing, process_table
 from app.local.report import address_table
 from app.local.restarts import Restarts
-from app.local.rolling import waiting
+from app.local.rolling import Failed
 from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
+from app.local.work import Queues
 from app.logs import logger, setup_logging
 from app.metrics import empty
 
@@ -117,13 +118,21 @@ class Platform:
             say=self._say,
             changed=self._record,
         )
+        queues = Queues(run)
         self._restarts = Restarts(
             self._supervisor,
             run_dir=self._run_dir,
             say=self._say,
-            table=lambda wanted: self._table(wanted, run, self._run_dir),
-            waiting=lambda spec: waiting(run, spec),
+            table=lambda wanted: self._next_table(wanted, run),
+            work=queues,
         )
+        shards = settings.trade_shards
+        for name, n in queues.unread(shards).items():
+            self._say(
+                f"[yellow]![/] {n} messages wait in {name}, which nobody reads with TRADE_SHARDS={shards}: "
+                f"`restart --trade-shards {int(name.rpartition('.')[2]) + 1}`, then `--trade-shards {shards}`"
+            )
+        queues.close()
         for line in missing(settings):
             self._say(f"[dim]–[/] {line}")
         self._redis = connect(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
@@ -149,11 +158,19 @@ class Platform:
                 self._beat()
             self._pause()
 
-    def _change(self, settings: Settings) -> None:
-        """Takes in other numbers of shards, for the children that follow."""
+    def _next_table(self, wanted: Settings, run: Run) -> list[ChildSpec]:
+        """The table of a restart; raises ConfigError, or Failed, where the database has no room for all of it."""
         assert self._supervisor is not None
+        setup_logging(wanted.model_copy(update={"log_console": False}), process="up")  # which knows new secrets now
+        table = self._table(wanted, run, self._run_dir)
+        names = {spec.name for spec in table}
+        leaving = [child.spec for child in self._supervisor.children.values() if child.spec.name not in names]
+        check_room(run.database_url, wanted, [*table, *leaving], say=self._say, pause=_not_now)
+        return table
+
+    def _change(self, settings: Settings) -> None:
+        """Takes in what a restart has brought into use."""
         self._settings = settings
-        self._supervisor.set(shards_environment(settings))
 
     def _pause(self) -> None:
         if self._signals:
@@ -207,9 +224,11 @@ class Platform:
     def _record(self) -> None:
         assert self._supervisor is not None
         children = self._supervisor.everyone
-        record_children(
-            self._settings.data_dir, [(c.spec.name, c.pid, c.created) for c in children if c.pid is not None]
-        )
+        known = [(child.spec.name, child.pid, child.created) for child in children if child.pid is not None]
+        try:
+            record_children(self._settings.data_dir, known)
+        except OSError as error:  # a full disk: the children are found by their mark, too
+            logger.warning("the children's pids cannot be written down", error=str(error))
 
     def _beat(self) -> None:
         """Tells `status` about every child; Redis being away is no reason to stop looking after them."""
@@ -241,6 +260,10 @@ class Platform:
             forget_run(self._settings.data_dir)
         if self._signals:
             self._say(f"Stopped in {time.monotonic() - began:.1f} s.")
+
+
+def _not_now() -> None:
+    raise Failed("the database is starting: restart again once it serves")
 
 
 def _visible(host: str) -> str:

@@ -34,10 +34,6 @@ class Supervisor:
         self._run_dir, self._log_dir = run_dir, log_dir
         self._say, self._changed = say, changed
 
-    def set(self, values: Mapping[str, str]) -> None:
-        """Has children that start from now on see these variables."""
-        self._environment |= values
-
     def successor(self, spec: ChildSpec, *, turn: int) -> Child:
         """Starts a child beside the others; the caller looks after it until it is one of `children`."""
         child = Child(spec, run_dir=self._run_dir, log_dir=self._log_dir, turn=turn)
@@ -97,7 +93,7 @@ class Supervisor:
         elif child.state is State.RESTARTING:
             delay = max(0.0, child.start_at - time.monotonic())
             ending = f"{name} {_ending(child.code)}"
-            self._say(f"[yellow]![/] {ending}; restarting in {delay:.1f} s [dim]({child.traces})[/]")
+            self._say(f"[yellow]![/] {ending}; restarting in {delay:.1f} s [dim]({escape(str(child.traces))})[/]")
         elif child.state is State.GIVEN_UP:
             self._say(f"[red]✗[/] {name} {_ending(child.code)} five times in a minute: given up. Its last lines:")
             self._say(escape(child.last_words()))

@@ -27,7 +27,9 @@ def make_engine(settings: Settings, *, process: str = "", replica: bool = False)
 
     READ COMMITTED is pinned since the ledger's slow path must see the winner's commit. JIT costs 50 times the
     query it compiles here. A paused process gives its locks back by the idle timeout. A connection that a restart of
-    the server ended is noticed before it is used (`pool_pre_ping`), one to a machine that vanished within a minute.
+    the server ended is noticed before it is used (`pool_pre_ping`), one to a machine that vanished within a minute by
+    who waits for an answer, within half a minute by who sends. One to a server that is frozen while its machine lives
+    is not noticed: who must not wait for it bounds that (`reads.py` does).
     """
     web = process == WEB
     server_settings = {
@@ -60,5 +62,6 @@ def make_engine(settings: Settings, *, process: str = "", replica: bool = False)
             "keepalives_idle": 30,
             "keepalives_interval": 10,
             "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,  # ms: what was sent and is not acknowledged; keepalives are for idle ones
         },
     )

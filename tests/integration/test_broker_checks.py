@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from kombu.connection import Connection
 
 from app.cache.queue_lengths import AmqpBroker, BrokerAway
 from app.cache.trade_queue import TradeQueue, make_publisher
@@ -15,7 +16,9 @@ from app.config import Settings, load_settings
 from app.errors import ConfigError, Unavailable
 from app.local.brokers import check_brokers
 from app.local.redis import RedisServer
+from app.local.runfile import Run
 from app.local.servers import free_port
+from app.local.work import Queues
 from tests.processes import until
 from tests.rabbitmq import RabbitServer
 
@@ -50,7 +53,7 @@ def test_a_frozen_rabbitmq_holds_nobody(rabbit: RabbitServer) -> None:
     client, lengths = make_publisher(on(rabbit.url)), AmqpBroker(rabbit.url)
     queue = TradeQueue(client)
     assert queue.waiting(0) == 0 and lengths.waiting(["trades.0", "none"]) == {"trades.0": 0, "none": 0}
-    queue._publish("tasks.bars.ingest", b"x", "trades.0")
+    queue._publish("tasks.bars.ingest", b"x", "trades.0", "a batch")
     assert (queue.waiting(0), lengths.waiting(["trades.0"]), lengths.taken()) == (1, {"trades.0": 1}, None)
     assert rabbit.process is not None
     rabbit.process.send_signal(signal.SIGSTOP)
@@ -63,7 +66,7 @@ def test_a_frozen_rabbitmq_holds_nobody(rabbit: RabbitServer) -> None:
         assert time.monotonic() - began < 15
         began = time.monotonic()
         with pytest.raises(Unavailable):
-            queue._publish("tasks.bars.ingest", b"x", "trades.0")
+            queue._publish("tasks.bars.ingest", b"x", "trades.0", "a batch")
         assert time.monotonic() - began < 30
     finally:
         rabbit.process.send_signal(signal.SIGCONT)
@@ -74,7 +77,7 @@ def test_a_frozen_rabbitmq_holds_nobody(rabbit: RabbitServer) -> None:
 
 def published(queue: TradeQueue) -> bool:
     try:
-        queue._publish("tasks.bars.ingest", b"x", "trades.0")
+        queue._publish("tasks.bars.ingest", b"x", "trades.0", "a batch")
     except Unavailable:
         return False
     return True
@@ -88,6 +91,37 @@ def test_redis_is_checked(own_redis: RedisServer, tmp_path: Path) -> None:
     assert wrong.startswith("REDIS_URL: ") and "refuses this user or password" in wrong and "wrong-one" not in wrong
     away = refused(on(f"redis://127.0.0.1:{free_port()}/0", redis_url=own_redis.url))
     assert away.startswith("CELERY_BROKER_URL: ") and "cannot be reached" in away
+
+
+def test_a_socket_of_the_file_system_is_no_broker() -> None:
+    socket = "unix:///run/redis.sock"
+    alone = refused(load_settings(redis_url=socket, _env_file=None))
+    assert alone.startswith("REDIS_URL: ") and "or set CELERY_BROKER_URL to one" in alone
+    assert refused(on(socket, redis_url=socket)).startswith("CELERY_BROKER_URL: ")
+
+
+def test_what_is_left_for_a_worker_counts_what_it_has_taken(own_redis: RedisServer, tmp_path: Path) -> None:
+    settings = on("", redis_url=own_redis.url)
+    run = Run(0, 0.0, "", "", "", "", own_redis.url, "", "", "")
+    work = Queues(run)
+    client = make_publisher(settings)
+    queue = TradeQueue(client)
+    try:
+        for name in ("trades.0", "trades.1", "trades.1", "bars"):
+            queue._publish("tasks.bars.ingest", b"x", name, "a batch")
+        assert work.left(["trades.1"]) == 2 and work.unread(1) == {"trades.1": 2}
+        with Connection(own_redis.url) as connection:
+            for name in ("trades.0", "trades.1", "trades.1"):
+                assert connection.default_channel.basic_get(name) is not None  # and not acknowledged
+            assert work.left(["trades.1"]) == 2 and work.unread(1) == {}
+            work.close()
+        assert work.left(["trades.1"]) == 2, "they came back"
+    finally:
+        client.close()
+        work.close()
+    own_redis.stop()
+    assert work.left(["trades.1"]) == 1 and work.unread(1) == {}, "nobody knows"
+    own_redis.start()
 
 
 def test_a_member_of_a_redis_cluster_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,9 @@ def test_each_shard_of_trades_has_a_worker_of_its_own(tmp_path: Path) -> None:
     table = process_table(settings, run_of(settings), run_dir=tmp_path)
     queues = [spec.argv[spec.argv.index("-Q") + 1] for spec in table if spec.name.startswith("worker-trades")]
     assert queues == ["trades.0", "trades.1"]
+    # Each child keeps the numbers it was started with, whatever those that follow have.
+    assert {(spec.env["TRADE_SHARDS"], spec.env["STREAM_SHARDS"]) for spec in table} == {("2", "1")}
+    assert not {"TRADE_SHARDS", "STREAM_SHARDS"} & (child_environment(settings, run_of(settings)).keys() - os.environ)
 
 
 def test_children_get_the_sandbox_in_place_of_the_exchange(tmp_path: Path) -> None:
