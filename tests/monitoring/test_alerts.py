@@ -149,6 +149,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         here.client.close()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
