@@ -75,7 +75,8 @@ timescale: setup $(DEV_STAMP) ## The tests on TimescaleDB: a small one in WebAss
 	@$(PY) -m pytest -q -m timescale -n 2 --dist loadfile --timeout 300
 
 slow: setup $(DEV_STAMP) ## The slow tests
-	@$(PY) -m pytest -q -m "slow and not timescale" --timeout 900
+	@$(PY) -m pytest -q -m "slow and not timescale and not alone" -n 2 --dist loadfile --timeout 900
+	@$(PY) -m pytest -q -m "slow and alone" --timeout 900
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)
 	@if [ -f .data/run.json ] && $(PY) -m app status >/dev/null 2>&1; then echo "the platform runs: stop it first"; exit 1; fi

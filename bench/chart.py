@@ -1,8 +1,9 @@
 """A chart of 1,000 bars with all indicators: `python bench/chart.py [--rounds N] [--requests N]`.
 
 From the cache: requests a second against the hello of the same server (/api/health/live), over one connection each,
-rate limits off. Cold: the service's own reading and encoding up to the answer (Redis gets its copy afterwards), against
-one join of the two tables and json.dumps.
+rate limits off; the chart once as it stands, and once while its symbol trades ten times a second, so that what is
+remembered is void as often. Cold: the service's own reading and encoding up to the answer (Redis gets its copy
+afterwards), against one join of the two tables and json.dumps.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import redis
 import sqlalchemy as sa
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from app.bootstrap import platform
+from app.cache import keys, pubsub
 from app.config import load_settings
 from app.domain.indicator_names import INDICATORS
 from app.domain.instruments import Instrument
@@ -30,13 +35,15 @@ from app.local.redis import RedisServer
 from app.services.charts import ChartRequest
 from app.storage import catalog
 from bench.database import arguments, database, server
+from bench.fanout import bar
 from bench.judged import Goal, in_turn, judge
 from tests.integration.web_server import web_server
 from webapp.composition import KEEPING, Web, compose
 
 BARS, START_MS = 1000, 1_790_000_040_000
 CHART, HELLO = "/api/charts/BTC-USDT?timeframe=1m&limit=1000", "/api/health/live"
-CACHED, SERVICE, JOIN = "cached chart", "cold chart", "join and json.dumps"
+CACHED, TRADED = "cached chart", "cached chart of a symbol that trades"
+SERVICE, JOIN = "cold chart", "join and json.dumps"
 
 CANDLES = """
 INSERT INTO candles_1m (instrument_id, time, open, high, low, close, volume, quote_volume, taker_buy_volume,
@@ -109,8 +116,35 @@ def join(engine: sa.Engine, item: Instrument, _: int) -> None:
     assert len(text) > 100_000
 
 
+def while_it_trades(wire: redis.Redis, item: Instrument, act: Callable[[int], None], turn: int) -> None:
+    """Does it while the workers' messages about the instrument come, each of which voids what is remembered of it."""
+    over = threading.Event()
+
+    def trade() -> None:
+        newest_ms, count = START_MS + (2 * BARS - 1) * 60_000, 0
+        while not over.wait(0.1):
+            count += 1
+            series = {"1m": {"bars": [live_bar(newest_ms, count)], "indicators": []}}
+            head = {"exchange": item.exchange.value, "symbol": item.symbol, "id": item.id}
+            pubsub.publish(wire, keys.CHART_UPDATES, {**head, "series": series, "reload": False})
+
+    trading = threading.Thread(target=trade)
+    trading.start()
+    try:
+        act(turn)
+    finally:
+        over.set()
+        trading.join()
+
+
+def live_bar(time_ms: int, count: int) -> dict[str, Any]:
+    """The open minute after so many trades."""
+    last = (time_ms + 1000) * 1000 + count
+    return {**bar(count), "time": time_ms, "order": [time_ms * 1000, 1, last, count]}
+
+
 def main() -> int:
-    """Measures both."""
+    """Measures all three."""
     parser = arguments(__doc__, rounds=9)
     parser.add_argument("--requests", type=int, default=150, help="of each round and way (150)")
     given = parser.parse_args()
@@ -126,14 +160,17 @@ def main() -> int:
             log_dir=folder / "logs", market="live", rate_limit_reads="off", _env_file=None,
         )  # fmt: skip
         address = stack.enter_context(web_server(settings, MARKET="live"))
+        client = redis.Redis.from_url(wire.url)
+        stack.callback(client.close)
         ways = {
             CACHED: partial(ask, address, CHART, given.requests),
+            TRADED: partial(while_it_trades, client, item, partial(ask, address, CHART, given.requests)),
             HELLO: partial(ask, address, HELLO, given.requests),
         }
         cached = judge(
             f"{given.requests} requests over one connection",
             lambda: in_turn(ways, given.rounds),
-            [Goal(CACHED, HELLO, 0.4)],
+            [Goal(CACHED, HELLO, 0.4), Goal(TRADED, HELLO, 0.4)],
             rows=given.requests,
         )
         web = compose(platform(settings, process="web"))

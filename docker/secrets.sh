@@ -2,10 +2,12 @@
 # Makes the secrets of docker-compose.yml as files in docker/secrets, once: what is there is kept.
 #
 # The folder is its owner's alone (0700). The files in it can be read by anybody who gets at them, since each container
-# is handed the ones it needs under a user of its own; nobody else on this machine can reach them.
+# is handed the ones it needs under a user of its own; nobody else on this machine can reach them. For the same reason
+# the configuration beside this script is made readable, which a checkout with umask 077 is not.
 set -eu
 umask 022
-folder="${1:-$(dirname "$0")/secrets}"
+here="$(dirname "$0")"
+folder="${1:-$here/secrets}"
 mkdir -p "$folder"
 chmod 0700 "$folder"
 
@@ -31,3 +33,6 @@ make grafana_password "$(random)"
 # Empty: US stocks are not collected. Free keys are at alpaca.markets; write them in here.
 make alpaca_api_key ""
 make alpaca_secret_key ""
+
+find "$here/redis.conf" "$here/Caddyfile" "$here/monitoring" \( ! -perm -004 -o -type d ! -perm -005 \) \
+    -exec chmod a+rX {} +

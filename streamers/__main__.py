@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 from collections import Counter
@@ -44,7 +43,7 @@ class Heartbeat:
         """Tells the facts and adds the counts; returns those that could not be added."""
         left = Counter(reasons)
         try:
-            health.beat(self._redis, self._process, {**facts, "pid": os.getpid()})
+            health.beat(self._redis, self._process, {**facts, **health.owned()})
             for reason, n in reasons.items():
                 health.count(self._redis, reason, n)
                 del left[reason]
@@ -58,8 +57,7 @@ class Heartbeat:
     def end(self) -> None:
         """Takes the heartbeat back, unless it is a successor's by now."""
         try:
-            if health.read(self._redis).get(self._process, {}).get("pid") == os.getpid():
-                health.forget(self._redis, self._process)
+            health.take_back(self._redis, self._process)
         except RedisError as error:
             logger.warning("the heartbeat could not be taken back: {}", error)
 

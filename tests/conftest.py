@@ -23,6 +23,7 @@ from tests.timescale.fixtures import (  # noqa: F401  (pytest finds them here)
     timescale_server,
     timescale_url,
 )
+from tests.wired import address, collector, wire  # noqa: F401  (and here)
 
 DATA = ROOT.parent / "shared" / "data"
 

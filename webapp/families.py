@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from app.config import Settings
 from app.domain.counted import COUNTED, meaning
 from app.domain.instruments import RULES, Exchange
-from app.services.feed_states import missing_keys
+from app.services.feed_states import UNHEARD, missing_keys
 from app.services.status import Facts
 
 BARS = {"verified": "verified", "repaired_bars": "repaired", "unequal_bars": "revised"}
@@ -86,6 +86,8 @@ def of_redis(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metr
     facts = heard.facts
     yield gauge("market_broker_up", "Whether the broker answers", {"": float(facts.broker)})
     yield gauge("market_redis_memory_bytes", "Memory that Redis holds", {"": float(facts.redis_bytes or 0)})
+    limit = {"": float(facts.redis_limit_bytes)}
+    yield gauge("market_redis_memory_limit_bytes", "Memory that Redis may hold, 0 where that has no bound", limit)
     ages = {beat["name"]: float(beat["age_s"]) for beat in facts.feeds}
     yield gauge("market_process_heartbeat_age_seconds", "Since a process's last heartbeat", ages, "process")
     stale = {beat["name"]: float(beat["stale"]) for beat in facts.feeds}
@@ -116,7 +118,7 @@ def _feeds(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metric
     wanted = {
         name: state["feed"]
         for name, state in heard.states.items()
-        if state["feed"] != "idle" and not (name in missing and state["feed"] in {"none", "down"})
+        if state["feed"] != "idle" and not (name in missing and state["feed"] in UNHEARD)
     }
     connected = {name: float(feed == "connected") for name, feed in wanted.items()}
     yield gauge("market_feed_connected", "Whether an exchange's feed is connected", connected, "exchange")

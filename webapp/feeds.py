@@ -23,7 +23,7 @@ from redis import Redis, RedisError
 
 from app.cache import health
 from app.domain.instruments import RULES, Exchange
-from app.services.feed_states import POLLER_STALE_S, States, feed_states
+from app.services.feed_states import POLLER_STALE_S, UNHEARD, States, feed_states
 
 _TOLD = ("feed", "error", "missing", "markets")  # what makes a state another one; `at` moves all the time
 MarketStates = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -78,7 +78,7 @@ class Feeds:
             if state["feed"] == "closed" and self._overslept(name, hours, state["age_s"]):
                 state = {**state, "feed": "down"}
             rest: dict[str, Any] = {"delay_s": RULES[Exchange(name)].delay_s, "missing": None, "markets": hours}
-            if name in self._missing and state["feed"] in {"none", "down", "no_key"}:
+            if name in self._missing and state["feed"] in UNHEARD:
                 rest |= {"feed": "no_key", "missing": self._missing[name]}
             told[name] = {**state, **rest}
             del told[name]["age_s"]

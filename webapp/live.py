@@ -12,7 +12,7 @@ import orjson
 from loguru import logger
 from redis import Redis, RedisError
 
-from app.cache import keys
+from app.cache import charts, keys
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.updates import readable
@@ -67,7 +67,7 @@ class Hub:
         self._overview = OverviewChannel(every_s=OVERVIEW_S)
         self._pending: set[Channel] = set()
         self._dirty = threading.Event()
-        self._started = False
+        self._started = self._resumed = False
         self.subscribed = threading.Event()
         self._watching = watch
 
@@ -230,7 +230,13 @@ class Hub:
                 time.sleep(next(delays))
 
     def _resume(self) -> None:
-        """Subscribed again: nobody knows what was published meanwhile, so everybody starts anew."""
+        """Subscribed again: nobody knows what was published meanwhile, so everybody starts anew.
+
+        Redis may be another one now, or an older state of it, with tokens of charts that were stale already.
+        """
+        if self._resumed:
+            charts.void_all(self._redis)
+        self._resumed = True
         with self._lock:
             for instrument_id in self._series:
                 self._reload(instrument_id)

@@ -20,6 +20,7 @@ from app.errors import ConfigError
 
 FORM = "sentinel://[user:password@]host1:26379,host2:26379/mymaster/0"
 SENTINEL_PORT = 26379
+MOST_CONNECTIONS = 2000
 # A Sentinel that does not answer in this time is passed over for the next one: so that all of them together take no
 # longer than the client would wait for the server, but each has time for an answer of a busy machine.
 ASK_S, LEAST_ASK_S = 1.0, 0.25
@@ -95,6 +96,8 @@ def sentinels(url: str, *, setting: str = "REDIS_URL") -> Sentinels | None:
 def connect(url: str, *, setting: str = "REDIS_URL", **options: Any) -> redis.Redis:
     """A client of the Redis at `url`, a single one or a master behind Sentinels; nothing connects yet."""
     found = sentinels(url, setting=setting)
+    # redis-py's own 100 end a request of a busy web process with an error; the server's limit is what counts.
+    options.setdefault("max_connections", MOST_CONNECTIONS)
     try:
         return redis.Redis.from_url(url, **options) if found is None else found.connect(**options)
     except ValueError as error:

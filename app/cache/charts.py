@@ -2,8 +2,9 @@
 
 A writer calls `bump` after its commit. A reader asks for the generation before it reads the database and stores the
 value with it; a value whose generation is no longer the current one is never used. Generations are random tokens, not
-numbers, so one that Redis lost cannot come back. What a web process remembers is guarded by two more tokens of the
-kind, which change with every message about the instrument and with the watchlist (app.cache.pubsub).
+numbers, so one that Redis lost does not come back, but with an older state of Redis, after a failover or a power cut:
+then whoever hears messages again has all of them renewed (webapp.live). What a web process remembers is guarded by two
+more tokens of the kind, which change with every message about the instrument and with the watchlist (app.cache.pubsub).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from itertools import batched
 
 from loguru import logger
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 
 from app.cache import keys
 from app.domain.instruments import Instrument
@@ -36,10 +38,17 @@ def touch(redis: Redis, instruments: Iterable[Instrument]) -> None:
 
 
 def renew(redis: Redis, names: Iterable[str]) -> None:
-    """Give each of these keys another token."""
+    """Give each of these keys another token; a Redis that is full only takes the old one away, which voids as much."""
     tokens = {name: _token() for name in names}
     if tokens:
+        redis.delete(*tokens)
         redis.mset(tokens)
+
+
+def void_all(redis: Redis) -> None:
+    """Make every cached chart stale, of all instruments; raises RedisError."""
+    for names in batched(redis.scan_iter(keys.generation("*", "*"), count=1000), 500):
+        redis.delete(*names)
 
 
 def versions(redis: Redis, instrument: Instrument) -> Versions:
@@ -72,17 +81,28 @@ def put(
         redis.set(key, generation + value, ex=ttl_s)
 
 
+def memory(redis: Redis) -> tuple[int, int]:
+    """The bytes that Redis holds, and may hold at most; 0: no limit of its own."""
+    told = redis.info("memory")
+    return int(told["used_memory"]), int(told.get("maxmemory", 0))
+
+
 class ChartCache:
     """The chart cache as a reader uses it: with Redis away every look-up is a miss, and nothing waits for it.
 
     After a failure Redis is left alone for `REST_S`, so that a dead server costs one time-out, not one a request.
+    Of a Redis with a bound (maxmemory) charts fill no more than `SHARE`: the rest is for messages and heartbeats, which
+    a full one refuses. Its memory is looked at every `LOOK_S`, and between two looks we know what we put there.
     """
 
     REST_S = 1.0
+    LOOK_S = 2.0
+    SHARE = 0.6
 
     def __init__(self, redis: Redis, *, ttl_s: int) -> None:
         self._redis, self._ttl_s = redis, ttl_s
         self._away_until = 0.0
+        self._room_bytes, self._looked_s = 0.0, -1e9
 
     def versions(self, instrument: Instrument) -> Versions:
         """The instrument's tokens; empty with Redis away, and nothing is kept under those."""
@@ -108,10 +128,23 @@ class ChartCache:
         return found
 
     def put(self, instrument: Instrument, timeframe: Timeframe, *, value: bytes, generation: bytes) -> None:
-        """Keep `value` for the time to live."""
-        self._ask(
-            lambda: put(self._redis, instrument, timeframe, value=value, generation=generation, ttl_s=self._ttl_s)
-        )
+        """Keep `value` for the time to live, where there is room."""
+        self._ask(lambda: self._put(instrument, timeframe, value, generation))
+
+    def _put(self, instrument: Instrument, timeframe: Timeframe, value: bytes, generation: bytes) -> None:
+        if time.monotonic() - self._looked_s >= self.LOOK_S:
+            self._room_bytes, self._looked_s = self._room(), time.monotonic()
+        if len(value) < self._room_bytes:
+            self._room_bytes -= len(value)
+            put(self._redis, instrument, timeframe, value=value, generation=generation, ttl_s=self._ttl_s)
+
+    def _room(self) -> float:
+        """The bytes that charts may still take."""
+        try:
+            used, limit = memory(self._redis)
+        except ResponseError:  # a server that may not be asked: its owner looks after it
+            return float("inf")
+        return self.SHARE * limit - used if limit else float("inf")
 
     def _ask[T](self, question: Callable[[], T]) -> T | None:
         if time.monotonic() < self._away_until:

@@ -7,6 +7,8 @@ ms up to which everything was received). Every other process says what it likes.
 
 from __future__ import annotations
 
+import os
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +19,8 @@ from redis import Redis
 from app.cache import keys
 
 BEAT_MS = "beat_ms"  # wall ms of the heartbeat, added to the facts
+LIFE = "life"
+_life: tuple[int, str] = (0, "")
 
 
 def beat(redis: Redis, process: str, facts: Mapping[str, Any]) -> None:
@@ -27,6 +31,20 @@ def beat(redis: Redis, process: str, facts: Mapping[str, Any]) -> None:
 def forget(redis: Redis, process: str) -> None:
     """Take back the heartbeat of a process that ended on purpose."""
     redis.hdel(keys.HEALTH, process)
+
+
+def owned() -> dict[str, Any]:
+    """The facts by which a process knows its own heartbeat again: another container's has the same id, often."""
+    global _life
+    if _life[0] != os.getpid():
+        _life = (os.getpid(), secrets.token_hex(4))
+    return {"pid": os.getpid(), LIFE: _life[1]}
+
+
+def take_back(redis: Redis, process: str) -> None:
+    """Take back our heartbeat as `process`, unless it is a successor's by now."""
+    if (read_one(redis, process) or {}).get(LIFE) == owned()[LIFE]:
+        forget(redis, process)
 
 
 def prune(redis: Redis, *, older_s: float) -> None:

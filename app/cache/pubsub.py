@@ -29,9 +29,17 @@ def add(pipe: Pipeline, channel: str, messages: Sequence[Mapping[str, Any]]) -> 
     if channel == keys.WATCHLIST:
         charts.renew(pipe, [keys.WATCHLIST_VERSION])
     elif channel == keys.CHART_UPDATES:
-        charts.renew(pipe, [keys.live(each["exchange"], each["symbol"]) for each in messages])
+        names = [(each["exchange"], each["symbol"]) for each in messages]
+        settled = [name for name, each in zip(names, messages, strict=True) if _changes_settled(each)]
+        charts.renew(pipe, [*(keys.live(*name) for name in names), *(keys.generation(*name) for name in settled)])
     for message in messages:
         pipe.publish(channel, orjson.dumps(message))
+
+
+def _changes_settled(message: Mapping[str, Any]) -> bool:
+    """Whether it tells of a bar that an encoded chart may hold: a late trade's, before what follows is derived."""
+    bars = (bar for part in message.get("series", {}).values() for bar in part.get("bars", ()))
+    return bool(message.get("reload")) or any(bar.get("state") != "open" for bar in bars)
 
 
 def quotes(redis: Redis) -> dict[str, tuple[float, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from app.cache import health, keys, pubsub
+from app.cache import charts, health, keys, pubsub
 from app.cache.queue_lengths import Broker, RedisBroker, broker_of
 
 __all__ = ["Signals", "broker_of"]
@@ -46,6 +46,6 @@ class Signals:
         """Every last price and its exchange time (ms), by Instrument.key."""
         return pubsub.quotes(self._redis)
 
-    def memory(self) -> int:
-        """The bytes Redis holds."""
-        return int(self._redis.info("memory")["used_memory"])
+    def memory(self) -> tuple[int, int]:
+        """The bytes Redis holds, and may hold at most; 0: no limit."""
+        return charts.memory(self._redis)

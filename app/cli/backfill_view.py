@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -27,7 +30,8 @@ def follow(settings: Settings, wanted: Mapping[int, str]) -> None:
     Raises SourceError with the reason where one did not end well. Ctrl-C leaves the work to the platform.
     """
     try:
-        items = _watch(settings, wanted)
+        with _heeded() as stopped:
+            items = _watch(settings, wanted, stopped)
     except KeyboardInterrupt:
         names = ", ".join(map(str, wanted))
         Console(stderr=True).print(
@@ -77,7 +81,23 @@ def show() -> None:
     console.print(table)
 
 
-def _watch(settings: Settings, wanted: Mapping[int, str]) -> list[Backfill]:
+@contextmanager
+def _heeded() -> Iterator[Event]:
+    """Ctrl-C raises at once, as ever, and is noted: one raised while something is taken down is lost by Python."""
+    stopped, before = Event(), signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: Any) -> None:
+        stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _watch(settings: Settings, wanted: Mapping[int, str], stopped: Event) -> list[Backfill]:
     """The backfills once they are all over."""
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), TaskProgressColumn(),
@@ -96,7 +116,8 @@ def _watch(settings: Settings, wanted: Mapping[int, str]) -> list[Backfill]:
                 _update(progress, total, together := pace(items), _left(together))
             if all(item.over for item in items):
                 return items
-            time.sleep(POLL_S)
+            if stopped.wait(POLL_S):
+                raise KeyboardInterrupt
 
 
 def _update(progress: Progress, row: TaskID, at: Pace, note: str) -> None:

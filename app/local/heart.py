@@ -37,7 +37,7 @@ class Heart:
         if self._redis is None or time.monotonic() < self._next_s or not self._ours:
             return
         try:
-            health.beat(self._redis, self.name, {"pid": self._pid, **(facts or {})})
+            health.beat(self._redis, self.name, {**health.owned(), **(facts or {})})
             self._said, self._away = True, False
             self._next_s = time.monotonic() + EVERY_S
         except (RedisError, OSError) as error:
@@ -52,9 +52,7 @@ class Heart:
             return
         self._said = False
         try:
-            beat = health.read_one(self._redis, self.name)
-            if beat and beat.get("pid") == self._pid:  # not a successor's, that has the name by now
-                health.forget(self._redis, self.name)
+            health.take_back(self._redis, self.name)
         except (RedisError, OSError) as error:
             logger.warning("the heartbeat could not be taken back: {}", type(error).__name__)
 

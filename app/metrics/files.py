@@ -2,7 +2,8 @@
 
 A file is named after the host, the process id and the time the process began at, so that an id used again (a
 container's first process is always 1) is nobody else's, and each host reads its own alone. The files of processes that
-are gone are summed into one: the folder stays small and no counter goes back.
+are gone are summed into one, at each scrape and before a process makes its own: the folder stays small though nobody
+scrapes it, and no counter goes back.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import os
 import platform
 import re
+import shutil
 import struct
 import tempfile
 import time
@@ -40,6 +42,7 @@ _HOST = re.compile(r"[^A-Za-z0-9.\-]")
 _FILE = re.compile(
     r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?:(?P<pid>\d+)-(?P<began>\d+)|ended)\.db"
 )
+_ASIDE = re.compile(r"metrics-(?P<host>.+)-(?P<pid>\d+)-(?P<began>\d+)-\w+")
 _known: tuple[int, str] = (0, "")
 _started: Path | None = None
 
@@ -58,21 +61,56 @@ def identity() -> str:
 def _reserve_somewhere(folder: Path, name: str) -> None:
     """A pool child that finds the disk full records where nobody reads it, and works on."""
     try:
+        _tidy(folder)
         _reserve(folder, name)
     except OSError as error:
         logger.error("metrics of process {} are not kept, METRICS_DIR={}: {}", name, folder, error.strerror)
-        aside = tempfile.mkdtemp(prefix="metrics-", dir=SHARED_MEMORY if Path(SHARED_MEMORY).is_dir() else None)
+        aside = tempfile.mkdtemp(prefix=f"metrics-{name}-", dir=_shared_memory())
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = aside  # noqa: TID251
 
 
 def _reserve(folder: Path, name: str) -> None:
-    """Make a process's files with room on the disk: one that gets full later would end us by SIGBUS at a write."""
-    for kind in KINDS:
-        handle = os.open(folder / f"{kind}_{name}.db", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        try:
-            os.posix_fallocate(handle, 0, ROOM_BYTES)
-        finally:
-            os.close(handle)
+    """Make a process's files with room on the disk, or none of them."""
+    paths = [folder / f"{kind}_{name}.db" for kind in KINDS]
+    try:
+        for path in paths:
+            _allocate(path, ROOM_BYTES)
+    except OSError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _allocate(path: Path, size: int) -> None:
+    """A file with room on the disk: one that gets full later would end us by SIGBUS at a write."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    try:
+        os.posix_fallocate(handle, 0, size)
+    finally:
+        os.close(handle)
+
+
+def _tidy(folder: Path) -> None:
+    """Away with what ended processes left, unless another process is at it."""
+    for path in _shared_memory().glob("metrics-*"):
+        named = _ASIDE.fullmatch(path.name)
+        if named and named["host"] == host() and not _lives(int(named["pid"]), int(named["began"])):
+            shutil.rmtree(path, ignore_errors=True)
+    with _locked(folder, wait_s=0.0) as alone:
+        if alone:
+            _sum_up(folder)
+
+
+def _sum_up(folder: Path) -> None:
+    """A full disk may leave no room for the sum: then the files stay until there is."""
+    try:
+        sum_up_ended(folder)
+    except OSError as error:
+        logger.warning("metrics of METRICS_DIR={} cannot be summed up: {}", folder, error.strerror)
+
+
+def _shared_memory() -> Path:
+    return Path(SHARED_MEMORY if Path(SHARED_MEMORY).is_dir() else tempfile.gettempdir())
 
 
 def host() -> str:
@@ -91,6 +129,7 @@ def start(folder: Path) -> bool:
         return _started == folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _tidy(folder)
         _reserve(folder, identity())
     except OSError as error:
         logger.error("metrics are not kept, METRICS_DIR={} cannot be written: {}", folder, error.strerror)
@@ -118,7 +157,7 @@ class Kept(Collector):
         """Sum it up; a file that cannot be read is left out, and said."""
         with _locked(self._folder) as alone:
             if alone:
-                sum_up_ended(self._folder)
+                _sum_up(self._folder)
             paths = _mine(self._folder)
             try:
                 found = _merged(paths)
@@ -167,6 +206,7 @@ def _add(total: Path, paths: Iterable[Path]) -> None:
             sums[key] += value
     made = total.with_suffix(".new")
     made.unlink(missing_ok=True)
+    _allocate(made, max(ROOM_BYTES, 2 * sum(len(key.encode()) + 32 for key in sums)))
     file = MmapedDict(str(made))  # type: ignore[no-untyped-call]
     for key, value in sums.items():
         file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
@@ -197,7 +237,7 @@ def _lives(pid: int, began: int) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def _locked(folder: Path, *, wait_s: float = LOCK_S) -> Iterator[bool]:
     """One process at a time sums up; False where another one does for too long, or the folder is gone."""
     try:
         handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
@@ -205,19 +245,23 @@ def _locked(folder: Path) -> Iterator[bool]:
         logger.warning("metrics of METRICS_DIR={} cannot be read: {}", folder, error.strerror)
         yield False
         return
+    alone = False
     try:
-        yield _lock(handle)
+        alone = _lock(handle, wait_s)
+        yield alone
     finally:
+        if alone:  # by word: a child forked meanwhile has the handle, too, and would keep the lock for its life
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    end = time.monotonic() + LOCK_S
+def _lock(handle: int, wait_s: float) -> bool:
+    end = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
+            if time.monotonic() >= end:
                 return False
             time.sleep(0.01)
         else:

@@ -198,7 +198,8 @@ class Charts:
         if names and start_ms < tail.end_ms:
             rows = self._indicators.columns(conn, instrument.id, tf, start_ms=start_ms, end_ms=tail.end_ms)
             new = encoded_indicators(rows, names)
-        head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=first_ms, hi_ms=None)
+        shown = (chart.bars if chart.bars.count else tail.bars).times[surplus:]
+        head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=shown[0] if len(shown) else None, hi_ms=None)
         return joined(head, chart, surplus=surplus, tail=tail.bars, new=new, whole=whole)
 
     def _tail(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, since_ms: int) -> Tail:

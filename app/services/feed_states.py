@@ -11,6 +11,7 @@ from app.domain.instruments import Exchange
 STALE_S = 10.0  # a streamer that has not beaten for so long is gone
 POLLER_STALE_S = 960.0  # three polls of five minutes, and a minute
 _SEVERITY = ("no_key", "idle", "closed", "connected", "reconnecting", "down", "refused")
+UNHEARD = frozenset({"none", "down", "no_key"})  # as it has to be where a key is missing: no trouble
 NONE: dict[str, Any] = {"feed": "none", "since": None, "at": None, "error": None, "age_s": 0.0}
 States = dict[str, dict[str, Any]]
 

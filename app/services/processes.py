@@ -9,7 +9,7 @@ from app.services.feed_states import patience_s
 
 STALE_S = 15.0  # the heartbeat of a streamer that is older than this is no heartbeat
 SILENT_S = 30.0  # nor is another process's: it beats every 5 s, in a loop that has work to do
-_ASIDE = ("name", "stale", "age_s", "beat_ms", "pid")
+_ASIDE = ("name", "stale", "age_s", "beat_ms", "pid", "life")
 
 
 def stale_s(name: str, feed: str | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from app.domain.instruments import Instrument
@@ -9,6 +10,8 @@ from app.domain.timeframes import Timeframe
 from app.services.bounded import Bounded
 from app.services.chart_ports import ChartCache
 from app.services.encoded import EncodedChart
+
+AGE_S = 60.0  # in this process; then the cache is asked, which forgets by a time to live of its own
 
 
 class SettledCharts:
@@ -19,14 +22,14 @@ class SettledCharts:
 
     def __init__(self, cache: ChartCache, *, most_bytes: int, later: Callable[[Callable[[], None]], None]) -> None:
         self._cache, self._later = cache, later
-        self._memory: Bounded[tuple[int, Timeframe], tuple[bytes, EncodedChart]] = Bounded(most_bytes)
+        self._memory: Bounded[tuple[int, Timeframe], tuple[bytes, EncodedChart, float]] = Bounded(most_bytes)
 
     def find(self, instrument: Instrument, tf: Timeframe, *, generation: bytes) -> EncodedChart | None:
         """The chart of this generation."""
         if not generation:
             return None
         kept = self._memory.get((instrument.id, tf))
-        if kept is not None and kept[0] == generation:
+        if kept is not None and kept[0] == generation and time.monotonic() < kept[2]:
             return kept[1]
         chart = EncodedChart.read(self._cache.get(instrument, tf, generation=generation))
         if chart is not None:
@@ -41,4 +44,4 @@ class SettledCharts:
 
     def _remember(self, instrument: Instrument, tf: Timeframe, *, chart: EncodedChart, generation: bytes) -> None:
         size = len(chart.bars.data) + len(chart.indicators.data)
-        self._memory.set((instrument.id, tf), (generation, chart), size=size)
+        self._memory.set((instrument.id, tf), (generation, chart, time.monotonic() + AGE_S), size=size)

@@ -16,7 +16,7 @@ from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.timeframes import DAY_MS
 from app.errors import Unavailable
 from app.services.backfilling import told
-from app.services.feed_states import feed_states, missing_keys
+from app.services.feed_states import UNHEARD, feed_states, missing_keys
 from app.services.markets import Markets
 from app.services.processes import process_rows, stale_s, supervised
 from app.services.stores import Sessions
@@ -46,7 +46,7 @@ class Signals(Protocol):
     def taken(self) -> int | None: ...
     def parked(self) -> int: ...
     def prices(self) -> dict[str, tuple[float, int]]: ...
-    def memory(self) -> int: ...
+    def memory(self) -> tuple[int, int]: ...
 
 
 class Records(Protocol):
@@ -94,6 +94,7 @@ class Facts:
     backfills: list[dict[str, Any]] = field(default_factory=list)  # those not over
     backfills_open: tuple[int, int] = (0, 0)  # at work, and not over in all
     redis_bytes: int | None = None
+    redis_limit_bytes: int = 0  # 0: none
     notes: list[str] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
 
@@ -151,7 +152,7 @@ class Status:
         for key, (_, time_ms) in signals.prices().items():
             exchange = key.split(":", 1)[0]
             facts.prices[exchange] = max(time_ms, facts.prices.get(exchange, 0))
-        facts.redis_bytes = signals.memory()
+        facts.redis_bytes, facts.redis_limit_bytes = signals.memory()
 
     def look(self, facts: Facts, connection: sa.Connection, now_ms: int, *, verification: Rows | None = None) -> None:
         """Fills in what the database knows: newest trades, hours, holes, verification, backfills.
@@ -208,7 +209,7 @@ class Status:
             row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}}
             row |= {"delay_s": rules.delay_s, "error": state["error"], "since": state["since"], "at": state["at"]}
             row["missing"] = missing.get(name)
-            if name in missing and feed in {"none", "down", "no_key"}:
+            if name in missing and feed in UNHEARD:
                 row["feed"] = "no_key"
                 facts.notes.append(f"{rules.title} is not collected: set {missing[name]}")
             elif feed in BROKEN:

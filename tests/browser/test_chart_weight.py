@@ -64,6 +64,7 @@ async def test_each_module_is_preloaded(chart: ChartPage) -> None:
     assert set(preloaded) == wanted
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 async def test_nothing_shifts_while_the_chart_loads_and_lives(chart: ChartPage, market: Market, width: int) -> None:
@@ -107,6 +108,7 @@ async def test_the_first_paint_has_the_right_theme(chart: ChartPage, market: Mar
     assert grounds == ["rgb(11, 14, 20)" if theme == "dark" else "rgb(255, 255, 255)"]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["dark", "light"])
 @pytest.mark.parametrize("width", [390, 1280])

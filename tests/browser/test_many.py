@@ -116,6 +116,7 @@ async def test_a_burst_of_prices_touches_only_rows_in_sight(overview: OverviewPa
     )  # told while out of sight
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_rows_change_places_only_while_nobody_reads(overview: OverviewPage, market: Market) -> None:
     page = overview.page

@@ -316,6 +316,7 @@ async def test_axe_finds_nothing_serious(multi: MultiPage, theme: str) -> None:
     await assert_accessible(multi.page)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 async def test_six_charts_of_a_thousand_bars_stay_fluent(multi: MultiPage, market: Market) -> None:
     """The scripting time of a live update that reaches all six charts, by Chromium's own count."""

@@ -30,6 +30,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.timeout(240),
+    pytest.mark.alone,
     pytest.mark.slow,
 ]
 

@@ -6,86 +6,27 @@ The real web process over a real database and Redis; the bars of the outage are 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-import redis
-import sqlalchemy as sa
 from playwright.async_api import Page
 
-from app.cache import charts, keys, pubsub
 from app.config import Settings
-from app.domain.bars import State
-from app.domain.instruments import Instrument
-from app.domain.timeframes import MINUTE_MS
-from app.storage import catalog
 from tests.browser.pages import ChartPage, Errors
 from tests.browser.wire import Wire
-from tests.integration.web_data import START_MS, bar, store, update, wipe
 from tests.integration.web_server import web_server
+from tests.wired import Collector
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 BEFORE = 30  # minutes on the chart before the outage
 
 
-class Collector:
-    """Stores minutes and announces them, as the workers do."""
-
-    def __init__(self, engine: sa.Engine, client: redis.Redis, instrument: Instrument) -> None:
-        self._engine, self._client, self._instrument = engine, client, instrument
-        self.count = 0
-
-    def add(self, minutes: int) -> None:
-        """So many minutes more, the last of them open; the one that was open closes."""
-        first = max(self.count - 1, 0)
-        self.count += minutes
-        last = self.count - 1
-        bars = [
-            bar(
-                self._instrument.id,
-                START_MS + number * MINUTE_MS,
-                price=100 + number % 7,
-                state=State.OPEN if number == last else State.CLOSED,
-            )
-            for number in range(first, self.count)
-        ]
-        store(self._engine, bars)
-        charts.bump(self._client, [self._instrument])
-        pubsub.publish(self._client, keys.CHART_UPDATES, update("BTC/USDT", self._instrument.id, {"1m": bars[-3:]}))
-
-    @property
-    def last_ms(self) -> int:
-        """The start of the newest minute."""
-        return START_MS + (self.count - 1) * MINUTE_MS
-
-
-@pytest.fixture(scope="module")
-def address(settings: Settings) -> Iterator[str]:
-    with web_server(settings) as address:
-        yield address
-
-
-@pytest.fixture
-def wire(address: str) -> Iterator[Wire]:
-    wire = Wire(address)
-    yield wire
-    wire.close()
-
-
-@pytest.fixture
-def collector(engine: sa.Engine, redis_client: redis.Redis) -> Collector:
-    wipe(engine)
-    with engine.connect() as conn:
-        found = Collector(engine, redis_client, catalog.find(conn, "BTC/USDT", "binance"))
-    found.add(BEFORE)
-    return found
-
-
 @pytest_asyncio.fixture(loop_scope="session")
 async def chart(page: Page, wire: Wire, collector: Collector, errors: Errors) -> AsyncIterator[ChartPage]:
     """The chart, connected and showing the live bar."""
+    collector.add(BEFORE)
     errors.forgive("net::ERR_", "WebSocket connection to")  # the browser's own words for each attempt
     chart = ChartPage(page, wire.url)
     await chart.open("binance", "BTC/USDT", query="?timeframe=1m")

@@ -23,6 +23,7 @@ FEED_S = 30.0  # ten minutes of the market
 START = datetime(2026, 11, 23, 14, 25, tzinfo=UTC)  # New York opens in five minutes, Istanbul closes in 35
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_every_outage_heals_by_itself(tmp_path: Path) -> None:

@@ -101,6 +101,6 @@ async def test_a_wrong_key_is_said_once_and_the_process_stays(settings: Settings
 async def test_without_a_key_it_says_so_and_stays(settings: Settings, redis_client: redis.Redis) -> None:
     log = list[str]()
     async with door() as there, process(settings, there, log, MARKET="live"):
-        facts = await until(lambda: (f := health.read(redis_client).get(NAME, {})).get("feed") == "refused" and f)
+        facts = await until(lambda: (f := health.read(redis_client).get(NAME, {})).get("feed") == "no_key" and f)
         assert "ALPACA_SECRET_KEY" in facts["error"]
     assert there.attempts == 0 and "Traceback" not in log[0]

@@ -1,5 +1,8 @@
 """Smoke tests of the real command line of the workers of trades, as pytest-celery's nodes, on each broker.
 
+Nodes are processes of this machine. Where a Docker engine runs, the Redis broker is a container once more; RabbitMQ and
+the workers never are.
+
 A batch is held in the worker's hands by a lock on the ledger: what a signal meets is no matter of luck.
 """
 

@@ -1,4 +1,8 @@
-"""The services of docker-compose.yml, each with its exact command, environment, user and health check."""
+"""The services of docker-compose.yml with their exact commands, environments, users and health checks.
+
+Not started are `timescaledb`, in whose place the tests' PostgreSQL stands, and `grafana`: neither comes without its
+image. Redis, Caddy and Prometheus are this machine's, with our configuration.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +94,12 @@ def test_status_tells_each_process_once_and_that_a_key_is_missing(machine: Machi
     assert not [trouble for trouble in answer["troubles"] if "Alpaca" in trouble["what"]], answer["troubles"]
 
 
+def test_the_web_tells_how_full_the_databases_disk_is(machine: Machine) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{machine.port['web']}/metrics", timeout=60) as answer:
+        told = re.findall(r'^market_disk_free_bytes\{disk="(.+)"\} .', answer.read().decode(), re.MULTILINE)
+    assert told == [str(machine.folder / "disks" / "database")]
+
+
 def test_a_process_that_hangs_is_not_heard_of_and_is_again(machine: Machine) -> None:
     hung = machine.running["streamer-binance"]
     hung.send_signal(signal.SIGSTOP)
@@ -117,7 +127,8 @@ def test_nothing_is_written_but_below_data_and_tmp(machine: Machine) -> None:
 
 
 def test_the_proxy_serves_with_tls_and_keeps_the_inside_inside(machine: Machine) -> None:
-    tool("caddy")
+    for name in ("caddy", "wget"):
+        tool(name)
     ports = machine.port
     machine.configure("Caddyfile", {
         "http_port 8080": f"http_port {ports['http']}", "https_port 8443": f"https_port {ports['https']}",
@@ -125,6 +136,7 @@ def test_the_proxy_serves_with_tls_and_keeps_the_inside_inside(machine: Machine)
     })  # fmt: skip
     machine.start("caddy", UPSTREAM=f"127.0.0.1:{ports['web']}")
     try:
+        machine.wait_healthy("caddy", seconds=60)
         deadline = time.monotonic() + 60
         while (page := _secure(machine, "/api/health/live"))[0] != 200:
             assert time.monotonic() < deadline and machine.running["caddy"].poll() is None, machine.said("caddy")
@@ -143,6 +155,30 @@ def test_the_proxy_serves_with_tls_and_keeps_the_inside_inside(machine: Machine)
         codes = machine.stop("caddy")
     assert codes == {"caddy": 0}, machine.said("caddy")
     assert "token=abc" not in (machine.folder / "caddy.out").read_text()
+
+
+def test_prometheus_reads_its_configuration_and_scrapes_the_web(machine: Machine) -> None:
+    for name in ("prometheus", "wget"):
+        tool(name)
+    machine.configure("monitoring/alerts.yml", {})
+    places = {old: machine.placed(old, "prometheus") for old in ("web:8000", "localhost:9090", "/run/secrets/")}
+    machine.configure("monitoring/prometheus.yml", {**places, "scrape_interval: 15s": "scrape_interval: 10s"})
+    machine.start("prometheus")
+    try:
+        machine.wait_healthy("prometheus", seconds=60)
+        until(lambda: {"web", "prometheus"} <= _scraped(machine), seconds=60, every=0.5)
+        rules = _get(machine, "/api/v1/rules", service="prometheus")["data"]["groups"]
+        assert [rule for group in rules for rule in group["rules"] if rule["name"] == "DatabaseAway"]
+    finally:
+        codes = machine.stop("prometheus")
+    assert codes == {"prometheus": 0}, machine.said("prometheus")
+    assert machine.check("prometheus").returncode != 0
+
+
+def _scraped(machine: Machine) -> set[str]:
+    """The jobs of which a target answers."""
+    found = _get(machine, "/api/v1/targets", service="prometheus")["data"]["activeTargets"]
+    return {target["labels"]["job"] for target in found if target["health"] == "up"}
 
 
 def test_each_stops_in_time_by_its_signal_and_its_check_fails_then(machine: Machine) -> None:
@@ -167,8 +203,8 @@ def _make_database(postgres: PostgresServer, password: str) -> None:
     connection.close()
 
 
-def _get(machine: Machine, path: str) -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{machine.port['web']}{path}", timeout=20) as answer:
+def _get(machine: Machine, path: str, *, service: str = "web") -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{machine.port[service]}{path}", timeout=20) as answer:
         return json.load(answer)
 
 

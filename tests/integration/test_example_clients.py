@@ -9,27 +9,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
-import sqlalchemy as sa
 from playwright.async_api import async_playwright
 
-from app.cache import charts, keys, pubsub
-from app.config import ROOT, Settings
-from app.domain.bars import State
-from app.domain.instruments import Instrument
+from app.config import ROOT
 from app.domain.timeframes import MINUTE_MS
-from app.storage import catalog
 from tests.browser.browser import ARGUMENTS, chromium
 from tests.browser.pages import page_until
 from tests.browser.wire import Wire
-from tests.integration.web_data import START_MS, bar, store, update, wipe
-from tests.integration.web_server import web_server
+from tests.integration.web_data import START_MS
 from tests.processes import until
+from tests.wired import Collector
 
 CHANNEL = "binance:BTC/USDT@1m"
 KEEP = "__import__('pathlib').Path('{}').write_text(__import__('json').dumps(list(bars.values())))"
@@ -41,46 +34,6 @@ def example(language: str, containing: str) -> str:
     found = [block for block in re.findall(rf"```{language}\n(.*?)```", text, re.S) if containing in block]
     assert len(found) == 1
     return str(found[0])
-
-
-@pytest.fixture(scope="module")
-def address(settings: Settings) -> Iterator[str]:
-    with web_server(settings) as address:
-        yield address
-
-
-@pytest.fixture
-def wire(address: str) -> Iterator[Wire]:
-    wire = Wire(address)
-    yield wire
-    wire.close()
-
-
-class Feed:
-    """Stores minutes and announces them, as the workers do."""
-
-    def __init__(self, engine: sa.Engine, client: redis.Redis, item: Instrument) -> None:
-        self._engine, self._client, self._item, self.count = engine, client, item, 0
-
-    def add(self, minutes: int) -> tuple[int, float]:
-        """So many minutes more, the last one open; returns how many there are, and the last one's close."""
-        first, self.count = max(self.count - 1, 0), self.count + minutes
-        states = [State.CLOSED] * (self.count - first - 1) + [State.OPEN]
-        bars = [
-            bar(self._item.id, START_MS + number * MINUTE_MS, price=100 + number % 7, state=state)
-            for number, state in zip(range(first, self.count), states, strict=True)
-        ]
-        store(self._engine, bars)
-        charts.bump(self._client, [self._item])
-        pubsub.publish(self._client, keys.CHART_UPDATES, update("BTC/USDT", self._item.id, {"1m": bars[-4:]}))
-        return self.count, bars[-1].close
-
-
-@pytest.fixture
-def feed(engine: sa.Engine, redis_client: redis.Redis) -> Feed:
-    wipe(engine)
-    with engine.connect() as conn:
-        return Feed(engine, redis_client, catalog.find(conn, "BTC/USDT", "binance"))
 
 
 def stored(address: str) -> list[Any]:
@@ -112,20 +65,20 @@ def wait_for(path: Path, text: str, *, timeout_s: float = 30) -> None:
 
 
 def test_the_python_client_holds_the_series_through_a_disconnect(
-    address: str, wire: Wire, feed: Feed, tmp_path: Path
+    address: str, wire: Wire, collector: Collector, tmp_path: Path
 ) -> None:
     script, said, held = tmp_path / "live.py", tmp_path / "said.txt", tmp_path / "held.json"
     code = example("python", "aiohttp")
     script.write_text(code.replace("flush=True)", f"flush=True)\n                        {KEEP.format(held)}"))
-    count, close = feed.add(20)
+    count, close = collector.add(20)
     url = wire.url.replace("http", "ws") + "/ws"
     with said.open("wb") as out:
         process = subprocess.Popen([sys.executable, str(script), url, CHANNEL], stdout=out, stderr=subprocess.STDOUT)
         try:
             wait_for(said, line(count, close))
             wire.drop()
-            wait_for(said, line(*feed.add(7)))
-            wait_for(said, line(*feed.add(1)))
+            wait_for(said, line(*collector.add(7)))
+            wait_for(said, line(*collector.add(1)))
             until(lambda: whole(held) == stored(address), what="the client's series is the database's")
         finally:
             process.terminate()
@@ -133,7 +86,9 @@ def test_the_python_client_holds_the_series_through_a_disconnect(
 
 
 @pytest.mark.browser
-def test_the_javascript_client_holds_the_series_through_a_disconnect(address: str, wire: Wire, feed: Feed) -> None:
+def test_the_javascript_client_holds_the_series_through_a_disconnect(
+    address: str, wire: Wire, collector: Collector
+) -> None:
     path = chromium()
     if path is None:
         pytest.skip("no Chromium at /usr/bin/chromium or on PATH")
@@ -141,18 +96,18 @@ def test_the_javascript_client_holds_the_series_through_a_disconnect(address: st
         "ws://127.0.0.1:8000/ws", wire.url.replace("http", "ws") + "/ws"
     )
     code = code.replace("\nkeep(", "\nwindow.bars = keep(")
-    found = asyncio.run(_in_the_browser(f"{wire.url}/favicon.ico", code, wire=wire, feed=feed, path=path))
+    found = asyncio.run(_in_the_browser(f"{wire.url}/favicon.ico", code, wire=wire, collector=collector, path=path))
     assert found == stored(address)
 
 
-async def _in_the_browser(page_url: str, code: str, *, wire: Wire, feed: Feed, path: str) -> list[Any]:
+async def _in_the_browser(page_url: str, code: str, *, wire: Wire, collector: Collector, path: str) -> list[Any]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
         try:
             page = await browser.new_page()
             await page.goto(page_url)
             for minutes in (20, 7, 1):
-                count, close = await asyncio.to_thread(feed.add, minutes)
+                count, close = await asyncio.to_thread(collector.add, minutes)
                 if minutes == 20:
                     await page.evaluate(f"() => {{{code}}}")
                 last = "[window.bars.size, window.bars.get(Math.max(...window.bars.keys()))?.close]"

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -22,6 +23,7 @@ from app.config import ROOT, Settings
 from app.local import heart as hearts
 from app.local.heart import Heart, heart_of
 from app.local.redis import RedisServer
+from streamers.__main__ import Heartbeat
 
 
 @pytest.fixture
@@ -104,9 +106,20 @@ def test_a_heart_beats_now_and_then_and_is_taken_back(client: redis.Redis, monke
 def test_a_successor_keeps_its_heartbeat_when_its_predecessor_ends(client: redis.Redis) -> None:
     heart = Heart(client, "web")
     heart.beat()
-    health.beat(client, "web", {"pid": -1})
+    health.beat(client, "web", {"pid": os.getpid(), health.LIFE: "another container's"})
     heart.stop()
-    assert health.read_one(client, "web")["pid"] == -1  # type: ignore[index]
+    assert health.read_one(client, "web")[health.LIFE] == "another container's"  # type: ignore[index]
+
+
+def test_a_streamers_successor_keeps_its_heartbeat_too(client: redis.Redis) -> None:
+    heartbeat = Heartbeat(client, "streamer-binance")
+    assert heartbeat({"feed": "connected"}, Counter()) == Counter()
+    health.beat(client, "streamer-binance", {"pid": os.getpid(), health.LIFE: "another container's"})
+    heartbeat.end()
+    assert health.read_one(client, "streamer-binance") is not None
+    heartbeat({"feed": "connected"}, Counter())
+    heartbeat.end()
+    assert health.read_one(client, "streamer-binance") is None
 
 
 def test_a_child_of_the_process_does_not_speak_for_it(client: redis.Redis, monkeypatch: Any) -> None:

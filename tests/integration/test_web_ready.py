@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -236,3 +237,52 @@ def test_no_memory_is_no_error(settings: Settings, engine: sa.Engine, item: Inst
         warm(app)
         silently(engine, item, 200)
         assert price(app) == 200
+
+
+def test_a_late_trade_is_in_the_next_chart_before_anything_is_derived_from_it(
+    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument
+) -> None:
+    warm(app)
+    late = bar(item.id, START_MS + MINUTE_MS, price=70, revision=1)
+    store(engine, [late])
+    assert chart(app)["bars"][1]["open"] != 70
+    RedisPublisher(redis_client).hint(keys.CHART_UPDATES, [update("BTC/USDT", item.id, {"1m": [late]})])
+    assert chart(app)["bars"][1]["open"] == 70
+
+
+def test_a_full_redis_takes_old_tokens_away(
+    settings: Settings, engine: sa.Engine, item: Instrument, long: None, own_redis: RedisServer
+) -> None:
+    client = redis.Redis.from_url(own_redis.url)
+    with process(settings.model_copy(update={"redis_url": own_redis.url})) as app:
+        warm(app)
+        client.config_set("maxmemory", 1)
+        silently(engine, item, 200)
+        assert price(app) == 100
+        newest = bar(item.id, NOW_MS, price=200, state=State.OPEN)
+        RedisPublisher(client).hint(keys.CHART_UPDATES, [update("BTC/USDT", item.id, {"1m": [newest]})])
+        assert price(app) == 200
+    client.close()
+
+
+def test_an_older_state_of_redis_brings_no_old_chart_back(
+    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument
+) -> None:
+    warm(app)
+    before = {name: redis_client.get(name) for name in redis_client.scan_iter("chart-*:binance:BTC/USDT")}
+    store(engine, [bar(item.id, START_MS, price=50, revision=1)])
+    RedisPublisher(redis_client).bump([item])
+    assert chart(app)["bars"][0]["open"] == 50
+    store(engine, [bar(item.id, START_MS, price=60, revision=2)])
+    redis_client.mset(before)  # as a replica that had not heard of the bump, now the master
+    hub = app.extensions["web"].hub
+    hub._resume()
+    hub._resume()  # messages are heard again
+    assert chart(app)["bars"][0]["open"] == 60
+
+
+def test_many_requests_at_once_are_no_failure_of_redis(app: Flask, item: Instrument) -> None:
+    ready_cache = app.extensions["web"].charts._cache
+    with ThreadPoolExecutor(150) as pool:
+        found = list(pool.map(lambda _: ready_cache.versions(item).known, range(600)))
+    assert all(found) and ready_cache._away_until == 0.0

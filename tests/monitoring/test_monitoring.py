@@ -132,7 +132,13 @@ def promtool(*arguments: object, text: str | None = None) -> str:
 
 
 def test_prometheus_takes_the_files(tmp_path: Path) -> None:
-    said = promtool("check", "config", FOLDER / "prometheus.yml")
+    text = (FOLDER / "prometheus.yml").read_text(encoding="utf-8")
+    token, config = tmp_path / "api_token", tmp_path / "prometheus.yml"
+    assert "/run/secrets/api_token" in text
+    token.touch()
+    config.write_text(text.replace("/run/secrets/api_token", str(token)), encoding="utf-8")
+    (tmp_path / "alerts.yml").write_text(ALERTS.read_text(encoding="utf-8"), encoding="utf-8")
+    said = promtool("check", "config", config)
     assert f"{len(rules())} rules found" in said
     hurried = tmp_path / "quicker.yml"
     hurried.write_text(quicker(ALERTS.read_text(encoding="utf-8")), encoding="utf-8")

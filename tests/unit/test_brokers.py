@@ -134,8 +134,8 @@ class Heard:
     def parked(self) -> int:
         return 0
 
-    def memory(self) -> int:
-        return 1
+    def memory(self) -> tuple[int, int]:
+        return 1, 0
 
 
 def look(*, away: bool) -> Facts:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from app.config import ROOT, Settings
 from app.local.processes import process_table
@@ -67,12 +68,38 @@ def test_each_is_confined(name: str) -> None:
 @each
 def test_each_is_limited(name: str) -> None:
     service = SERVICES[name]
-    assert re.fullmatch(r"\d+[mg]", service["mem_limit"]) and 0 < float(service["cpus"]) <= 4
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert 0 < float(service["cpus"]) <= 1, "an engine with one core refuses a limit of more"
     assert 0 < service["pids_limit"] <= 512
     assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
     assert all("size=" in mount for mount in service.get("tmpfs", []))
     assert 10 <= compose.seconds(service["stop_grace_period"]) <= 60
+
+
+def test_the_documents_tell_how_much_memory_the_limits_are_together() -> None:
+    text = " ".join((ROOT / "docs" / "operations.md").read_text(encoding="utf-8").split())
+    for profile, words in ((None, "together"), ("monitoring", "with `monitoring`"), ("https", "with `https`")):
+        taken = sum(
+            _megabytes(service["mem_limit"])
+            for name, service in SERVICES.items()
+            if service.get("profiles", [None]) == [profile] and name != "migrate"  # which has ended by then
+        )
+        assert f"{words} {taken / 1024:.3g} GB" in text, f"{words}: {taken / 1024:.3g} GB"
+
+
+def test_the_example_of_an_override_is_valid_and_out_of_gits_way() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if "x-mine" in block]
+    for name, service in yaml.safe_load(example)["services"].items():
+        assert name in PLATFORM and service["environment"]
+        assert {variable.lower() for variable in service["environment"]} <= set(Settings.model_fields)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "docker-compose.override.yml" in ignored
+
+
+def _megabytes(limit: str) -> int:
+    return int(limit[:-1]) * {"m": 1, "g": 1024}[limit[-1]]
 
 
 @each
@@ -173,9 +200,8 @@ def test_secrets_are_files_and_each_has_only_its_own(name: str) -> None:
         if variable.endswith("_FILE")
     }
     assert granted <= set(LOADED["secrets"])
-    assert files <= granted, "a file that is not handed in"
-    if name != "redis":  # whose configuration includes it
-        assert granted == files, "a secret that is not used"
+    files |= {"redis": {"redis_auth"}, "prometheus": {"api_token"}}.get(name, set())  # named by a configuration
+    assert granted == files, "a secret that is not used"
     for variable, value in service.get("environment", {}).items():
         secret = re.search(r"PASSWORD|SECRET|TOKEN|_KEY|DATABASE_URL|REDIS_URL|BROKER", variable)
         if secret and not variable.endswith("_FILE"):
@@ -193,6 +219,23 @@ def test_every_file_that_is_mounted_exists() -> None:
             else:
                 assert source in LOADED["volumes"] and target.startswith("/")
     assert all(secret["file"].startswith("./docker/secrets/") for secret in LOADED["secrets"].values())
+
+
+def test_configurations_name_the_secrets_that_they_are_handed() -> None:
+    docker = ROOT / "docker"
+    jobs = yaml.safe_load((docker / "monitoring/prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+    closed = {job["job_name"]: job["authorization"] for job in jobs if "authorization" in job}
+    assert closed == {"web": {"credentials_file": "/run/secrets/api_token"}}
+    assert "\ninclude /run/secrets/redis_auth\n" in (docker / "redis.conf").read_text(encoding="utf-8")
+
+
+def test_the_databases_disk_is_watched() -> None:
+    (volume,) = SERVICES["timescaledb"]["volumes"]
+    name = volume.split(":")[0]
+    assert SERVICES["web"]["volumes"] == [f"{name}:/disks/{name}:ro"]
+    assert SERVICES["web"]["environment"]["DISK_PATHS"] == f"/disks/{name}"
+    other = compose.load(DISK_PATHS="/disks/database,/data")["services"]["web"]["environment"]
+    assert other["DISK_PATHS"] == "/disks/database,/data"
 
 
 def test_the_commands_are_those_that_up_starts(tmp_path: Path) -> None:

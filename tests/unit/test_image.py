@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import shutil
 import stat
 import subprocess
 import tomllib
@@ -160,6 +161,27 @@ def test_secrets_are_made_once_and_are_their_owners_alone(tmp_path: Path) -> Non
     assert again.stdout.split() == ["made", f"{folder}/api_token"]
     kept = {path.name: path.read_text() for path in folder.iterdir()}
     assert kept.pop("api_token") != made.pop("api_token") and kept == made
+
+
+def test_a_checkout_of_a_careful_umask_can_be_read_in_containers(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"
+    shutil.copytree(ROOT / "docker", docker, ignore=shutil.ignore_patterns("secrets"))
+    for path in [docker, *docker.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    subprocess.run(["sh", str(docker / "secrets.sh")], capture_output=True, timeout=30, check=True)
+    assert stat.S_IMODE((docker / "secrets").stat().st_mode) == 0o700
+    mounted = [
+        (tmp_path / source).resolve()
+        for service in compose.load()["services"].values()
+        for source in (volume.split(":")[0] for volume in service.get("volumes", []))
+        if source.startswith(".")
+    ]
+    assert docker / "redis.conf" in mounted
+    for path in (found for place in mounted for found in (place, *place.rglob("*"))):
+        assert path.stat().st_mode & 0o005 >= (0o005 if path.is_dir() else 0o004), path
+    runs = [(name, rest) for name, rest in FINAL if name in {"COPY", "RUN"}]
+    opened = next(at for at, (name, rest) in enumerate(runs) if rest.startswith("chmod -R a+rX . &&"))
+    assert opened > max(at for at, (name, _) in enumerate(runs) if name == "COPY"), "all that is copied is opened"
 
 
 def test_git_and_the_builder_never_see_the_secrets() -> None:

@@ -71,6 +71,54 @@ def test_what_ended_processes_recorded_stays_and_their_files_go(tmp_path: Path) 
     assert len(names) == 5 and sum(name.endswith("-ended.db") for name in names) == 2
 
 
+UNSEEN = """
+import os, signal, sys
+from pathlib import Path
+from app.metrics import recorded
+from app.metrics.files import Kept, start
+folder = Path(sys.argv[1])
+assert start(folder)
+most = 0
+for _ in range(12):
+    if (pid := os.fork()) == 0:
+        recorded.batch_committed("binance", rows=10, accepted=10, queued_s=3.0, lag_s=None)
+        recorded.socket_opened("/ws")
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    most = max(most, len(list(folder.glob("*.db*"))))
+values = {sample.name: sample.value for metric in Kept(folder).collect() for sample in metric.samples}
+print(most, values["market_trades_total"])
+"""
+
+
+def test_children_that_die_unseen_leave_a_bounded_number_of_files(tmp_path: Path) -> None:
+    out = subprocess.run(
+        [sys.executable, "-c", UNSEEN, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    most, trades = map(float, out.stdout.split())
+    assert most == 8, "three of the parent's, three of the last child's, and two sums"
+    assert trades == 120
+
+
+def test_a_child_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with files._locked(tmp_path) as alone:
+        child = subprocess.Popen(["cat"], stdin=reading, pass_fds=_handles(tmp_path / ".lock"))
+        assert alone
+    try:
+        with files._locked(tmp_path, wait_s=0.0) as again:
+            assert again and child.poll() is None
+    finally:
+        os.close(writing)
+        os.close(reading)
+        child.wait(10)
+
+
+def _handles(path: Path) -> list[int]:
+    """The open files of this process that are `path`, which a fork would hand on."""
+    return [int(link.name) for link in Path("/proc/self/fd").iterdir() if link.exists() and link.samefile(path)]
+
+
 def write(folder: Path, name: str, value: float, *, kind: str = "counter") -> Path:
     """A process's file with one value of a counter."""
     path = folder / f"{kind}_{name}.db"
@@ -146,11 +194,14 @@ recorded.chart_looked_up(hit=True)
 def full(handle, *_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 os.posix_fallocate = full
-if (pid := os.fork()) == 0:
-    recorded.chart_looked_up(hit=True)
-    recorded.socket_opened("/ws")
-    os._exit(0)
-assert os.waitpid(pid, 0)[1] == 0
+for _ in range(4):
+    if (pid := os.fork()) == 0:
+        recorded.chart_looked_up(hit=True)
+        recorded.socket_opened("/ws")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+assert len(list(folder.glob("metrics-*"))) == 1, "of the last one: it goes with the next"
+assert len(list(folder.glob("*.db"))) == 3
 print([sample.value for metric in files.Kept(folder).collect() for sample in metric.samples])
 """
 
@@ -167,7 +218,12 @@ def test_a_full_disk_costs_the_metrics_of_new_processes_and_nothing_else(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    assert not files.start(tmp_path) and len(said) == 1
+    gone = [write(tmp_path, mine(began=n), 5) for n in (500, 1000)]
+    assert total(tmp_path) == 11 and all(path.exists() for path in gone), "no room for the sum"
+    said.clear()
+    assert not files.start(tmp_path) and len(said) == 2
+    monkeypatch.undo()
+    assert total(tmp_path) == 11 and not any(path.exists() for path in gone)
 
 
 def test_the_version_is_the_projects() -> None:

@@ -32,7 +32,8 @@ def test_a_child_and_its_heartbeat_are_one_row() -> None:
 
 
 def test_without_a_supervisor_the_process_says_its_own_pid() -> None:
-    (row,) = process_rows([], [{"name": "worker", "stale": False, "age_s": 3.0, "pid": 12, "pool": 2, "beat_ms": 5}])
+    beat = {"name": "worker", "stale": False, "age_s": 3.0, "pid": 12, "pool": 2, "beat_ms": 5, "life": "ab"}
+    (row,) = process_rows([], [beat])
     assert row == {
         "name": "worker", "state": "heard", "pid": 12, "restarts": None, "heard_s": 3.0, "facts": {"pool": 2},
     }  # fmt: skip
