@@ -23,6 +23,7 @@ from app.local.lifecycle import mark_ready  # noqa: E402
 from app.logs import setup_logging  # noqa: E402
 from app.metrics import start  # noqa: E402
 from webapp import no_http  # noqa: E402
+from webapp.slots import names_of, others_of, slot_of  # noqa: E402
 
 _settings = load_settings()
 _hearts: list[Heart] = []
@@ -49,6 +50,7 @@ proc_name = "market-web"
 def pre_fork(server: Any, worker: Any) -> None:
     """Let what the application started end first: a timer of `limits` would end in the worker, without its thread."""
     gevent.sleep(0.05)
+    worker.slot = slot_of(range(1, server.num_workers + 1), server.WORKERS.values())
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -63,7 +65,9 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Once the application is loaded, tell `up`; the heart beats in a greenlet of the loop that answers requests."""
     mark_ready(_settings)
-    heart = heart_of(_settings, _settings.named(_settings.process_name or "web"))
+    named, process, most = _settings.named, _settings.process_name or "web", max(workers, worker.slot)
+    others = [named(name) for name in others_of(process, most)]
+    heart = heart_of(_settings, named(names_of(process, most)[worker.slot - 1]), instead_of=others)
     _hearts.append(heart)
 
     def beats() -> None:

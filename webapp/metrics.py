@@ -34,7 +34,8 @@ def install(app: Flask, web: Web) -> None:
 
     @app.get(PATH)
     def metrics() -> Response:
-        return Response(expose(figures), content_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+        text = expose(figures, alone=web.settings.web_workers == 1)
+        return Response(text, content_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
 
 def route() -> str:

@@ -28,9 +28,9 @@ def beat(redis: Redis, process: str, facts: Mapping[str, Any]) -> None:
     redis.hset(keys.HEALTH, process, orjson.dumps({**facts, BEAT_MS: time.time_ns() // 1_000_000}).decode())
 
 
-def forget(redis: Redis, process: str) -> None:
-    """Take back the heartbeat of a process that ended on purpose."""
-    redis.hdel(keys.HEALTH, process)
+def forget(redis: Redis, *processes: str) -> None:
+    """Take back the heartbeats of processes that ended on purpose."""
+    redis.hdel(keys.HEALTH, *processes)
 
 
 def owned() -> dict[str, Any]:

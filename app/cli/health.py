@@ -51,11 +51,11 @@ def _heard(settings: Settings, process: str) -> int:
 
     from app.cache import health
     from app.cache.addresses import connect
-    from app.services.processes import stale_s
+    from app.services.processes import heard, stale_s
 
     try:
         redis = connect(settings.redis_url, socket_timeout=ASK_S, socket_connect_timeout=ASK_S)
-        beat = health.read_one(redis, process)
+        beat = heard(process, health.read(redis))
     except (RedisError, OSError) as error:
         return _failed(f"Redis cannot be reached, so nothing is heard of {process}: {type(error).__name__}")
     if beat is None:

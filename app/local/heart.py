@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loguru import logger
@@ -22,12 +22,13 @@ PATIENCE_S = 0.5
 class Heart:
     """Says in `system:health` that the process `name` lives, at most every five seconds, and takes it back at the end.
 
+    The first time it takes back what was said under the names that it is `instead_of`: nobody has them any more.
     `beat` never raises and never takes longer than half a second or so, behind Sentinels of which none answers a
     quarter of one for each: with Redis away nothing is said.
     """
 
-    def __init__(self, redis: Redis | None, name: str) -> None:
-        self.name = name
+    def __init__(self, redis: Redis | None, name: str, *, instead_of: Sequence[str] = ()) -> None:
+        self.name, self._instead_of = name, instead_of
         self._redis, self._pid = redis, os.getpid()
         self._next_s = -1e9  # of time.monotonic()
         self._said = self._away = False
@@ -38,6 +39,8 @@ class Heart:
             return
         try:
             health.beat(self._redis, self.name, {**health.owned(), **(facts or {})})
+            if self._instead_of and not self._said:
+                health.forget(self._redis, *self._instead_of)
             self._said, self._away = True, False
             self._next_s = time.monotonic() + EVERY_S
         except (RedisError, OSError) as error:
@@ -62,13 +65,14 @@ class Heart:
         return os.getpid() == self._pid
 
 
-def heart_of(settings: Settings, name: str) -> Heart:
+def heart_of(settings: Settings, name: str, *, instead_of: Sequence[str] = ()) -> Heart:
     """A heart that takes its heartbeat back when the interpreter ends; one without a REDIS_URL is silent.
 
     `name` is that of `Settings.named`.
     """
     from app.bootstrap import make_redis  # with half of the platform: not before the process is at work
 
-    heart = Heart(make_redis(settings, patience_s=PATIENCE_S) if settings.redis_url else None, name)
+    redis = make_redis(settings, patience_s=PATIENCE_S) if settings.redis_url else None
+    heart = Heart(redis, name, instead_of=instead_of)
     atexit.register(heart.stop)
     return heart

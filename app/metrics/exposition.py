@@ -34,17 +34,22 @@ class Build(Collector):
         yield family
 
 
-def registry(*more: Collector) -> CollectorRegistry:
-    """Everything that a process hands out: what was recorded, its own memory and CPU time, its version, and `more`."""
+def registry(*more: Collector, alone: bool = True) -> CollectorRegistry:
+    """Everything that a process hands out: what was recorded, its own memory and CPU time, its version, and `more`.
+
+    Where it is not `alone` on its port, its own memory and CPU time are left out: the next scrape reaches another
+    process, and a counter that goes back counts as one that began again.
+    """
     found = CollectorRegistry(auto_describe=False)
-    for collector in (recorded(), ProcessCollector(registry=None), Build(), *more):
+    own = [ProcessCollector(registry=None)] if alone else []
+    for collector in (recorded(), *own, Build(), *more):
         found.register(collector)
     return found
 
 
-def expose(*more: Collector) -> bytes:
+def expose(*more: Collector, alone: bool = True) -> bytes:
     """All metrics in Prometheus's text format."""
-    return generate_latest(registry(*more))
+    return generate_latest(registry(*more, alone=alone))
 
 
 def serve(folder: Path, host: str, port: int) -> WSGIServer | None:

@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 from loguru import logger
 from prometheus_client import values
 from prometheus_client.metrics_core import Metric
@@ -29,20 +28,21 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from app.metrics.alive import BEGAN, began, lives
 from app.metrics.recorded import RECORDED
+from app.metrics.room import Roomy, allocate, size_of
 
 ENDED = "ended"
-KINDS = ("counter", "histogram", "gauge_livesum")
-ROOM_BYTES = 1 << 18  # in each file; a value with its name and labels takes about 200
+# What is taken ahead for each file. A value with its name and labels takes about 250 bytes, a histogram 14 of them:
+# a megabyte has room for 290 pairs of a route and a status, or tasks.
+ROOM_BYTES = {"counter": 1 << 18, "histogram": 1 << 20, "gauge_livesum": 1 << 16}
 SHARED_MEMORY = "/dev/shm"
-CLOCK_S = 5  # two readings of the same process's beginning may differ by so much
 LOCK_S = 2.0
 BROKEN = (OSError, RuntimeError, ValueError, struct.error)  # what a file raises that is none, or is gone
 _HOST = re.compile(r"[^A-Za-z0-9.\-]")
-_FILE = re.compile(
-    r"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?:(?P<pid>\d+)-(?P<began>\d+)|ended)\.db"
-)
-_ASIDE = re.compile(r"metrics-(?P<host>.+)-(?P<pid>\d+)-(?P<began>\d+)-\w+")
+_PROCESS = rf"(?P<pid>\d+)-(?P<began>{BEGAN})"
+_FILE = re.compile(rf"(?P<kind>counter|histogram|gauge_[a-z]+)_(?P<host>[^_]+)-(?:{_PROCESS}|ended)\.db")
+_ASIDE = re.compile(rf"metrics-(?P<host>.+)-{_PROCESS}-\w+")
 _known: tuple[int, str] = (0, "")
 _started: Path | None = None
 
@@ -52,7 +52,7 @@ def identity() -> str:
     global _known
     pid = os.getpid()
     if _known[0] != pid:
-        _known = (pid, f"{host()}-{pid}-{int(psutil.Process(pid).create_time())}")
+        _known = (pid, f"{host()}-{pid}-{began()}")
         if _started is not None:
             _reserve_somewhere(_started, _known[1])
     return _known[1]
@@ -71,30 +71,21 @@ def _reserve_somewhere(folder: Path, name: str) -> None:
 
 def _reserve(folder: Path, name: str) -> None:
     """Make a process's files with room on the disk, or none of them."""
-    paths = [folder / f"{kind}_{name}.db" for kind in KINDS]
+    paths = {folder / f"{kind}_{name}.db": size for kind, size in ROOM_BYTES.items()}
     try:
-        for path in paths:
-            _allocate(path, ROOM_BYTES)
+        for path, size in paths.items():
+            allocate(path, size)
     except OSError:
         for path in paths:
             path.unlink(missing_ok=True)
         raise
 
 
-def _allocate(path: Path, size: int) -> None:
-    """A file with room on the disk: one that gets full later would end us by SIGBUS at a write."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    try:
-        os.posix_fallocate(handle, 0, size)
-    finally:
-        os.close(handle)
-
-
 def _tidy(folder: Path) -> None:
     """Away with what ended processes left, unless another process is at it."""
     for path in _shared_memory().glob("metrics-*"):
         named = _ASIDE.fullmatch(path.name)
-        if named and named["host"] == host() and not _lives(int(named["pid"]), int(named["began"])):
+        if named and named["host"] == host() and not lives(int(named["pid"]), named["began"]):
             shutil.rmtree(path, ignore_errors=True)
     with _locked(folder, wait_s=0.0) as alone:
         if alone:
@@ -136,6 +127,7 @@ def start(folder: Path) -> bool:
         return False
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # noqa: TID251  # prometheus_client looks for it there alone
     # Chosen at its import already, which comes before anybody could have set the variable.
+    values.MmapedDict = Roomy  # type: ignore[attr-defined]  # it would grow without room
     values.ValueClass = values.MultiProcessValue(process_identifier=identity)  # type: ignore[no-untyped-call]
     _started = folder
     return True
@@ -189,7 +181,7 @@ def sum_up_ended(folder: Path) -> None:
     gone: dict[str, list[Path]] = defaultdict(list)
     for path in _mine(folder):
         named = _FILE.fullmatch(path.name)
-        if named and named["pid"] and not _lives(int(named["pid"]), int(named["began"])):
+        if named and named["pid"] and not lives(int(named["pid"]), named["began"]):
             gone[named["kind"]].append(path)
     for kind, paths in gone.items():
         if not kind.startswith("gauge"):
@@ -206,7 +198,7 @@ def _add(total: Path, paths: Iterable[Path]) -> None:
             sums[key] += value
     made = total.with_suffix(".new")
     made.unlink(missing_ok=True)
-    _allocate(made, max(ROOM_BYTES, 2 * sum(len(key.encode()) + 32 for key in sums)))
+    allocate(made, max(ROOM_BYTES["counter"], size_of(list(sums))))
     file = MmapedDict(str(made))  # type: ignore[no-untyped-call]
     for key, value in sums.items():
         file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
@@ -224,16 +216,6 @@ def _sums(path: Path) -> dict[str, float] | None:
     except BROKEN as error:
         logger.warning("metrics in {} cannot be read and are left out: {}", path.name, error)
         return None
-
-
-def _lives(pid: int, began: int) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - began) <= CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
 
 
 @contextmanager

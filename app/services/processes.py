@@ -20,6 +20,18 @@ def stale_s(name: str, feed: str | None = None) -> float:
     return patience_s(name, feed) if kind == "poller" else SILENT_S
 
 
+def whole(name: str) -> str:
+    """The process that `name` is one of several of: `web@b` of `web.2@b`; itself where it is one alone."""
+    process, at, instance = name.partition("@")
+    return f"{process.partition('.')[0]}{at}{instance}"
+
+
+def heard(process: str, beats: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The heartbeat of a process; of one that is several that of the one that has been silent for longest."""
+    parts = [beat for name, beat in beats.items() if whole(name) == process and name != process]
+    return max(parts, key=lambda beat: float(beat["age_s"])) if parts else beats.get(process)
+
+
 def supervised(beats: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The children of each `up` that lives, {"name", "state", "pid", "restarts"}; its own beat is taken out."""
     children = []
@@ -36,9 +48,12 @@ def process_rows(children: Iterable[Mapping[str, Any]], beats: Iterable[Mapping[
 
     `state` is what its supervisor says; without one `heard`, or `silent` where the heartbeat is stale.
     """
-    heard = {beat["name"]: beat for beat in beats}
-    rows = [_row(child["name"], child["state"], child, heard.pop(child["name"], None)) for child in children]
-    rows += [_row(name, "silent" if beat["stale"] else "heard", {}, beat) for name, beat in heard.items()]
+    told = {beat["name"]: beat for beat in beats}
+    rows = [_row(child["name"], child["state"], child, heard(child["name"], told)) for child in children]
+    named = {row["name"] for row in rows}
+    rows += [
+        _row(name, "silent" if beat["stale"] else "heard", {}, beat) for name, beat in told.items() if name not in named
+    ]
     return rows
 
 

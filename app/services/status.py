@@ -18,7 +18,7 @@ from app.errors import Unavailable
 from app.services.backfilling import told
 from app.services.feed_states import UNHEARD, feed_states, missing_keys
 from app.services.markets import Markets
-from app.services.processes import process_rows, stale_s, supervised
+from app.services.processes import process_rows, stale_s, supervised, whole
 from app.services.stores import Sessions
 
 HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
@@ -139,9 +139,9 @@ class Status:
         for name, beat in beats.items():
             stale = beat["age_s"] > stale_s(name, beat.get("feed"))
             facts.feeds.append({"name": name, "stale": stale, **beat})
-            if stale and name not in unwell:
+            if stale and whole(name) not in unwell:
                 what = f"{name} has not been heard of for {beat['age_s']:.0f} s"
-                facts.troubles.append(Trouble(what, f"is it running? {self._log(name)} has its last words"))
+                facts.troubles.append(Trouble(what, f"is it running? {self._log(whole(name))} has its last words"))
         self._feeds(facts, feed_states(beats, Exchange) if states is None else states)
         self._queues(facts, signals)
         facts.queues["parked"] = parked = signals.parked()

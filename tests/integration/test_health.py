@@ -57,6 +57,8 @@ def told(client: redis.Redis, process: str, *, age_s: float) -> None:
         (("web",), {}, 0, "web was heard of"),
         ((), {"PROCESS_NAME": "web"}, 0, "web was heard of"),
         ((), {"PROCESS_NAME": "worker", "PROCESS_INSTANCE": "b"}, 0, "worker@b was heard of"),
+        (("web@b",), {}, 1, "error: web@b has not been heard of for 3"),
+        (("web.1@b",), {}, 0, "web.1@b was heard of"),
         (("beat",), {}, 1, "error: beat has not been heard of for 4"),
         (("flower",), {}, 1, "error: nothing is heard of flower"),
         ((), {}, 2, "error: of which process?"),
@@ -78,6 +80,8 @@ def test_it_is_said_in_one_line(
 ) -> None:
     told(client, "web", age_s=10)
     told(client, "worker@b", age_s=1)
+    told(client, "web.1@b", age_s=1)
+    told(client, "web.2@b", age_s=35)  # it hangs
     told(client, "beat", age_s=41)
     for name, value in {"DATABASE_URL": "postgresql://x", "REDIS_URL": redis_server.url, **environment}.items():
         monkeypatch.setenv(name, value)
@@ -85,6 +89,13 @@ def test_it_is_said_in_one_line(
     said = "".join(capsys.readouterr())
     assert (found, said.count("\n")) == (code, 1), said
     assert said.startswith(words)
+
+
+def test_a_heart_takes_back_what_nobody_is_called_any_more(client: redis.Redis) -> None:
+    for name in ("web.1", "web.2", "web.1@b", "beat"):
+        told(client, name, age_s=40)
+    Heart(client, "web", instead_of=["web.1", "web.2"]).beat()
+    assert set(health.read(client)) == {"web", "web.1@b", "beat"}
 
 
 def test_a_heart_beats_now_and_then_and_is_taken_back(client: redis.Redis, monkeypatch: Any) -> None:

@@ -160,6 +160,14 @@ def test_without_a_store_the_rest_is_told(make: Callable[..., FlaskClient], redi
     assert ("market_parked_messages",) in found and ("market_database_size_bytes",) not in found
 
 
+def test_several_processes_on_one_port_tell_nothing_of_one_of_them(
+    make: Callable[..., FlaskClient], redis_client: redis.Redis
+) -> None:
+    one, several = (make(web_workers=n).get("/metrics").text for n in (1, 2))
+    assert "process_cpu_seconds_total" in one and "market_build_info" in several
+    assert "\nprocess_" not in several, "the next scrape would reach another one, and a counter would go back"
+
+
 def test_a_look_that_hangs_is_not_waited_for_and_not_begun_again() -> None:
     hang, looks = threading.Event(), list[int]()
 

@@ -21,7 +21,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from app.cache import keys, pubsub
+from app.cache import health, keys, pubsub
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.timeframes import MINUTE_MS
@@ -29,6 +29,7 @@ from app.local.servers import free_port
 from app.storage import catalog
 from tests.integration.web_data import START_MS, bar, store, update, wipe
 from tests.integration.web_server import listen, web_server
+from tests.processes import until
 from tests.tools import tool
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -119,6 +120,24 @@ def test_one_limit_for_each_address_whichever_instance_it_reaches(address: str, 
     assert status(address, path, source="127.0.0.2") == 200, "another address has a limit of its own"
     # The proxy is believed, and nobody before it.
     assert status(address, path, **{"X-Forwarded-For": "203.0.113.9"}) == 429
+
+
+def test_each_of_several_beats_for_itself_and_its_successor_after_it(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    def pids() -> dict[str, int]:
+        return {name: beat["pid"] for name, beat in health.read(redis_client).items() if name.endswith("@beats")}
+
+    names = {"web.1@beats", "web.2@beats"}
+    health.beat(redis_client, "web@beats", {"pid": 1})  # of one alone that was killed
+    with web_server(settings, WEB_WORKERS=2, PROCESS_INSTANCE="beats"):
+        until(lambda: set(pids()) == names, seconds=30, what="both are heard of")
+        before = pids()
+        os.kill(before["web.1@beats"], signal.SIGKILL)
+        until(lambda: pids()["web.1@beats"] != before["web.1@beats"], seconds=60, what="its successor is heard of")
+        after = pids()
+        assert set(after) == names and after["web.2@beats"] == before["web.2@beats"]
+    assert not pids(), "taken back"
 
 
 def test_etags_agree_between_instances(instances: list[str], btc: int, redis_client: redis.Redis) -> None:

@@ -4,9 +4,7 @@ clears. Of the rules a minute is a second here, and of the market as many as SPE
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from app.cache.trade_queue import make_publisher
 from app.config import load_settings
 from app.local.servers import free_port
 from tests.campaign.markets import Markets, markets
+from tests.disks import small_disk
 from tests.monitoring.prometheus import Prometheus, prometheus
 from tests.monitoring.rulebook import rules, used
 from tests.processes import until
@@ -34,23 +33,6 @@ SERVED = {"worker-trades": "trades", "worker-bars": "bars", "worker-history": "h
 DISK_BYTES = 1 << 20
 QUIET_S, LOOK_S = 4.0, 0.2
 NOT_WITHOUT_DISK = {"DiskNearlyFull"}
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A disk of a megabyte; None where none may be mounted: then one alert is left to promtool's tests."""
-    folder.mkdir()
-    root = ["sudo", "-n"] if os.geteuid() and shutil.which("sudo") else []
-    command = [*root, "mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=1777", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        print(f"no small disk: {mounted.stderr.strip()}")
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        subprocess.run([*root, "umount", str(folder)], check=True)
 
 
 class Watched:
@@ -136,7 +118,7 @@ def watched(folder: Path) -> Iterator[Watched]:
         "START_BACKFILL_HOURS": 1, "START_DAILY_DAYS": 0, "OUTAGE_S": 3, "FLUSH_INTERVAL_MS": 50, "LOG_CONSOLE": 1,
     }  # fmt: skip
     with (
-        small_disk(folder / "disk") as disk,
+        small_disk(folder / "disk", DISK_BYTES) as disk,
         markets(folder, watched=WATCHED, environment=environment, own_broker=True, **market) as parts,
     ):
         here = Watched(parts, disk)

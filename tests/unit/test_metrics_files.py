@@ -16,8 +16,9 @@ from loguru import logger
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from app.config import ROOT
-from app.metrics import empty, exposition, files
+from app.metrics import alive, empty, exposition, files
 from app.metrics.files import Kept, sum_up_ended
+from tests.disks import small_disk
 
 FAMILY = """
 import json, os, signal, sys, time
@@ -134,8 +135,9 @@ def total(folder: Path) -> float:
 
 
 def mine(*, began: int = 0) -> str:
-    """The name of this process, or of one that had its id so many seconds before."""
-    return f"{files.host()}-{os.getpid()}-{int(psutil.Process().create_time()) - began}"
+    """The name of this process, or of one that had its id and began otherwise."""
+    ticks, _, boot = alive.began().partition("x")
+    return f"{files.host()}-{os.getpid()}-{int(ticks) + began}x{boot}"
 
 
 def test_an_id_used_again_is_another_process_and_each_host_tells_its_own(tmp_path: Path) -> None:
@@ -154,6 +156,7 @@ def test_an_id_used_again_is_another_process_and_each_host_tells_its_own(tmp_pat
 
 def test_a_broken_file_costs_its_own_values_only(tmp_path: Path) -> None:
     write(tmp_path, mine(), 7)
+    (tmp_path / f"histogram_{mine()}.db").write_bytes(b"\xff\xff\xff\x7f" + b"\x00" * 64)
     (tmp_path / f"counter_{mine(began=1)}.db").write_bytes(b"\xff\xff\xff\x7f" + b"\x00" * 64)
     (tmp_path / f"counter_{mine(began=2)}.db").write_bytes(b"")
     assert total(tmp_path) == 7
@@ -224,6 +227,138 @@ def test_a_full_disk_costs_the_metrics_of_new_processes_and_nothing_else(
     assert not files.start(tmp_path) and len(said) == 2
     monkeypatch.undo()
     assert total(tmp_path) == 11 and not any(path.exists() for path in gone)
+
+
+OUT_OF_ROOM = """
+import resource, sys
+from pathlib import Path
+from app.metrics import files, recorded
+folder, limit = Path(sys.argv[1]), int(sys.argv[2])
+assert files.start(folder)
+recorded.request_ended("/early", "GET", 200, seconds=0.1)
+
+def pairs():
+    for n in range(500):
+        recorded.request_ended(f"/api/a-route/{n}", "GET", 200, seconds=0.1)
+
+def told():
+    return sum(s.value for m in files.Kept(folder).collect() for s in m.samples if s.name.endswith("seconds_count"))
+
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+else:
+    try:
+        with (folder / "full").open("wb") as full:
+            while True:
+                full.write(bytes(4096))
+                full.flush()
+    except OSError:
+        pass
+pairs()
+recorded.request_ended("/early", "GET", 200, seconds=0.1)
+before = told()
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+else:
+    (folder / "full").unlink()
+pairs()
+sizes = [(path.stat().st_size, path.stat().st_blocks * 512) for path in folder.glob("*.db")]
+assert all(size <= taken for size, taken in sizes), sizes
+assert max(sizes)[0] > files.ROOM_BYTES["histogram"], sizes
+print(before, told())
+"""
+
+
+def out_of_room(folder: Path, *, limit: int = 0) -> tuple[float, float]:
+    """How many requests are told, of 502 with too little room for the labels of all, and of 500 more with room."""
+    out = subprocess.run(
+        [sys.executable, "-c", OUT_OF_ROOM, str(folder), str(limit)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert out.returncode == 0, (out.returncode, out.stderr)
+    assert out.stderr.count("until there is room") == 1
+    before, after = map(float, out.stdout.split())
+    return before, after
+
+
+def test_values_without_room_end_no_process_and_are_told_when_there_is_room(tmp_path: Path) -> None:
+    before, after = out_of_room(tmp_path, limit=files.ROOM_BYTES["histogram"])
+    assert 250 < before < 502 and after == 1002, "what was counted without room is not lost"
+
+
+def test_a_disk_that_gets_full_ends_no_process(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 3 << 20) as disk:
+        if disk is None:
+            pytest.skip("no disk may be mounted here")
+        before, after = out_of_room(disk)
+        assert 250 < before < 502 and after == 1002
+
+
+SCRAPED = """
+import os, sys
+from pathlib import Path
+from app.metrics import files, recorded
+folder = Path(sys.argv[1])
+assert files.start(folder)
+if (pid := os.fork()) == 0:
+    recorded.batch_committed("binance", rows=10, accepted=10, queued_s=3.0, lag_s=None)
+    os._exit(0)
+os.waitpid(pid, 0)
+try:
+    with (folder / "full").open("wb") as full:
+        while True:
+            full.write(bytes(4096))
+            full.flush()
+except OSError:
+    pass
+def told():
+    return [s.value for m in files.Kept(folder).collect() for s in m.samples if s.name == "market_trades_total"]
+before, held = told(), len(list(folder.glob("*.db")))
+(folder / "full").unlink()
+print(before, held, told(), len(list(folder.glob("*.db"))), list(folder.glob("*.new")))
+"""
+
+
+def test_a_scrape_of_a_full_disk_ends_no_process(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 5 << 20) as disk:
+        if disk is None:
+            pytest.skip("no disk may be mounted here")
+        out = subprocess.run(
+            [sys.executable, "-c", SCRAPED, str(disk)],
+            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert out.returncode == 0, (out.returncode, out.stderr)
+    assert out.stdout == "[10.0] 6 [10.0] 5 []\n"
+
+
+def test_a_clock_that_is_set_makes_no_process_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = write(tmp_path, f"{files.host()}-{os.getpid()}-{alive.began()}", 7)
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
+    assert total(tmp_path) == 7 and now.exists()
+    sum_up_ended(tmp_path)
+    assert now.exists() and now.name.endswith(f"-{alive.began()}.db")
+
+
+def test_a_process_lives_by_its_beginning_and_its_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid, began = os.getpid(), alive.began()
+    ticks, _, boot = began.partition("x")
+    assert alive.lives(pid, began)
+    assert not alive.lives(pid, f"{int(ticks) + 1}x{boot}")
+    assert not alive.lives(pid, f"{ticks}x{'0' * len(boot)}"), "of an earlier boot"
+    child = subprocess.Popen(["true"])
+    monkeypatch.setattr(os, "getpid", lambda: child.pid)
+    of_child = alive.began()
+    monkeypatch.undo()
+    while Path(f"/proc/{child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z":
+        os.sched_yield()
+    assert not alive.lives(child.pid, of_child), "nobody has waited for it"
+    child.wait(10)
+    assert not alive.lives(child.pid, of_child)
+
+    monkeypatch.setattr(alive, "PROC", tmp_path)  # another system: the clock is all there is
+    by_clock = alive.began()
+    assert by_clock.isdigit() and alive.lives(pid, by_clock) and not alive.lives(pid, str(int(by_clock) - 60))
 
 
 def test_the_version_is_the_projects() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from app.config import load_settings
-from app.services.processes import process_rows, stale_s, supervised
+from app.services.processes import heard, process_rows, stale_s, supervised, whole
+from webapp.slots import names_of, others_of, slot_of
 
 
 def up(age_s: float = 1.0, **children: str) -> dict[str, Any]:
@@ -45,6 +47,37 @@ def test_of_two_machines_each_has_its_own_children() -> None:
     assert set(beats) == {"web", "web@b"}
 
 
+def test_one_of_several_that_hangs_is_told() -> None:
+    beats = {"up": up(web="ready"), "web.1": {"age_s": 1.0}, "web.2": {"age_s": 50.0}}
+    children = supervised(beats)
+    rows = process_rows(children, [{"name": name, "stale": beat["age_s"] > 30, **beat} for name, beat in beats.items()])
+    assert [(row["name"], row["state"], row["heard_s"]) for row in rows] == [
+        ("web", "ready", 50.0),
+        ("web.1", "heard", 1.0),
+        ("web.2", "silent", 50.0),
+    ]
+    assert heard("web@b", beats) is None and heard("web.1", beats) == {"age_s": 1.0}
+    assert heard("web@b.example", {"web@b.example": {"age_s": 2.0}}) == {"age_s": 2.0}
+    assert [whole(name) for name in ("web.2@b.example", "web@b.example", "worker-trades")] == [
+        "web@b.example", "web@b.example", "worker-trades",
+    ]  # fmt: skip
+
+
+def test_a_worker_takes_the_slot_of_its_predecessor() -> None:
+    def living(*slots: int) -> list[SimpleNamespace]:
+        return [SimpleNamespace(slot=slot) for slot in slots]
+
+    assert slot_of(range(1, 4), living()) == 1
+    assert slot_of(range(1, 4), living(1, 3)) == 2
+    assert slot_of(range(1, 4), living(1, 2, 3, 1)) == 2, "in a reload predecessors live on for a while"
+
+
+def test_names_of_more_workers_or_of_one_alone_are_nobodys() -> None:
+    assert names_of("web", 1) == ["web"] and names_of("web", 2) == ["web.1", "web.2"]
+    assert others_of("web", 1)[:2] == ["web.1", "web.2"] and "web" not in others_of("web", 1)
+    assert others_of("web", 2)[:2] == ["web", "web.3"] and not {"web.1", "web.2"} & set(others_of("web", 2))
+
+
 def test_an_up_that_is_gone_says_nothing_any_more() -> None:
     assert supervised({"up": up(60.0, web="ready")}) == []
 
@@ -56,6 +89,7 @@ def test_an_up_that_is_gone_says_nothing_any_more() -> None:
         ("streamer-binance@b", None, 15),
         ("worker-trades@b", None, 30),
         ("web", None, 30),
+        ("web.2@b", None, 30),
         ("poller-yahoo", "closed", float("inf")),
         ("poller-yahoo", "connected", 960),
     ],
