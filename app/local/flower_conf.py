@@ -18,6 +18,8 @@ if not _password:
 
 setup_logging(_settings, process=_settings.process_name or "flower")
 
+# What a task is about and the queue it came through (the routing key), before its id.
+tasks_columns = "name,args,routing_key,state,received,runtime,worker,uuid"
 logging = "none"  # tornado's own, to the console; all of it comes to the platform's
 basic_auth = [f"{_settings.flower_user}:{_password}"]
 # Cookies that a restart does not make worthless.

@@ -127,6 +127,8 @@ def test_flower_asks_for_its_password_and_shows_tasks_that_people_can_read(world
     for place in ("api/workers?refresh=1", "workers", "broker", f"worker/worker-trades@{socket.gethostname()}"):
         status, text = _get(f"{world.flower}/{place}", login)
         assert status == 200 and not any(secret in text for secret in world.secrets), place
+    heads = _get(f"{world.flower}/tasks", login)[1]
+    assert 'data-column="args"' in heads and 'data-column="routing_key"' in heads, "seen without opening a task"
     page = _get(f"{world.flower}/task/{done[0]['uuid']}", login)[1]
     assert "tasks.bars.ingest" in page and "trades.0" in page and "BTC/USDT" in page
 
