@@ -79,7 +79,7 @@ def bar(number: int, *, minutes: int = MINUTES, **fields: Any) -> dict[str, Any]
 def peer_message(number: int) -> bytes:
     """What the platform's frame carries, ready made."""
     names = {"symbol": SYMBOL, "exchange": "binance", "timeframe": Timeframe.M1.value}
-    data = {**names, "bar": bar(number), "indicators": None}
+    data = {**names, "bar": bar(number), "indicators": None, "batch": None}
     return orjson.dumps({"type": "update", "channel": f"binance:{SYMBOL}@1m", "data": data})
 
 
