@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -21,6 +23,14 @@ SIGHT = "() => document.querySelector('.legend[data-pane=price] .bar-line').text
 def chart(page: Page, stub: Stub) -> ChartPage:
     """The chart page, not opened yet."""
     return ChartPage(page, stub.url)
+
+
+async def sight(page: Page) -> str:
+    """What the legend says of the bar below the pointer, once that was moved there and the chart has drawn."""
+    for y in (300, 301):
+        await page.mouse.move(700, y)
+        await page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return str(await page.evaluate(SIGHT))
 
 
 async def wait_for_address(chart: ChartPage, *parts: str) -> None:
@@ -44,8 +54,7 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     await wait_for_address(chart, "at=")
     await chart.page.wait_for_timeout(400)
     address, panes = chart.page.url, await chart.page.evaluate(PANES)
-    await chart.page.mouse.move(700, 301)
-    seen = await chart.page.evaluate(SIGHT)
+    seen = await sight(chart.page)
 
     context = await browser.new_context(viewport={"width": 1280, "height": 800}, timezone_id="Europe/Istanbul")
     other = ChartPage(await context.new_page(), chart.base_url)
@@ -54,8 +63,9 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     assert await other.data("timeframe") == "5m"
     assert await other.data("panes") == "2"
     await page_until(other.page, f"tops => JSON.stringify(({PANES})()) === JSON.stringify(tops)", panes)
-    await other.page.mouse.move(700, 301)
-    await page_until(other.page, f"seen => ({SIGHT})() === seen", seen)
+    deadline = time.monotonic() + 15
+    while (shown := await sight(other.page)) != seen:
+        assert time.monotonic() < deadline, f"{shown!r} is shown, not {seen!r}"
     await context.close()
 
 
