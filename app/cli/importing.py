@@ -134,6 +134,7 @@ def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument
                 read_batches,
                 settings.flush_trades,
                 settings.trade_shards,
+                settings.visibility_timeout_s + 15.0,
             )
             run = secrets.randbits(RUN_BITS) + 1
             counts = importer.run(checked, instrument.id, exchange=exchange, run=run, advance=advance)

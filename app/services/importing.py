@@ -159,20 +159,45 @@ class Importer:
     reader: Reader
     most: int  # trades a batch
     shards: int = 1
+    again_s: float = 75.0  # longer than a broker keeps what a killed worker held
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     def run(
         self, checked: Checked, instrument_id: int, *, exchange: str, run: int, advance: Advance | None = None
     ) -> Counts:
-        """Imports the files; returns when all is committed, closed, rolled up and indicated. Raises ImportStalled."""
+        """Imports the files; returns when all is committed, closed, rolled up and indicated. Raises ImportStalled.
+
+        A worker that is killed between the broker and its bookkeeping takes a batch along. So once nothing has moved
+        for `again_s`, what is not applied is sent again, under the same numbers: nothing counts twice.
+        """
+        sent = self._send(checked, instrument_id, exchange=exchange, run=run, advance=advance)
+        applied = self._await_done(checked, instrument_id, run=run, sent=sent, still_s=self.again_s)
+        if applied is not None:
+            self._send(checked, instrument_id, exchange=exchange, run=run, after=applied)
+            self._await_done(checked, instrument_id, run=run, sent=sent)
+        return Counts(*self.progress.import_counts(run))
+
+    def _send(
+        self,
+        checked: Checked,
+        instrument_id: int,
+        *,
+        exchange: str,
+        run: int,
+        after: int = 0,
+        advance: Advance | None = None,
+    ) -> int:
+        """Sends the batches whose number is above `after`; returns how many there are in all."""
         shard = instrument_id % self.shards
         since_us = checked.span_ms[0] * 1000
         sent = upto_us = 0
         for batch, over in self._with_last(checked, instrument_id):
-            self._await_room(shard)
             sent += 1
             upto_us = max(upto_us, int(batch.time_us.max()))
+            if sent <= after:
+                continue
+            self._await_room(shard)
             subscribed = ((instrument_id, since_us),) if sent == 1 else None
             mark = Mark(
                 run, sent, upto_us, exchange, kind="import", since_us=since_us, subscribed=subscribed, over=over
@@ -180,8 +205,7 @@ class Importer:
             self.queue.send(replace(batch, mark=mark, id=batch_id(run, sent), sent_us=time.time_ns() // 1000), shard)
             if advance:
                 advance(len(batch))
-        self._await_done(checked, instrument_id, run=run, sent=sent)
-        return Counts(*self.progress.import_counts(run))
+        return sent
 
     def _with_last(self, checked: Checked, instrument_id: int) -> Iterator[tuple[TradeBatch, bool]]:
         """Every batch, and whether it is the last."""
@@ -207,21 +231,26 @@ class Importer:
                 raise _nobody(shard, waiting)
             last = waiting
 
-    def _await_done(self, checked: Checked, instrument_id: int, *, run: int, sent: int) -> None:
+    def _await_done(
+        self, checked: Checked, instrument_id: int, *, run: int, sent: int, still_s: float = STALL_S
+    ) -> int | None:
+        """Waits for the end; the number of batches applied where some are missing and nothing moved for `still_s`."""
         shard = instrument_id % self.shards
         state: tuple[Left, int] | None = None
         moved_s = self.now_s()
         while True:
             left = Left(*self.progress.import_progress(run, instrument_id, *checked.span_ms))
             if left == Left(sent, 0, 0) or (left.applied >= sent and not left.open_bars and not left.marks):
-                return
+                return None
             waiting = self.queue.waiting(shard)
             if (left, waiting) != state:
                 state, moved_s = (left, waiting), self.now_s()
-            still_s = self.now_s() - moved_s
-            if waiting and still_s > IDLE_S:
+            stands_s = self.now_s() - moved_s
+            if waiting and stands_s > IDLE_S:
                 raise _nobody(shard, waiting)
-            if still_s > STALL_S:
+            if stands_s > still_s and still_s < STALL_S and not waiting and left.applied < sent:
+                return left.applied
+            if stands_s > STALL_S:
                 raise ImportStalled(
                     f"the import stands still: {left.applied} of {sent} batches applied, {left.open_bars} bars open, "
                     f"{left.marks} marks left; what was sent is safe, run the command again (see `status`)"

@@ -183,6 +183,7 @@ async def test_what_is_not_kept_is_kept_on_request(status: StatusPage, platform:
     assert platform.wrote[-1]["keep"] is True
 
 
+@pytest.mark.slow
 async def test_old_news_is_marked_with_its_age_and_comes_back(
     status: StatusPage, market: Market, errors: Errors
 ) -> None:

@@ -72,6 +72,7 @@ def _join(a: PartialBar, b: PartialBar) -> PartialBar:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_minutes_are_the_markets_own(market: RunningSandbox) -> None:
     market.start(exchange_us=START_MS * 1000)
     async with streaming(market.url, "AAPL", "MSFT", sessions=DAYS) as live:

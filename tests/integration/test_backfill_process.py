@@ -124,6 +124,7 @@ def test_all_symbols_at_once_watched_and_asked_for_again(run: Processes, engine:
     )
 
 
+@pytest.mark.slow
 def test_cancelled_by_the_command_and_left_by_ctrl_c(run: Processes, engine: sa.Engine, klines: Klines) -> None:
     klines.delay_s = 0.2
     run.worker("history")
@@ -145,6 +146,7 @@ def test_cancelled_by_the_command_and_left_by_ctrl_c(run: Processes, engine: sa.
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_limit_is_kept_by_all(run: Processes, engine: sa.Engine, klines: Klines) -> None:
     """The exchange says 429 with Retry-After: nobody asks it again before, then all go on by themselves."""
     klines.allowance = 4

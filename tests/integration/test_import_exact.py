@@ -147,6 +147,7 @@ def test_rows_in_reverse_order(
     check(web, shared_data)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(run: Processes, web: FlaskClient, shared_data: Path, empty: None) -> None:
     run.worker("trades", node="trades-second")
     both = [run.cli_beside(*command(shared_data, FILES)), run.cli_beside(*command(shared_data, FILES[::-1]))]
@@ -162,6 +163,7 @@ def test_two_processes_at_once(run: Processes, web: FlaskClient, shared_data: Pa
     check(web, shared_data)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle(
     run: Processes, web: FlaskClient, shared_data: Path, empty: None, engine: sa.Engine
 ) -> None:

@@ -135,6 +135,7 @@ def test_nobody_derives(parts: Platform, tmp_path: Path, shared_data: Path) -> N
         importer.run(files, one)
 
 
+@pytest.mark.slow
 def test_the_command_with_trades_and_klines_together(settings: Settings, shared_data: Path, tmp_path: Path) -> None:
     """The klines agree with the bars of the trades: these are verified by them, and none changes."""
     lines = recorded_klines(shared_data)

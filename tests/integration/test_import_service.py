@@ -107,6 +107,29 @@ def test_a_run_that_stands_still_ends_with_a_clear_line(parts: Platform, tmp_pat
         lost.run(check([path], read_batches), 1, exchange="binance", run=14)
 
 
+def test_a_batch_that_a_killed_worker_took_along_is_sent_again(parts: Platform, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{AGG.format(n, 1570752011620 + n * 20_000)}\n" for n in range(1, 13)))
+    with parts.engine.begin() as connection:
+        one = catalog.add(connection, "binance", "LOST/COIN", active=False)
+    queue, now_s, taken, apply = Direct(parts), [0.0], list[int](), Direct.send
+
+    def send(batch: TradeBatch, shard: int) -> None:
+        assert batch.mark is not None
+        if batch.mark.n == 3 and not taken:
+            taken.append(len(batch))
+        else:
+            apply(queue, batch, shard)
+
+    queue.send = send  # type: ignore[method-assign]
+    again = Importer(queue, Progress(parts), read_batches, 2, now_s=lambda: now_s[0], sleep=lambda s: _pass(now_s, s))
+    assert again.run(check([path], read_batches), one.id, exchange="binance", run=15) == (12, 0, 0)
+    assert taken == [2] and [batch.mark.n for batch in queue.sent if batch.mark] == [1, 2, 4, 5, 6, 3, 4, 5, 6]
+    with parts.engine.begin() as connection:
+        query = sa.text("SELECT sum(trade_count) FROM candles_1m WHERE instrument_id = :i")
+        assert connection.scalar(query, {"i": one.id}) == 12
+
+
 def _pass(now_s: list[float], seconds: float) -> None:
     now_s[0] += seconds
 

@@ -268,6 +268,7 @@ def test_a_backfill_that_fails_with_a_defect_ends_and_says_why(
 # 6 --- Alpaca -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_connection_that_still_counts_after_a_restart_costs_no_five_minutes() -> None:
     """After a restart the exchange may count the old process's connection for some seconds more."""
     async with alpaca_door(refuse=(406, "connection limit exceeded")) as market, streaming(market.url, "AAPL") as live:

@@ -192,6 +192,7 @@ def test_damaged_zips(tmp_path: Path) -> None:
         rows(zipped(tmp_path, {"a.txt": "x"}))
 
 
+@pytest.mark.slow
 def test_memory_stays_constant(tmp_path: Path) -> None:
     import tracemalloc
 

@@ -130,6 +130,7 @@ def test_what_is_no_klines_file_is_named(tmp_path: Path, content: bytes, reason:
         check_klines([(path, Timeframe.M1)], read_klines)
 
 
+@pytest.mark.slow
 def test_memory_stays_constant(tmp_path: Path) -> None:
     path = tmp_path / "XRPETH-1m-2019-10.zip"
     buffer = io.StringIO()
