@@ -64,7 +64,7 @@ demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
 	@exec $(PY) -m app up
 
 test: setup $(DEV_STAMP) lint ## Check and test everything but what is slow or needs a TimescaleDB
-	@$(PY) -m pytest -q -m "not slow and not timescale" -n 2 --dist loadfile
+	@$(PY) -m pytest -q -m "not slow and not timescale" -n 3 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
 	@$(PY) -m ruff check .
@@ -75,7 +75,7 @@ timescale: setup $(DEV_STAMP) ## The tests on TimescaleDB: a small one in WebAss
 	@$(PY) -m pytest -q -m timescale -n 2 --dist loadfile --timeout 300
 
 slow: setup $(DEV_STAMP) ## The slow tests
-	@$(PY) -m pytest -q -m "slow and not timescale and not alone" -n 2 --dist loadfile --timeout 900
+	@$(PY) -m pytest -q -m "slow and not timescale and not alone" -n 3 --dist loadfile --timeout 900
 	@$(PY) -m pytest -q -m "slow and alone" --timeout 900
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)
