@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 import sqlalchemy as sa
@@ -26,6 +27,10 @@ from tests.timescale.fixtures import (  # noqa: F401  (pytest finds them here)
 from tests.wired import address, collector, wire  # noqa: F401  (and here)
 
 DATA = ROOT.parent / "shared" / "data"
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="session")

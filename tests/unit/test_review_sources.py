@@ -166,10 +166,10 @@ def test_a_debug_log_does_not_hold_alpacas_key(tmp_path: Path) -> None:
 
 def test_remembering_a_print_costs_no_more_once_the_memory_is_full() -> None:
     def seconds(known: Amendments, first: int, n: int) -> float:
-        began = time.perf_counter()
+        began = time.process_time()  # whatever else the machine does
         for i in range(first, first + n):
             known.remember(1, Print("A", 60_000_000, i, "V", 1, 1, (), "C"))
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     known = Amendments()
     seconds(known, 0, 20_000)
