@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -31,10 +30,9 @@ from app.config import load_settings
 from app.domain.indicator_names import INDICATORS
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
-from app.local.redis import RedisServer
 from app.services.charts import ChartRequest
 from app.storage import catalog
-from bench.database import arguments, database, server
+from bench.database import arguments, stores
 from bench.fanout import bar
 from bench.judged import Goal, in_turn, judge
 from tests.integration.web_server import web_server
@@ -149,11 +147,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=150, help="of each round and way (150)")
     given = parser.parse_args()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chart-")))
-        wire = RedisServer(folder)
-        wire.start()
-        stack.callback(wire.stop)
-        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "chart"))
+        folder, wire, engine = stack.enter_context(stores("chart", given.url))
         item = fill(engine)
         settings = load_settings(
             database_url=engine.url.render_as_string(hide_password=False), redis_url=wire.url, data_dir=folder,

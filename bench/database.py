@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from app.config import load_settings
 from app.local.postgres import PostgresServer
+from app.local.redis import RedisServer
 from app.storage import migrate, timescale
 from app.storage.engine import database_url, make_engine
 
@@ -83,3 +84,18 @@ def run(engine: sa.Engine, statement: str) -> None:
     """A statement as it stands, outside of transactions: VACUUM for instance."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.connection.cursor().execute(statement)
+
+
+@contextmanager
+def stores(name: str, url: str | None) -> Iterator[tuple[Path, RedisServer, sa.Engine]]:
+    """A folder that every process may read, a Redis in it, and a database of `name`: what a platform stands on."""
+    with tempfile.TemporaryDirectory(prefix=f"{name}-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        wire = RedisServer(folder)
+        wire.start()
+        try:
+            with server(url) as address, database(address, name) as engine:
+                yield folder, wire, engine
+        finally:
+            wire.stop()

@@ -8,7 +8,6 @@ the last batch committed. One worker on one queue against two on the same queue,
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from app.cache.trade_queue import TradeQueue, make_publisher
 from app.config import Settings, load_settings
 from app.domain.trades import Mark, Trade, TradeBatch
-from app.local.redis import RedisServer
-from bench.database import arguments, database, server
+from bench.database import arguments, stores
 from bench.judged import Goal, in_turn, judge
 from tests.processes import Processes
 
@@ -120,12 +118,7 @@ def main() -> int:
     parser.add_argument("--batches", type=int, default=400, help="of 1,000 trades over 50 symbols (400)")
     given = parser.parse_args()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drain-")))
-        folder.chmod(0o755)
-        wire = RedisServer(folder)
-        wire.start()
-        stack.callback(wire.stop)
-        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "drain"))
+        folder, wire, engine = stack.enter_context(stores("drain", given.url))
         settings = load_settings(
             database_url=engine.url.render_as_string(hide_password=False), redis_url=wire.url, data_dir=folder,
             log_dir=folder / "logs", market="live", start_backfill_hours=0, _env_file=None,

@@ -52,7 +52,7 @@ from app.local.redis import RedisServer
 from app.local.servers import free_port
 from app.storage import catalog
 from bench.crowd import Crowd, more_files, open_socket
-from bench.database import arguments, database, server
+from bench.database import arguments, stores
 from bench.judged import Goal, in_turn, judge
 
 PEER_CHANNEL = "bench_peer"
@@ -286,11 +286,7 @@ def main() -> int:
         asyncio.run(peer(int(given.peer[0]), given.peer[1]))
         return 0
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fanout-")))
-        wire = RedisServer(folder)
-        wire.start()
-        stack.callback(wire.stop)
-        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "fanout"))
+        _, wire, engine = stack.enter_context(stores("fanout", given.url))
         least = min(given.clients)
         contests = [(path, n) for n in given.clients for path in given.paths if n == least or path == given.paths[0]]
         met = [contest(path, n, given, wire, engine) for path, n in contests]

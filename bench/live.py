@@ -14,7 +14,6 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -37,10 +36,9 @@ from app.domain.instruments import Exchange, Instrument
 from app.domain.rollup import combine
 from app.domain.timeframes import Timeframe
 from app.domain.trades import Mark, Trade, TradeBatch
-from app.local.redis import RedisServer
 from app.services.updates import message
 from app.storage import catalog
-from bench.database import arguments, database, server
+from bench.database import arguments, stores
 from bench.judged import Goal, judge
 from tests.integration.web_server import web_server
 from tests.processes import processes
@@ -90,12 +88,7 @@ def main() -> int:
         relay(given.relay)
         return 0
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="live-")))
-        folder.chmod(0o755)
-        wire = RedisServer(folder)
-        wire.start()
-        stack.callback(wire.stop)
-        engine = stack.enter_context(database(stack.enter_context(server(given.url)), "live"))
+        folder, wire, engine = stack.enter_context(stores("live", given.url))
         with engine.connect() as found:
             btc, eth = (catalog.find(found, symbol, "binance").id for symbol in ("BTC/USDT", "ETH/USDT"))
         settings = load_settings(

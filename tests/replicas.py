@@ -10,6 +10,7 @@ import ssl
 import struct
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,7 +61,32 @@ class Replica(PostgresServer):
         assert code == 0, self.log.read_text()
 
 
-class TlsDoor:
+class Door(ABC):
+    """A port of its own, and a thread for each who comes in; to be opened once all it needs is there."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @abstractmethod
+    def _serve(self, client: socket.socket) -> None:
+        """Serves one who came in, and closes the connection."""
+
+    def close(self) -> None:
+        """Nobody comes in any more."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+
+class TlsDoor(Door):
     """TLS in front of a server whose build has none: answers PostgreSQL's request for it, and hands on what is said.
 
     `ca` is the authority that signed for 127.0.0.1.
@@ -73,24 +99,12 @@ class TlsDoor:
         made.cert_pem.write_to_path(self.ca)
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         made.issue_cert(HOST).configure_cert(self._context)
-        self._listener = socket.create_server((HOST, 0))
         self.secured = 0  # connections that came to speak through TLS
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     def url(self, ca: Path, mode: str = "verify-full") -> str:
         """The database's URL through the door, with the authority to believe."""
-        port = self._listener.getsockname()[1]
-        return f"{self._server.url.replace(f':{self._server.port}/', f':{port}/')}?sslmode={mode}&sslrootcert={ca}"
-
-    def close(self) -> None:
-        """Nobody comes in any more."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        return f"{self._server.url.replace(f':{self._server.port}/', f':{self.port}/')}?sslmode={mode}&sslrootcert={ca}"
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client:
@@ -104,16 +118,14 @@ class TlsDoor:
                     _pipe(safe, inside)
 
 
-class StallDoor:
+class StallDoor(Door):
     """A way to a server that can fall silent: like a frozen machine it takes connections, and no byte passes."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._open = threading.Event()
         self._open.set()
-        self._listener = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     def stall(self) -> None:
         """From now on nothing passes, and nothing is lost."""
@@ -125,16 +137,8 @@ class StallDoor:
 
     def close(self) -> None:
         """Nobody comes in any more, and nobody waits."""
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts
-        self._listener.close()
+        super().close()
         self._open.set()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client, socket.create_connection((HOST, self._port)) as inside:

@@ -25,7 +25,7 @@ from app.domain.timeframes import MINUTE_MS
 from app.local.servers import free_port
 from app.metrics import exposition
 from app.storage import catalog
-from tests.integration.web_data import bar, store, utc, wipe
+from tests.integration.web_data import bar, empty, store, utc
 from webapp import create_app
 from webapp.figures import Part
 
@@ -36,9 +36,7 @@ SECRET = SecretStr(TOKEN)
 @pytest.fixture
 def now_ms(engine: sa.Engine, redis_client: redis.Redis) -> int:
     """The time; the tables are empty."""
-    wipe(engine)
-    with engine.begin() as conn:
-        conn.execute(sa.text("TRUNCATE backfills, holes, differences, feeds, sessions RESTART IDENTITY CASCADE"))
+    empty(engine)
     return time.time_ns() // 1_000_000
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -28,26 +27,18 @@ def market() -> Iterator[Steady]:
         yield exchange
 
 
-@pytest.fixture
-def wire(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
 def streamer(run: Processes, shard: int) -> None:
     run.start(f"streamer-{shard}", "-m", "streamers", "binance", "--shard", f"{shard}/2")
 
 
 def test_two_streamers_share_the_symbols_and_one_that_is_down_costs_only_its_own(
-    settings: Settings, engine: sa.Engine, market: Steady, wire: RedisServer
+    settings: Settings, engine: sa.Engine, market: Steady, own_redis: RedisServer
 ) -> None:
     mine = settings.model_copy(update={
-        "market": "live", "redis_url": wire.url, "binance_api_url": market.url,
+        "market": "live", "redis_url": own_redis.url, "binance_api_url": market.url,
         "binance_stream_url": market.url.replace("http", "ws", 1), "yahoo_api_url": "http://127.0.0.1:9",
     })  # fmt: skip
-    client = redis.Redis.from_url(wire.url)
+    client = redis.Redis.from_url(own_redis.url)
 
     def sql(query: str) -> list[int]:
         with engine.connect() as connection:
@@ -90,9 +81,9 @@ def test_two_streamers_share_the_symbols_and_one_that_is_down_costs_only_its_own
 
 
 def test_eight_workers_on_one_queue_and_nothing_is_wrong(
-    settings: Settings, engine: sa.Engine, wire: RedisServer
+    settings: Settings, engine: sa.Engine, own_redis: RedisServer
 ) -> None:
-    mine = settings.model_copy(update={"redis_url": wire.url, "market": "live"})
+    mine = settings.model_copy(update={"redis_url": own_redis.url, "market": "live"})
     with engine.begin() as connection:
         for table in ("candles_1m", "ledger", "feeds", "feed_batches", "touched", "holes"):
             connection.execute(sa.text(f"TRUNCATE {table}"))
@@ -112,7 +103,7 @@ def test_eight_workers_on_one_queue_and_nothing_is_wrong(
         ]
         mark = Mark(1, n + 1, start_us + n, "binance", since_us=start_us)
         queue.send(TradeBatch.of(trades, mark=mark), 0)
-    client = redis.Redis.from_url(wire.url)
+    client = redis.Redis.from_url(own_redis.url)
     with processes(mine) as run:
         for k in range(WORKERS):
             run.worker("trades", node=f"trades{k}")

@@ -23,7 +23,7 @@ from app.local.postgres import PostgresServer
 from app.local.redis import RedisServer
 from app.services.status import Facts
 from app.storage import catalog, migrate
-from tests.integration.web_data import bar, store, utc, wipe
+from tests.integration.web_data import bar, empty, store, utc
 from webapp import create_app
 from webapp.status import StatusAnswer
 
@@ -34,9 +34,7 @@ LANES = ("feeds", "queue", "bars", "verified", "charts")
 @pytest.fixture
 def now_ms(engine: sa.Engine, redis_client: redis.Redis) -> int:
     """The time; the tables are empty."""
-    wipe(engine)
-    with engine.begin() as conn:
-        conn.execute(sa.text("TRUNCATE backfills, holes, differences, feeds, sessions RESTART IDENTITY CASCADE"))
+    empty(engine)
     return time.time_ns() // 1_000_000
 
 

@@ -82,6 +82,13 @@ def wipe(engine: sa.Engine) -> None:
             conn.execute(sa.delete(table))
 
 
+def empty(engine: sa.Engine) -> None:
+    """Takes away all bars, and what pages tell beside them: backfills, holes, differences, feeds, sessions."""
+    wipe(engine)
+    with engine.begin() as conn:
+        conn.execute(sa.text("TRUNCATE backfills, holes, differences, feeds, sessions RESTART IDENTITY CASCADE"))
+
+
 def update(symbol: str, instrument_id: int, series: Mapping[str, Any], *, reload: bool = False) -> dict[str, Any]:
     """A `chart_updates` message; `series` maps a timeframe to bars, or to (bars, indicator rows)."""
     body = {}
