@@ -57,7 +57,7 @@ export class Chart {
     this.api.remove();
   }
 
-  /** Shows another series: `spacing` px a bar, up to the bar at `at` (ms), or to the newest. */
+  /** Shows another series: `spacing` px a bar, up to the place `at` (ms, as `view` gives it), or to the newest bar. */
   show(series, timeframe, { spacing = BAR_SPACING, at = null } = {}) {
     this.#series = series;
     this.timeframe = timeframe;
@@ -66,17 +66,27 @@ export class Chart {
     this.draw();
     const scale = this.api.timeScale();
     scale.applyOptions({ barSpacing: Math.min(MOST_SPACING, Math.max(LEAST_SPACING, spacing)) });
-    const index = at === null ? null : scale.timeToIndex(at / 1000, true);
-    const back = index === null ? null : index - scale.timeToIndex(series.last.time / 1000, true);
-    scale.scrollToPosition(back ?? scale.options().rightOffset, false);
+    scale.scrollToPosition(at === null ? scale.options().rightOffset : this.#positionOf(at), false);
     this.api.priceScale("right", 0).applyOptions({ autoScale: true });
   }
 
-  /** What is in sight, as `show` takes it: `at` is null while the newest bar is. */
+  /** What is in sight, as `show` takes it: `at` is null while the newest bar is, else the right edge, parts of a bar included. */
   view() {
     const scale = this.api.timeScale();
     const range = this.#away ? scale.getVisibleRange() : null;
-    return { spacing: scale.options().barSpacing, at: range === null ? null : range.to * 1000 };
+    if (range === null) return { spacing: scale.options().barSpacing, at: null };
+    const edge = scale.getVisibleLogicalRange().to;
+    const cut = Math.ceil(edge) - edge; // of the last bar in sight
+    return { spacing: scale.options().barSpacing, at: Math.round(range.to * 1000 - cut * this.#series.step) };
+  }
+
+  /** How far a place is from the newest bar, in bars; where the market was closed then, that of the next bar. */
+  #positionOf(at) {
+    const scale = this.api.timeScale();
+    const index = scale.timeToIndex(at / 1000, true);
+    const ahead = (this.#series.slots()[index][0] - at) / this.#series.step;
+    const cut = ahead > 0 && ahead < 1 ? ahead : 0;
+    return index - cut - scale.timeToIndex(this.#series.last.time / 1000, true);
   }
 
   /** Says at the newest bar how late it is; nothing where `words` are empty. */

@@ -17,6 +17,8 @@ BTC = ("binance", "BTC/USDT")
 # Tops and heights of the panes, to the pixel.
 PANES = """() => [...document.querySelectorAll(".legend")].map((one) => one.style.top).sort()"""
 SIGHT = "() => document.querySelector('.legend[data-pane=price] .bar-line').textContent"
+# Where the price scale begins: its width depends on what it showed before, and bars are laid out from there.
+RIGHT = "() => document.querySelector('#plot td:last-child').getBoundingClientRect().left"
 
 
 @pytest.fixture
@@ -25,12 +27,26 @@ def chart(page: Page, stub: Stub) -> ChartPage:
     return ChartPage(page, stub.url)
 
 
-async def sight(page: Page) -> str:
-    """What the legend says of the bar below the pointer, once that was moved there and the chart has drawn."""
+async def sight(page: Page, left_of_scale: int) -> str:
+    """What the legend says of the bar so many pixels left of the price scale, once the chart has drawn it."""
+    x = await page.evaluate(RIGHT) - left_of_scale
     for y in (300, 301):
-        await page.mouse.move(700, y)
+        await page.mouse.move(x, y)
         await page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return str(await page.evaluate(SIGHT))
+
+
+async def sights(page: Page, left_of_scale: int) -> set[str]:
+    """What the legend says from two pixels left of a place to two right of it."""
+    return {await sight(page, left_of_scale + by) for by in (-2, 0, 2)}
+
+
+async def middle_of_a_bar(page: Page) -> int:
+    """Pixels from the price scale to the middle of a bar that is little wider than four pixels."""
+    for left in range(480, 500):
+        if len(await sights(page, left)) == 1:
+            return left
+    raise AssertionError("no bar is wider than four pixels")
 
 
 async def wait_for_address(chart: ChartPage, *parts: str) -> None:
@@ -54,7 +70,8 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     await wait_for_address(chart, "at=")
     await chart.page.wait_for_timeout(400)
     address, panes = chart.page.url, await chart.page.evaluate(PANES)
-    seen = await sight(chart.page)
+    left = await middle_of_a_bar(chart.page)
+    seen = await sights(chart.page, left)
 
     context = await browser.new_context(viewport={"width": 1280, "height": 800}, timezone_id="Europe/Istanbul")
     other = ChartPage(await context.new_page(), chart.base_url)
@@ -64,7 +81,7 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     assert await other.data("panes") == "2"
     await page_until(other.page, f"tops => JSON.stringify(({PANES})()) === JSON.stringify(tops)", panes)
     deadline = time.monotonic() + 15
-    while (shown := await sight(other.page)) != seen:
+    while (shown := await sights(other.page, left)) != seen:
         assert time.monotonic() < deadline, f"{shown!r} is shown, not {seen!r}"
     await context.close()
 
