@@ -11,6 +11,8 @@ def missing(lo_ms: int, hi_ms: int, held: Iterable[tuple[int, int | None]]) -> l
     """The parts of [lo, hi) in no held stretch, oldest first; `held` in any order, None as an end is open."""
     found: list[Stretch] = []
     for start, end in sorted(held, key=lambda stretch: stretch[0]):
+        if end is not None and end <= start:
+            continue  # nothing in it: it would cut what is missing in two
         if start > lo_ms and lo_ms < hi_ms:
             found.append((lo_ms, min(start, hi_ms)))
         lo_ms = max(lo_ms, hi_ms if end is None else end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.domain.history import Backfill, pace
@@ -23,6 +23,7 @@ def bars(stretches: list[tuple[int, int]]) -> set[int]:
 
 
 @given(Places, Places, Stretches, st.one_of(st.none(), Places))
+@example(0, 2, [(STEP, STEP)], None)
 def test_missing_is_the_range_without_what_is_held(
     lo: int, hi: int, held: list[tuple[int, int]], live: int | None
 ) -> None:
