@@ -31,7 +31,7 @@ export class Layout {
     this.#write("timeframe", this.timeframe);
     this.#write("indicators", this.studies.join(","));
     this.#write("panes", panes.map((id) => `${id}:${this.shares[id]}`).join(","));
-    this.#write("zoom", this.spacing === null ? "" : String(Number(this.spacing.toFixed(2))));
+    this.#write("zoom", this.spacing === null ? "" : String(Number(this.spacing.toFixed(4))));
     this.#write("at", this.at === null ? "" : String(this.at));
     history.replaceState(null, "", `?${this.#asked.toString().replaceAll("%2C", ",").replaceAll("%3A", ":")}`);
     remember("timeframe", this.timeframe);

@@ -62,15 +62,15 @@ class Market:
     """The made-up market: its instruments, bars and listeners, and the faults it shall have."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Everything as at the beginning."""
         self.instruments = [
             *(instrument("binance", symbol) for symbol in CRYPTO),
             *(instrument("alpaca", symbol) for symbol in US),
             *(instrument("yahoo", symbol) for symbol in BIST),
         ]
-        self.reset()
-
-    def reset(self) -> None:
-        """Everything as at the beginning."""
         self.lock = threading.RLock()
         self.changed: dict[tuple[str, str], Series] = {}
         self.sockets: list[tuple[str, str, queue.Queue[str | None]]] = []
