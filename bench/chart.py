@@ -36,7 +36,7 @@ from bench.database import arguments, stores
 from bench.fanout import bar
 from bench.judged import Goal, in_turn, judge
 from tests.integration.web_server import web_server
-from webapp.composition import KEEPING, Web, compose
+from webapp.composition import Web, compose
 
 BARS, START_MS = 1000, 1_790_000_040_000
 CHART, HELLO = "/api/charts/BTC-USDT?timeframe=1m&limit=1000", "/api/health/live"
@@ -100,9 +100,7 @@ def cold(web: Web, item: Instrument, _: int) -> float:
     chart = web.charts.chart(item, ChartRequest(Timeframe.M1, BARS, indicators=INDICATORS))
     took = time.perf_counter() - began
     assert len(chart.body) > 700_000
-    for thread in threading.enumerate():
-        if thread.name == KEEPING:
-            thread.join()
+    web.later.wait()
     return took
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,13 +37,13 @@ from webapp import listings
 from webapp.errors import AWAY
 from webapp.feeds import Feeds, MarketStates
 from webapp.gather import Gather
+from webapp.later import Later
 from webapp.live import Extent, Hub
 from webapp.members import Members
 from webapp.schemas import MAX_BARS
 from webapp.watch import FEEDS_S, NO_BOOK, Watch
 
-KEEPING = "chart-keeping"  # threads that put a chart into Redis after its answer
-MOST_KEEPING = 8  # at once; a chart more is left to the next who asks for it
+MOST_KEPT = 8  # charts that wait to be put into Redis; one more is left to the next who asks for it
 HOURS_S = 5.0  # how long the calendars in use are kept
 
 
@@ -66,6 +65,7 @@ class Web:
     now_ms: Callable[[], int]  # exchange time
     backfilling: Backfilling
     gather: Gather
+    later: Later
 
     def find(self, symbol: str, exchange: str | None) -> Instrument:
         """The instrument a client means; raises UnknownInstrument or AmbiguousSymbol."""
@@ -92,6 +92,7 @@ def compose(platform: Platform) -> Web:
     markets = Markets(reads.connect, sessions, now_ms=now_ms, extended=settings.extended_hours)
     feeds = Feeds(redis, missing=missing_keys(settings), markets=hours_reader(reads, markets))
     watch = Watch(redis, feeds, read_gaps=_gaps_reader(reads, gaps))
+    later = Later(MOST_KEPT)
     cache, memory = ChartCache(redis, ttl_s=settings.chart_ttl_s), settings.chart_memory_mb * 2**20 // 2
 
     def facts(instrument: Instrument) -> dict[str, Any]:
@@ -106,11 +107,9 @@ def compose(platform: Platform) -> Web:
         chart_bars=settings.chart_bars,
         facts=facts,
         memory_bytes=memory,
-        later=_later,
+        later=later,
     )
-    ready = ReadyCharts(
-        charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory
-    )
+    ready = ReadyCharts(charts, cache.versions, find=lambda *name: web.find(*name), facts=facts, most_bytes=memory)
 
     def read_newest(instrument: Instrument, tf: Timeframe) -> Newest:
         with reads.connect() as conn:
@@ -153,24 +152,9 @@ def compose(platform: Platform) -> Web:
         now_ms=now_ms,
         backfilling=platform.backfilling,
         gather=Gather(platform, watch, hub, now_ms=now_ms),
+        later=later,
     )
     return web
-
-
-_keeping = threading.BoundedSemaphore(MOST_KEEPING)
-
-
-def _later(act: Callable[[], None]) -> None:
-    """Does it beside, unless so much is being done already."""
-
-    def run() -> None:
-        try:
-            act()
-        finally:
-            _keeping.release()
-
-    if _keeping.acquire(blocking=False):
-        threading.Thread(target=run, name=KEEPING, daemon=True).start()
 
 
 @contextmanager
