@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,7 @@ import redis
 import sqlalchemy as sa
 
 from app.cache import keys
-from app.cache.addresses import connect
+from app.cache.client import make_redis
 from app.cache.limits import Limiter
 from app.cache.publisher import RedisPublisher
 from app.config import Settings, load_settings
@@ -46,6 +44,7 @@ from app.storage import (
     sessions,
 )
 from app.storage.engine import make_engine
+from app.storage.known import Catalogue
 from app.storage.reads import Reads
 
 if TYPE_CHECKING:
@@ -64,34 +63,6 @@ if TYPE_CHECKING:
     from app.services.sweep import Sweep
     from app.services.verify import Verify
     from app.services.watchlist import Watchlist
-
-
-def make_redis(settings: Settings, *, patience_s: float = 3) -> redis.Redis:
-    """A client that neither hangs on a half-open connection nor retries for long; nothing connects yet."""
-    if not settings.redis_url:
-        raise ConfigError("REDIS_URL is not set, and no running platform gives one: start it with `python -m app up`")
-    return connect(
-        settings.redis_url, socket_timeout=patience_s, socket_connect_timeout=patience_s, health_check_interval=15
-    )
-
-
-@dataclass
-class Catalogue:
-    """Instruments by id, kept for some seconds; an unknown id asks the database at once."""
-
-    engine: sa.Engine
-    keep_s: float = 5.0
-    _known: dict[int, Instrument] = field(default_factory=dict)
-    _read: float = -1e9
-
-    def __call__(self, ids: Iterable[int]) -> dict[int, Instrument]:
-        """The instruments with these ids; one that does not exist is left out."""
-        wanted = set(ids)
-        if time.monotonic() - self._read > self.keep_s or not wanted <= self._known.keys():
-            with self.engine.begin() as connection:
-                self._known = {item.id: item for item in catalog.instruments(connection)}
-            self._read = time.monotonic()
-        return {i: self._known[i] for i in wanted if i in self._known}
 
 
 @dataclass

@@ -70,7 +70,7 @@ def heart_of(settings: Settings, name: str, *, instead_of: Sequence[str] = ()) -
 
     `name` is that of `Settings.named`.
     """
-    from app.bootstrap import make_redis  # with half of the platform: not before the process is at work
+    from app.cache.client import make_redis  # not before the process is at work
 
     redis = make_redis(settings, patience_s=PATIENCE_S) if settings.redis_url else None
     heart = Heart(redis, name, instead_of=instead_of)

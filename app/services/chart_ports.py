@@ -28,9 +28,7 @@ class BarStore(Protocol):
         end_ms: int | None = None,
         limit: int = 1000,
     ) -> list[Bar]: ...
-    def columns(
-        self, conn: sa.Connection, instrument_id: int, tf: Timeframe, /, *, limit: int
-    ) -> NDArray[np.void]: ...
+    def columns(self, conn: sa.Connection, instrument_id: int, tf: Timeframe, /, *, limit: int) -> NDArray[np.void]: ...
 
 
 class IndicatorStore(Protocol):
