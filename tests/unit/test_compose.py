@@ -116,10 +116,17 @@ def test_each_has_a_health_check(name: str) -> None:
 @each
 def test_each_image_is_pinned(name: str) -> None:
     image = SERVICES[name]["image"]
+    assert compose.is_ours(SERVICES[name]) == (name in PLATFORM)
     if name in PLATFORM:
-        assert image == "market-data-platform:local" and SERVICES[name]["build"]["dockerfile"] == "docker/Dockerfile"
+        assert image == "market-data-platform:local"
+        assert SERVICES[name]["pull_policy"] == "never", "nobody publishes it"
     else:
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+[a-z0-9.\-]*(@sha256:[0-9a-f]{64})?", image)
+
+
+def test_the_platforms_image_is_built_once_by_the_service_that_all_others_wait_for() -> None:
+    built = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
+    assert built == {"migrate": {"context": ".", "dockerfile": "docker/Dockerfile"}}, "two that build one tag collide"
 
 
 @each
