@@ -192,7 +192,10 @@ def _image(folder: Path) -> Path:
 
 
 def _as_user(user: str) -> list[str]:
-    """Becomes the container's user where we are root; it may read what root may, for an interpreter in root's home."""
+    """Becomes the container's user where we are root; it may read what root may, for an interpreter in root's home.
+
+    Whether it could read its secrets without that right: tests/unit/test_compose_secrets.py.
+    """
     if os.geteuid() != 0 or user.startswith("0") or shutil.which("setpriv") is None:
         return []
     uid, _, gid = user.partition(":")
