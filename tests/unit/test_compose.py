@@ -288,7 +288,7 @@ def test_every_process_serves_its_metrics_where_prometheus_asks() -> None:
     for name in PLATFORM:
         environment = SERVICES[name]["environment"]
         assert environment["PROCESS_NAME"] == name and environment["METRICS_DIR"] == "/tmp/metrics"
-        assert environment["METRICS_PORT"] == ("" if name in {"migrate", "web"} else "9100")
+        assert environment["METRICS_PORT"] == ("" if name in {"migrate", "web", "flower"} else "9100")
     # Its job `worker` asks every address of that name.
     for name in ("worker-history", "worker-backfill"):
         assert SERVICES[name]["networks"]["back"] == {"aliases": ["worker"]}
