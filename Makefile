@@ -19,7 +19,7 @@ JS_STAMP := static/vendor/.npm-$(JS_SUM)
 # What only tests need; npm clears the folder, and the stamp with it, when setup installs anew.
 DEV_STAMP := node_modules/.dev-$(JS_SUM)
 
-.PHONY: help setup demo test timescale slow lint clean
+.PHONY: help setup demo test timescale slow bench lint clean
 
 help: ## This list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -77,6 +77,13 @@ timescale: setup $(DEV_STAMP) ## The tests on TimescaleDB: a small one in WebAss
 slow: setup $(DEV_STAMP) ## The slow tests
 	@$(PY) -m pytest -q -m "slow and not timescale and not alone" -n 3 --dist loadfile --timeout 900
 	@$(PY) -m pytest -q -m "slow and alone" --timeout 900
+
+# All that judge goals; compression.py needs a TimescaleDB, so it is run by hand.
+BENCHES := bulk_insert backfill merge growth screener fanout chart drawing correlation live drain streamer
+
+bench: setup ## The measurements that judge goals, on a quiet machine: 25 minutes; fails where any missed
+	@missed=; for name in $(BENCHES); do echo "== bench/$$name.py"; $(PY) bench/$$name.py || missed="$$missed $$name"; \
+	    done; if [ -n "$$missed" ]; then echo "missed or failed:$$missed" >&2; exit 1; fi
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)
 	@if [ -f .data/run.json ] && $(PY) -m app status >/dev/null 2>&1; then echo "the platform runs: stop it first"; exit 1; fi

@@ -36,6 +36,17 @@ def raw(path: Path = COMPOSE) -> dict[str, Any]:
     return loaded
 
 
+def variables(path: Path = COMPOSE) -> list[tuple[str, str]]:
+    """(name, default) of each ${…} of the file, comments apart."""
+    text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8"))
+    return [(found["name"], found["default"] or "") for found in _VARIABLE.finditer(text) if found["name"]]
+
+
+def is_ours(service: Mapping[str, Any]) -> bool:
+    """Whether the service runs the platform's image."""
+    return str(service["image"]).startswith("market-data-platform:")
+
+
 def check_command(service: Mapping[str, Any]) -> list[str]:
     """The health check of a service as arguments."""
     kind, *words = service["healthcheck"]["test"]

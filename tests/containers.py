@@ -64,13 +64,13 @@ class Machine:
     def environment(self, name: str, *, live: bool = False) -> dict[str, str]:
         """What the container of the service would have, by the image and the file."""
         own = {key: str(value or "") for key, value in self.services[name].get("environment", {}).items()}
-        found = {**(compose.image_environment() if "build" in self.services[name] else {}), **own}
+        found = {**(compose.image_environment() if compose.is_ours(self.services[name]) else {}), **own}
         found = {key: self.placed(value, name) for key, value in found.items()}
         found["PATH"] = f"{Path(PYTHON).parent}:/usr/bin:/bin"
         found["PYTHONPATH"] = str(self.folder / "unwanted")
         found |= {"WEB_PORT": str(self.port["web"])} if name == "web" else {}
         found |= {"METRICS_PORT": str(free_port())} if found.get("METRICS_PORT") else {}
-        if "build" in self.services[name] and not live:
+        if compose.is_ours(self.services[name]) and not live:
             stream = self._market_url.replace("http", "ws", 1)
             urls = dict.fromkeys(("BINANCE_API_URL", "ALPACA_API_URL", "ALPACA_TRADING_URL", "YAHOO_API_URL"))
             found |= {"MARKET": "sandbox", **dict.fromkeys(urls, self._market_url)}
@@ -192,7 +192,10 @@ def _image(folder: Path) -> Path:
 
 
 def _as_user(user: str) -> list[str]:
-    """Becomes the container's user where we are root; it may read what root may, for an interpreter in root's home."""
+    """Becomes the container's user where we are root; it may read what root may, for an interpreter in root's home.
+
+    Whether it could read its secrets without that right: tests/unit/test_compose_secrets.py.
+    """
     if os.geteuid() != 0 or user.startswith("0") or shutil.which("setpriv") is None:
         return []
     uid, _, gid = user.partition(":")

@@ -33,7 +33,7 @@ each = pytest.mark.parametrize("name", SERVICES)
 
 def test_all_files_are_valid_by_the_compose_specification(tmp_path: Path) -> None:
     files = [str(compose.COMPOSE)]
-    for name in ("https", "flower"):  # without the tags, which the schema's YAML does not know
+    for name in ("https", "flower", "external"):  # without the tags, which the schema's YAML does not know
         over = compose.load(ROOT / "docker" / f"{name}.yml")
         for service in over["services"].values():
             if service.get("ports", ()) is None:
@@ -116,10 +116,17 @@ def test_each_has_a_health_check(name: str) -> None:
 @each
 def test_each_image_is_pinned(name: str) -> None:
     image = SERVICES[name]["image"]
+    assert compose.is_ours(SERVICES[name]) == (name in PLATFORM)
     if name in PLATFORM:
-        assert image == "market-data-platform:local" and SERVICES[name]["build"]["dockerfile"] == "docker/Dockerfile"
+        assert image == "market-data-platform:local"
+        assert SERVICES[name]["pull_policy"] == "never", "nobody publishes it"
     else:
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+[a-z0-9.\-]*(@sha256:[0-9a-f]{64})?", image)
+
+
+def test_the_platforms_image_is_built_once_by_the_service_that_all_others_wait_for() -> None:
+    built = {name: service["build"] for name, service in SERVICES.items() if "build" in service}
+    assert built == {"migrate": {"context": ".", "dockerfile": "docker/Dockerfile"}}, "two that build one tag collide"
 
 
 @each
@@ -166,6 +173,7 @@ def test_the_proxys_configuration_is_valid() -> None:
 def test_flower_is_published_on_loopback_by_its_own_file_only() -> None:
     over = compose.load(ROOT / "docker" / "flower.yml")
     assert over["services"]["flower"]["ports"] == ["127.0.0.1:5555:5555"]
+    assert over["services"]["flower"]["networks"] == ["front"], "`back` twice is refused by some versions of Compose"
     assert "ports" not in SERVICES["flower"]
 
 
@@ -178,6 +186,24 @@ def test_database_and_redis_cannot_be_reached_from_the_front() -> None:
     assert SERVICES["grafana"]["networks"] == ["watch"]
     out = {name for name, service in SERVICES.items() if "out" in service["networks"]}
     assert out == {"streamer-binance", "streamer-alpaca", "worker", "worker-history", "worker-backfill"}
+
+
+def test_with_servers_of_ones_own_every_process_has_a_way_out_and_the_stores_have_none() -> None:
+    more = compose.load(ROOT / "docker" / "external.yml")["services"]
+    ways = {name for name, options in LOADED["networks"].items() if not options.get("internal")}
+    for name, service in SERVICES.items():
+        own, added = set(service["networks"]), set(more.get(name, {}).get("networks", []))
+        assert not own & added, "Compose appends lists, and may refuse one that names a network twice"
+        if name in PLATFORM:
+            assert (own | added) & ways, name
+            assert not added or not own & ways, f"{name} has a way out of its own"
+    assert all(set(service) == {"networks"} for service in more.values()) and not set(more) & set(STORES)
+
+
+def test_every_process_is_told_of_another_broker_and_the_web_of_a_replica() -> None:
+    told = {name for name in PLATFORM if SERVICES[name]["environment"]["CELERY_BROKER_URL_FILE"]}
+    assert told == set(PLATFORM) - {"migrate"}
+    assert {name for name in PLATFORM if "DATABASE_READ_URL_FILE" in SERVICES[name]["environment"]} == {"web"}
 
 
 @each
@@ -197,13 +223,13 @@ def test_secrets_are_files_and_each_has_only_its_own(name: str) -> None:
     files = {
         value.removeprefix("/run/secrets/")
         for variable, value in service.get("environment", {}).items()
-        if variable.endswith("_FILE")
+        if variable.endswith("_FILE") and value
     }
     assert granted <= set(LOADED["secrets"])
     files |= {"redis": {"redis_auth"}, "prometheus": {"api_token"}}.get(name, set())  # named by a configuration
     assert granted == files, "a secret that is not used"
     for variable, value in service.get("environment", {}).items():
-        secret = re.search(r"PASSWORD|SECRET|TOKEN|_KEY|DATABASE_URL|REDIS_URL|BROKER", variable)
+        secret = re.search(r"PASSWORD|SECRET|TOKEN|_KEY|DATABASE_(READ_)?URL|REDIS_URL|BROKER", variable)
         if secret and not variable.endswith("_FILE"):
             assert value in {"", None} or variable == "API_READS_NEED_TOKEN", f"{name}: {variable} holds a value"
     assert "://" not in str(service.get("command", "")) and "@" not in str(service.get("environment", ""))
@@ -262,7 +288,7 @@ def test_every_process_serves_its_metrics_where_prometheus_asks() -> None:
     for name in PLATFORM:
         environment = SERVICES[name]["environment"]
         assert environment["PROCESS_NAME"] == name and environment["METRICS_DIR"] == "/tmp/metrics"
-        assert environment["METRICS_PORT"] == ("" if name in {"migrate", "web"} else "9100")
+        assert environment["METRICS_PORT"] == ("" if name in {"migrate", "web", "flower"} else "9100")
     # Its job `worker` asks every address of that name.
     for name in ("worker-history", "worker-backfill"):
         assert SERVICES[name]["networks"]["back"] == {"aliases": ["worker"]}
