@@ -16,7 +16,6 @@ import psutil
 import redis
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
 
 from app.cache import health
 from app.cache.addresses import connect
@@ -34,6 +33,7 @@ from app.local.restarts import Restarts
 from app.local.rolling import Failed
 from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
+from app.local.saying import Voice
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
@@ -55,7 +55,7 @@ class Platform:
     """One run of the platform. Make it, then call `run`."""
 
     def __init__(self, settings: Settings, *, console: Console, table: Table) -> None:
-        self._settings, self._console, self._table = settings, console, table
+        self._settings, self._say, self._table = settings, Voice(console), table
         self._run_dir = settings.data_dir / "run"
         self._signals = 0
         self._signalled = 0.0
@@ -87,10 +87,6 @@ class Platform:
         if self._signals == 0 or now - self._signalled > 1.0:  # one Ctrl-C may arrive twice, through make
             self._signals += 1
             self._signalled = now
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
-        logger.info(Text.from_markup(text).plain)
 
     def _start(self) -> None:
         began = time.monotonic()
@@ -144,7 +140,7 @@ class Platform:
         for child in self._supervisor.children.values():
             if child.state is not State.READY:
                 self._say(f"[yellow]![/] {child.spec.name} is {child.state}: see {child.traces}")
-        self._console.print("Ctrl-C stops everything.", style="dim")
+        self._say("[dim]Ctrl-C stops everything.[/]")
 
     def _watch(self) -> None:
         assert self._supervisor is not None and self._embedded is not None and self._restarts is not None
@@ -245,9 +241,9 @@ class Platform:
     def _stop(self) -> None:
         asked = self._signals
         began = time.monotonic()
-        if self._signals:
-            self._say("Stopping …")
         try:
+            if self._signals:
+                self._say("Stopping …")
             if self._supervisor is not None:
                 self._supervisor.stop(hurry=lambda: self._signals > asked)
             if self._redis is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -162,6 +163,43 @@ def test_the_next_start_ends_what_a_killed_one_left(data_dir: Path) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_stops_everything(data_dir: Path) -> None:
+    """As after `make demo` in a window or over ssh: a leader that gives the terminal to `up`, and dies with it."""
+    leader = (
+        "import fcntl, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); subprocess.run(sys.argv[1:])"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""}
+    terminal, end = os.openpty()
+    up_itself = (sys.executable, str(SCRIPT), str(data_dir), "0", "first=steady", "second=family")
+    make = subprocess.Popen(
+        [sys.executable, "-c", leader, *up_itself],
+        stdin=end, stdout=end, stderr=end, env=env, cwd=data_dir.parent, start_new_session=True,
+    )  # fmt: skip
+    Up.started.append(make)
+    os.close(end)
+    said, there = b"", []
+    try:
+        while b"Ctrl-C stops everything" not in said:
+            assert select.select([terminal], [], [], 60.0)[0], said
+            said += os.read(terminal, 4096)
+        (up,) = psutil.Process(make.pid).children()
+        there = [up, *at_work(data_dir)]
+        assert len(there) > 4
+        os.close(terminal)
+        assert make.wait(20) == -signal.SIGHUP
+        up.wait(20)
+        assert all(gone(process) for process in there)
+    finally:
+        for process in there:
+            if not gone(process):
+                process.kill()
+    assert (data_dir / "ends.txt").read_text().split() == ["first", "second"]
+    assert not (data_dir / "run.json").exists()
+    log = (data_dir / "logs" / "up.log").read_text()
+    assert "the console cannot be written to" in log and "Stopped in" in log and "Traceback" not in log
 
 
 @pytest.mark.slow
