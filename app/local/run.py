@@ -34,6 +34,7 @@ from app.local.rolling import Failed
 from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
 from app.local.saying import Voice
+from app.local.strays import Strays
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
@@ -63,6 +64,7 @@ class Platform:
         self._supervisor: Supervisor | None = None
         self._redis: redis.Redis | None = None
         self._restarts: Restarts | None = None
+        self._strays = Strays(settings.process_instance)
 
     def run(self) -> int:
         """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code."""
@@ -132,6 +134,7 @@ class Platform:
         for line in missing(settings):
             self._say(f"[dim]–[/] {line}")
         self._redis = connect(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
+        self._clear_strays()
         write_run(settings.data_dir, run)
         while not self._supervisor.settled and time.monotonic() - began < START_S:
             self._supervisor.tick()
@@ -237,6 +240,11 @@ class Platform:
             health.beat(self._redis, self._settings.named("up"), {"pid": os.getpid(), "children": children})
         except redis.RedisError as error:
             logger.warning("heartbeat not written", error=str(error))
+        self._clear_strays()
+
+    def _clear_strays(self) -> None:
+        assert self._supervisor is not None and self._redis is not None
+        self._strays.clear(self._redis, {child.spec.name for child in self._supervisor.everyone})
 
     def _stop(self) -> None:
         asked = self._signals

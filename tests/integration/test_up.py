@@ -17,7 +17,9 @@ from typing import ClassVar
 
 import psutil
 import pytest
+import redis
 
+from app.cache import health
 from app.config import ROOT, Settings
 from app.local.servers import free_port
 
@@ -211,10 +213,13 @@ def test_a_stubborn_child_does_not_hold_the_stop(data_dir: Path) -> None:
     assert at_work(data_dir) == []
 
 
-def test_with_urls_given_nothing_is_embedded(data_dir: Path, settings: Settings) -> None:
+def test_with_urls_given_nothing_is_embedded(data_dir: Path, settings: Settings, redis_client: redis.Redis) -> None:
+    health.beat(redis_client, "streamer-binance-1", {})  # of a run with more shards that was killed
+    health.beat(redis_client, "poller-yahoo", {})
     database_url = settings.database_url.replace("+psycopg2", "")
     up = Up(data_dir, "first=steady", DATABASE_URL=database_url, REDIS_URL=settings.redis_url)
     up.wait_running()
+    up.wait_for(lambda: health.names(redis_client) == ["poller-yahoo", "up"])
     assert "postgres ready" not in up.text and "redis ready" not in up.text
     assert not (data_dir / "postgres").exists() and not (data_dir / "redis").exists()
     env = Path(f"/proc/{up.child('first')}/environ").read_text().split("\0")
