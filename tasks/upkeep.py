@@ -6,6 +6,7 @@ from celery import current_app, shared_task
 from loguru import logger
 
 from app.cache import health
+from app.services.feed_states import replaced
 from app.storage import feeds, holes, ledger, official
 from tasks.base import PlatformTask, platform
 
@@ -60,7 +61,9 @@ def retain() -> None:
 @shared_task(name="tasks.upkeep.tidy", base=PlatformTask)
 def tidy() -> None:
     """Ends runs that fell silent and deletes old ones; says which ledgers are in too many pieces."""
-    health.prune(platform().redis, older_s=GONE_S)
+    redis = platform().redis
+    health.prune(redis, older_s=GONE_S)
+    health.forget(redis, *replaced(health.read(redis)))
     most = platform().settings.ledger_fragments
     with platform().engine.begin() as connection:
         feeds.forget(connection, silent_s=SILENT_S)

@@ -29,8 +29,9 @@ def beat(redis: Redis, process: str, facts: Mapping[str, Any]) -> None:
 
 
 def forget(redis: Redis, *processes: str) -> None:
-    """Take back the heartbeats of processes that ended on purpose."""
-    redis.hdel(keys.HEALTH, *processes)
+    """Take back the heartbeats of processes that ended on purpose, or that are gone."""
+    if processes:
+        redis.hdel(keys.HEALTH, *processes)
 
 
 def owned() -> dict[str, Any]:
@@ -52,6 +53,11 @@ def prune(redis: Redis, *, older_s: float) -> None:
     for process, facts in read(redis).items():
         if "@" in process and facts["age_s"] > older_s:
             forget(redis, process)
+
+
+def names(redis: Redis) -> list[str]:
+    """Whose heartbeats there are, fresh or not."""
+    return sorted(map(_text, redis.hkeys(keys.HEALTH)))
 
 
 def read(redis: Redis) -> dict[str, dict[str, Any]]:

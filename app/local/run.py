@@ -16,7 +16,6 @@ import psutil
 import redis
 from rich.console import Console
 from rich.markup import escape
-from rich.text import Text
 
 from app.cache import health
 from app.cache.addresses import connect
@@ -34,6 +33,8 @@ from app.local.restarts import Restarts
 from app.local.rolling import Failed
 from app.local.room import check_room, most_connections
 from app.local.runfile import Run, forget_run, hold, write_run
+from app.local.saying import Voice
+from app.local.strays import Strays
 from app.local.supervisor import TICK_S, Supervisor
 from app.local.terminal import own_foreground, raise_file_limit
 from app.local.token import with_token
@@ -55,7 +56,7 @@ class Platform:
     """One run of the platform. Make it, then call `run`."""
 
     def __init__(self, settings: Settings, *, console: Console, table: Table) -> None:
-        self._settings, self._console, self._table = settings, console, table
+        self._settings, self._say, self._table = settings, Voice(console), table
         self._run_dir = settings.data_dir / "run"
         self._signals = 0
         self._signalled = 0.0
@@ -63,6 +64,7 @@ class Platform:
         self._supervisor: Supervisor | None = None
         self._redis: redis.Redis | None = None
         self._restarts: Restarts | None = None
+        self._strays = Strays(settings.process_instance)
 
     def run(self) -> int:
         """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code."""
@@ -87,10 +89,6 @@ class Platform:
         if self._signals == 0 or now - self._signalled > 1.0:  # one Ctrl-C may arrive twice, through make
             self._signals += 1
             self._signalled = now
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
-        logger.info(Text.from_markup(text).plain)
 
     def _start(self) -> None:
         began = time.monotonic()
@@ -136,6 +134,7 @@ class Platform:
         for line in missing(settings):
             self._say(f"[dim]–[/] {line}")
         self._redis = connect(run.redis_url, socket_timeout=1, socket_connect_timeout=1)
+        self._clear_strays()
         write_run(settings.data_dir, run)
         while not self._supervisor.settled and time.monotonic() - began < START_S:
             self._supervisor.tick()
@@ -144,7 +143,7 @@ class Platform:
         for child in self._supervisor.children.values():
             if child.state is not State.READY:
                 self._say(f"[yellow]![/] {child.spec.name} is {child.state}: see {child.traces}")
-        self._console.print("Ctrl-C stops everything.", style="dim")
+        self._say("[dim]Ctrl-C stops everything.[/]")
 
     def _watch(self) -> None:
         assert self._supervisor is not None and self._embedded is not None and self._restarts is not None
@@ -241,13 +240,18 @@ class Platform:
             health.beat(self._redis, self._settings.named("up"), {"pid": os.getpid(), "children": children})
         except redis.RedisError as error:
             logger.warning("heartbeat not written", error=str(error))
+        self._clear_strays()
+
+    def _clear_strays(self) -> None:
+        assert self._supervisor is not None and self._redis is not None
+        self._strays.clear(self._redis, {child.spec.name for child in self._supervisor.everyone})
 
     def _stop(self) -> None:
         asked = self._signals
         began = time.monotonic()
-        if self._signals:
-            self._say("Stopping …")
         try:
+            if self._signals:
+                self._say("Stopping …")
             if self._supervisor is not None:
                 self._supervisor.stop(hurry=lambda: self._signals > asked)
             if self._redis is not None:

@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -30,7 +30,8 @@ def own_foreground() -> Iterator[None]:
     try:
         yield
     finally:
-        os.tcsetpgrp(terminal, group)
+        with suppress(OSError):  # the terminal may have been closed: that was why we end
+            os.tcsetpgrp(terminal, group)
         for number, handler in old.items():
             signal.signal(number, handler)
 

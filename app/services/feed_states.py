@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from app.config import Settings
 from app.domain.instruments import Exchange
 
 STALE_S = 10.0  # a streamer that has not beaten for so long is gone
+REPLACED_S = 60.0  # a streamer that is silent for so long, and whose symbols another number of shards has, is forgotten
 POLLER_STALE_S = 960.0  # three polls of five minutes, and a minute
 _SEVERITY = ("no_key", "idle", "closed", "connected", "reconnecting", "down", "refused")
 UNHEARD = frozenset({"none", "down", "no_key"})  # as it has to be where a key is missing: no trouble
@@ -25,9 +27,31 @@ def feed_states(processes: Mapping[str, Mapping[str, Any]], exchanges: Iterable[
     return states
 
 
+def replaced(processes: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The streamers that are silent and will stay so: another number of shards of their exchange is heard in full.
+
+    A silent shard of the number that should be there is an outage, however long it lasts.
+    """
+    heard: dict[tuple[str, int], set[int]] = defaultdict(set)
+    silent = []
+    for name, facts in processes.items():
+        k, _, n = str(facts.get("shard", "")).partition("/")
+        if not (name.startswith("streamer-") and k.isdecimal() and n.isdecimal()):
+            continue
+        if facts["age_s"] <= STALE_S:
+            heard[_exchange(name, facts), int(n)].add(int(k))
+        elif facts["age_s"] > REPLACED_S:
+            silent.append((name, _exchange(name, facts), int(n)))
+    whole = {key for key, shards in heard.items() if len(shards) == key[1]}
+    return [name for name, exchange, n in silent if any(at == exchange and m != n for at, m in whole)]
+
+
+def _exchange(name: str, facts: Mapping[str, Any]) -> str:
+    return str(facts.get("exchange", name.partition("-")[2].split("-")[0]))
+
+
 def _serves(name: str, facts: Mapping[str, Any], exchange: str) -> bool:
-    kind, _, rest = name.partition("-")
-    return kind in {"streamer", "poller"} and facts.get("exchange", rest.split("-")[0]) == exchange
+    return name.partition("-")[0] in {"streamer", "poller"} and _exchange(name, facts) == exchange
 
 
 def _state(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:

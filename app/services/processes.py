@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from app.services.feed_states import patience_s
 
 STALE_S = 15.0  # the heartbeat of a streamer that is older than this is no heartbeat
 SILENT_S = 30.0  # nor is another process's: it beats every 5 s, in a loop that has work to do
+SUPERVISED = frozenset({"streamer", "worker", "beat", "web", "flower"})  # the kinds that beat and that `up` starts
 _ASIDE = ("name", "stale", "age_s", "beat_ms", "pid", "life")
 
 
@@ -30,6 +31,20 @@ def heard(process: str, beats: Mapping[str, Mapping[str, Any]]) -> Mapping[str, 
     """The heartbeat of a process; of one that is several that of the one that has been silent for longest."""
     parts = [beat for name, beat in beats.items() if whole(name) == process and name != process]
     return max(parts, key=lambda beat: float(beat["age_s"])) if parts else beats.get(process)
+
+
+def strays(beats: Iterable[str], children: Collection[str], *, instance: str) -> list[str]:
+    """The heartbeats of an instance that are of kinds `up` starts, and of none of its children.
+
+    Those of killed processes that do not come back: of shards there were more of, of a feed whose key is gone. One that
+    lives (started by hand, or on a machine that should have a PROCESS_INSTANCE) beats again within seconds.
+    """
+    found = []
+    for name in beats:
+        process, _, where = whole(name).partition("@")
+        if where == instance and process.partition("-")[0] in SUPERVISED and process not in children:
+            found.append(name)
+    return found
 
 
 def supervised(beats: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ from app.config import ROOT, Settings
 from app.local import heart as hearts
 from app.local.heart import Heart, heart_of
 from app.local.redis import RedisServer
+from app.local.strays import Strays
+from app.services.feed_states import feed_states
 from streamers.__main__ import Heartbeat
 
 
@@ -170,6 +172,39 @@ def test_instances_that_are_gone_are_forgotten_and_others_stay(client: redis.Red
         told(client, name, age_s=age_s)
     health.prune(client, older_s=600)
     assert set(health.read(client)) == {"worker@b", "beat"}
+
+
+def test_a_run_takes_back_what_killed_shards_of_the_last_one_said(client: redis.Redis) -> None:
+    facts = {"exchange": "binance", "feed": "connected", "since": 1, "at": 1}
+    for name in ("streamer-binance-0", "streamer-binance-1", "worker-trades-1", "streamer-alpaca"):
+        told(client, name, age_s=40)
+    others = {"poller-yahoo", "web.2", "beat", "streamer-binance-1@b", "trades@host", "up", "mine"}
+    for name in others:
+        told(client, name, age_s=40)
+    children = {"web", "beat", "streamer-binance", "worker-trades"}
+    found = Strays("")
+    found.clear(client, children)
+    health.beat(client, "streamer-binance", facts)
+    assert set(health.names(client)) == {*others, "streamer-binance"}
+    assert feed_states(health.read(client), ["binance"])["binance"]["feed"] == "down", "the other instance's"
+    Strays("b").clear(client, children)
+    assert feed_states(health.read(client), ["binance"])["binance"]["feed"] == "connected"
+    # One started by hand that lives is left alone from now on, until other children are there.
+    health.beat(client, "streamer-alpaca", {})
+    found.clear(client, children)
+    assert "streamer-alpaca" in health.names(client)
+    found.clear(client, {*children, "streamer-binance-0"})
+    assert "streamer-alpaca" not in health.names(client)
+
+
+def test_with_redis_away_strays_are_taken_back_later(client: redis.Redis) -> None:
+    told(client, "streamer-binance-1", age_s=40)
+    told(client, "web", age_s=1)
+    away = redis.Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.5)
+    found = Strays("")
+    found.clear(away, {"web"})
+    found.clear(client, {"web"})
+    assert health.names(client) == ["web"]
 
 
 def test_health_by_url_wants_a_good_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from app.domain.bars import State
 from app.domain.sessions import Session
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.storage import catalog, sessions
+from tasks import upkeep
 from tests.integration.web_data import bar, store, utc, wipe
 
 HOUR_MS = 60 * MINUTE_MS
@@ -152,6 +154,19 @@ def test_each_process_is_told_once_and_its_trouble_too(
     ]  # fmt: skip
     first, second = facts["troubles"]
     assert first == "beat is given up" and second.startswith("flower has not been heard of for ")
+
+
+def test_tidying_forgets_shards_whose_symbols_others_have(
+    settings: Settings, engine: sa.Engine, redis_client: redis.Redis, now_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {"exchange": "binance", "feed": "connected", "since": now_ms, "at": now_ms}
+    health.beat(redis_client, "streamer-binance", {**facts, "shard": "0/1"})
+    for name, shard in (("streamer-binance-0", "0/2"), ("streamer-binance-1", "1/2")):
+        redis_client.hset(keys.HEALTH, name, json.dumps({**facts, "shard": shard, "beat_ms": now_ms - 90_000}))
+    parts = SimpleNamespace(redis=redis_client, engine=engine, settings=settings)
+    monkeypatch.setattr(upkeep, "platform", lambda: parts)
+    upkeep.tidy()
+    assert health.names(redis_client) == ["streamer-binance"]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,9 @@ from typing import ClassVar
 
 import psutil
 import pytest
+import redis
 
+from app.cache import health
 from app.config import ROOT, Settings
 from app.local.servers import free_port
 
@@ -165,6 +168,43 @@ def test_the_next_start_ends_what_a_killed_one_left(data_dir: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_terminal_that_is_closed_stops_everything(data_dir: Path) -> None:
+    """As after `make demo` in a window or over ssh: a leader that gives the terminal to `up`, and dies with it."""
+    leader = (
+        "import fcntl, subprocess, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); subprocess.run(sys.argv[1:])"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""}
+    terminal, end = os.openpty()
+    up_itself = (sys.executable, str(SCRIPT), str(data_dir), "0", "first=steady", "second=family")
+    make = subprocess.Popen(
+        [sys.executable, "-c", leader, *up_itself],
+        stdin=end, stdout=end, stderr=end, env=env, cwd=data_dir.parent, start_new_session=True,
+    )  # fmt: skip
+    Up.started.append(make)
+    os.close(end)
+    said, there = b"", []
+    try:
+        while b"Ctrl-C stops everything" not in said:
+            assert select.select([terminal], [], [], 60.0)[0], said
+            said += os.read(terminal, 4096)
+        (up,) = psutil.Process(make.pid).children()
+        there = [up, *at_work(data_dir)]
+        assert len(there) > 4
+        os.close(terminal)
+        assert make.wait(20) == -signal.SIGHUP
+        up.wait(20)
+        assert all(gone(process) for process in there)
+    finally:
+        for process in there:
+            if not gone(process):
+                process.kill()
+    assert (data_dir / "ends.txt").read_text().split() == ["first", "second"]
+    assert not (data_dir / "run.json").exists()
+    log = (data_dir / "logs" / "up.log").read_text()
+    assert "the console cannot be written to" in log and "Stopped in" in log and "Traceback" not in log
+
+
+@pytest.mark.slow
 def test_a_stubborn_child_does_not_hold_the_stop(data_dir: Path) -> None:
     up = Up(data_dir, "first=stubborn", "second=steady")
     up.wait_running()
@@ -173,10 +213,13 @@ def test_a_stubborn_child_does_not_hold_the_stop(data_dir: Path) -> None:
     assert at_work(data_dir) == []
 
 
-def test_with_urls_given_nothing_is_embedded(data_dir: Path, settings: Settings) -> None:
+def test_with_urls_given_nothing_is_embedded(data_dir: Path, settings: Settings, redis_client: redis.Redis) -> None:
+    health.beat(redis_client, "streamer-binance-1", {})  # of a run with more shards that was killed
+    health.beat(redis_client, "poller-yahoo", {})
     database_url = settings.database_url.replace("+psycopg2", "")
     up = Up(data_dir, "first=steady", DATABASE_URL=database_url, REDIS_URL=settings.redis_url)
     up.wait_running()
+    up.wait_for(lambda: health.names(redis_client) == ["poller-yahoo", "up"])
     assert "postgres ready" not in up.text and "redis ready" not in up.text
     assert not (data_dir / "postgres").exists() and not (data_dir / "redis").exists()
     env = Path(f"/proc/{up.child('first')}/environ").read_text().split("\0")

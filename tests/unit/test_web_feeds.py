@@ -9,7 +9,7 @@ import pytest
 
 from app.domain.gaps import Gap, disjoint
 from app.domain.sessions import Session, Window, windows
-from app.services.feed_states import POLLER_STALE_S, feed_states
+from app.services.feed_states import POLLER_STALE_S, feed_states, replaced
 from app.services.markets import state_at
 from webapp.feeds import Feeds
 
@@ -134,3 +134,29 @@ def test_closed_hours_are_no_gap() -> None:
     expected = [Window(10 * MINUTE_MS, 20 * MINUTE_MS), Window(40 * MINUTE_MS, 50 * MINUTE_MS)]
     found = disjoint([gap(15, 45), gap(22, 30)], expected)
     assert [(each.start_ms // MINUTE_MS, each.end_ms // MINUTE_MS) for each in found] == [(15, 20), (40, 45)]
+
+
+def shard(text: str, age_s: float = 1.0, exchange: str = "binance") -> dict[str, Any]:
+    return {"exchange": exchange, "feed": "connected", "shard": text, "age_s": age_s}
+
+
+@pytest.mark.parametrize(
+    ("beats", "expected"),
+    [
+        ({"0": shard("0/2", 90), "1": shard("1/2", 90), "": shard("0/1")}, ["0", "1"]),
+        ({"": shard("0/1", 90), "0": shard("0/2"), "1": shard("1/2")}, [""]),
+        ({"": shard("0/1", 90), "0": shard("0/2"), "1": shard("1/2", 90)}, []),  # half of the symbols have nobody
+        ({"0": shard("0/2"), "1": shard("1/2", 90_000)}, []),  # an outage
+        ({"0": shard("0/2"), "1": shard("1/2"), "2": shard("2/4", 90), "3": shard("3/4", 90)}, ["2", "3"]),
+        ({"0": shard("0/2", 20), "1": shard("1/2", 20), "": shard("0/1")}, []),  # not yet
+        ({"": shard("0/1", 90), "a": shard("0/1", 1, "alpaca")}, []),
+        ({"0": shard("0/2", 90, "alpaca"), "": shard("0/1")}, []),
+        ({"0": {"age_s": 90.0}, "1": shard("nonsense", 90), "": shard("0/1")}, []),
+    ],
+)
+def test_silent_shards_are_replaced_by_another_number_that_is_heard_in_full(
+    beats: dict[str, dict[str, Any]], expected: list[str]
+) -> None:
+    processes = {f"streamer-binance-{name}".rstrip("-"): facts for name, facts in beats.items()}
+    names = [f"streamer-binance-{name}".rstrip("-") for name in expected]
+    assert replaced({**processes, "worker": {"age_s": 1.0}, "poller-yahoo": shard("0/1")}) == names
