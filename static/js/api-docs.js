@@ -29,6 +29,16 @@ function mend() {
   }
 }
 
+/** To the operation that the address names, below the bar that stays in sight: its own scrolling knows of none. */
+function reveal(element) {
+  const bar = document.querySelector(".topbar").offsetHeight + 8;
+  scrollTo({ top: scrollY + element.getBoundingClientRect().top - bar });
+}
+
+const belowTheBar = () => ({
+  statePlugins: { layout: { wrapActions: { scrollToElement: () => reveal } } },
+});
+
 dress();
 onTheme(dress);
 bindThemeButton();
@@ -43,6 +53,7 @@ if (window.SwaggerUIBundle) {
     defaultModelsExpandDepth: -1,
     displayRequestDuration: true,
     tryItOutEnabled: true,
+    plugins: [belowTheBar],
     validatorUrl: null, // nothing leaves this site
     onComplete() {
       if (token()) ui.preauthorizeApiKey("token", token());

@@ -100,6 +100,13 @@ export class Chart {
     this.#late.show({ text: this.#lateWords, time, color: this.#color("warn"), font: `11px ${this.#color("font")}` });
   }
 
+  /** The last price stands on the scale in a colour that its letters can be read on: the live bar's own may not be one. */
+  #markPrice() {
+    const last = this.#series.last;
+    const priceLineColor = last ? this.#color(last.close >= last.open ? "up-label" : "down-label") : "";
+    if (priceLineColor !== this.#candles.options().priceLineColor) this.#candles.applyOptions({ priceLineColor });
+  }
+
   /** Puts these studies on the chart, each at its place, panes in the order given. */
   setStudies(ids) {
     for (const { plots } of this.#studies) for (const { api } of plots) this.api.removeSeries(api);
@@ -130,6 +137,7 @@ export class Chart {
       }
     }
     this.#drawnTo = slots.at(-1)?.[0] ?? -Infinity;
+    this.#markPrice();
     this.#markDelay();
     this.shaded = this.#shade.show(this.#series.gaps, { slots, step: this.#series.step, color: this.#color("gap") });
   }
@@ -149,6 +157,7 @@ export class Chart {
       }
       this.#drawnTo = Math.max(this.#drawnTo, time);
     }
+    this.#markPrice();
     this.#markDelay();
     return undefined;
   }

@@ -49,7 +49,7 @@ export const STUDIES = [
     place: "price",
     plots: [
       line("bb_upper", "line-bollinger", { width: 1 }),
-      line("bb_middle", "line-bollinger-middle", { width: 1, dashed: true }),
+      line("bb_middle", "line-bollinger", { width: 1, dashed: true }),
       line("bb_lower", "line-bollinger", { width: 1 }),
     ],
   },

@@ -8,7 +8,6 @@ import re
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.axe import assert_accessible
 from tests.browser.generated import MINUTE, STEPS
 from tests.browser.market import CRYPTO, Market, pristine
 from tests.browser.pages import Errors, MultiPage
@@ -307,13 +306,6 @@ async def test_cells_that_are_gone_leave_nothing_behind(multi: MultiPage) -> Non
         await multi.page.get_by_label(name).click()
         await multi.wait_until_drawn(drawn)
     assert await multi.page.evaluate("window.watchers") == before > 0
-
-
-@pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_axe_finds_nothing_serious(multi: MultiPage, theme: str) -> None:
-    await multi.page.add_init_script(f"localStorage.setItem('market:theme', '\"{theme}\"')")
-    await multi.open(query="?layout=2&cells=binance:BTC-USDT@1m,binance:NOPE@1m", drawn=1)
-    await assert_accessible(multi.page)
 
 
 @pytest.mark.alone

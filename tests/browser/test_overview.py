@@ -117,9 +117,3 @@ async def test_a_missing_page_is_a_page(overview: OverviewPage, errors: Errors) 
     await expect(overview.page.get_by_role("heading")).to_have_text("Nothing here")
     await overview.page.get_by_role("link", name="To the overview").click()
     await overview.wait_for_data("overview-state", "ready")
-
-
-async def test_a_phone_has_no_sideways_scroll(overview: OverviewPage) -> None:
-    await overview.page.set_viewport_size({"width": 390, "height": 780})
-    await overview.open()
-    assert await overview.page.evaluate("document.documentElement.scrollWidth") <= 390

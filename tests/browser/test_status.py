@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.axe import assert_accessible
 from tests.browser.market import Market
 from tests.browser.pages import AnyPage, Errors
 from tests.browser.status_stub import FLOWER, TOKEN, Platform, hole
@@ -238,15 +236,3 @@ async def test_a_hidden_tab_asks_nothing(status: StatusPage, platform: Platform)
     await status.page.evaluate(hide, False)
     async with status.page.expect_response("**/api/status"):
         pass
-
-
-@pytest.mark.parametrize("theme", ["dark", "light"])
-async def test_each_theme_is_accessible_at_each_width(status: StatusPage, platform: Platform, theme: str) -> None:
-    platform.add("BTC/USDT")
-    platform.holes = [hole(4, "BTC/USDT", minutes=9)]
-    platform.notes = ["Alpaca is not collected: set ALPACA_API_KEY and ALPACA_SECRET_KEY"]
-    platform.lanes[1]["state"], platform.lanes[2]["state"] = "behind", "broken"
-    await status.page.add_init_script(f"localStorage.setItem('market:theme', '{json.dumps(theme)}')")
-    await status.open()
-    await expect(status.row("backfills", 1)).to_be_visible()
-    await assert_accessible(status.page)
