@@ -13,6 +13,7 @@ from loguru import logger
 from redis import Redis, RedisError
 
 from app.cache import charts, keys
+from app.cache.listening import listening
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.updates import readable
@@ -217,13 +218,11 @@ class Hub:
         delays = backoff()
         while True:
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
-                    pubsub.subscribe(keys.CHART_UPDATES, keys.WATCHLIST)
-                    pubsub.get_message(timeout=5)  # the confirmation: only now nothing is missed
+                with listening(self._redis, keys.CHART_UPDATES, keys.WATCHLIST) as hear:
                     self._resume()
                     delays = backoff()
                     while True:
-                        self._dispatch(pubsub.get_message(timeout=5))
+                        self._dispatch(hear())
             except (RedisError, OSError) as error:
                 logger.warning("live updates interrupted: {}", type(error).__name__)
                 self.subscribed.clear()
