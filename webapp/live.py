@@ -160,8 +160,9 @@ class Hub:
         """Take in one `chart_updates` message."""
         with self._lock:
             known = readable(message)  # another one is a newer program's: the chart has what it says
-            if known:
-                self._receive_price(message)
+            if known and self._overview.receive(message):
+                self._pending.add(self._overview)
+                self._dirty.set()
             channels = self._series.get(message["id"])
             if channels is None:
                 return
@@ -189,15 +190,6 @@ class Hub:
             else:
                 channel.board.add_base(channel.tf, bar)
             channel.add(bar, indicators.get(bar.time_ms))
-
-    def _receive_price(self, message: dict[str, Any]) -> None:
-        bars = message["series"].get("1m", {}).get("bars")
-        if bars and self._overview.subscribers:
-            newest = max(bars, key=lambda bar: bar["time"])
-            close_ms = newest["order"][2] // 1000 or newest["time"]
-            self._overview.add(message["exchange"], message["symbol"], price=newest["close"], time_ms=close_ms)
-            self._pending.add(self._overview)
-            self._dirty.set()
 
     def _reload(self, instrument_id: int) -> None:
         """Too much changed to be told: have every client of the instrument get its chart anew."""
@@ -280,6 +272,8 @@ class Hub:
     def _watch(self) -> None:
         while True:
             time.sleep(WATCH_S)
+            for channel in self._channels():
+                channel.tidy()
             self._tell_news()
             self.members.tell()
 
@@ -293,6 +287,7 @@ class Hub:
         touched: set[Client] = set()
         with self._lock:
             for channel, data in news:
+                channel.forget()  # to whom an `initial` is owed its frame stands for these
                 channel.tell(data, touched)
         for client in touched:
             client.push()
