@@ -22,7 +22,7 @@ from webapp import frames
 from webapp.board import Board, parse_bar
 from webapp.channels import Channel, OverviewChannel, SeriesChannel
 from webapp.clients import Client, Subscription
-from webapp.loops import backoff, forever
+from webapp.loops import Threads, backoff
 from webapp.members import Members
 from webapp.watch import Watch
 
@@ -45,7 +45,7 @@ ReadNewest = Callable[[Instrument, Timeframe], Newest]
 
 
 class Hub:
-    """Receives chart updates and hands them to the clients; starts its threads with the first client."""
+    """Receives chart updates and hands them to the clients; what they alone need begins with the first of them."""
 
     def __init__(
         self,
@@ -68,18 +68,20 @@ class Hub:
         self._overview = OverviewChannel(every_s=OVERVIEW_S)
         self._pending: set[Channel] = set()
         self._dirty = threading.Event()
-        self._started = self._resumed = False
+        self._threads = Threads("hub")
+        self._resumed = False
         self.subscribed = threading.Event()
         self._watching = watch
 
+    def listen(self) -> None:
+        """Begin to hear what is published, with or without a client: charts over REST have to know of another Redis."""
+        self._threads.start(self._subscribe, self._flush)
+
     def start(self) -> None:
-        """Start the threads, once, and wait a moment for the subscription, so that no update falls between."""
-        with self._lock:
-            first, self._started = not self._started, True
-        if first:
+        """Start the rest, once, and wait a moment for the subscription, so that no update falls between."""
+        self.listen()
+        if self._threads.start(self._watch, self._ping):
             self._watching.refresh()
-            for loop in (self._subscribe, self._flush, self._watch, self._ping):
-                threading.Thread(target=forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
         self.subscribed.wait(2)
 
     def series(self, instrument: Instrument, tf: Timeframe) -> SeriesChannel:
@@ -221,12 +223,11 @@ class Hub:
                 time.sleep(next(delays))
 
     def _resume(self) -> None:
-        """Subscribed again: nobody knows what was published meanwhile, so everybody starts anew.
+        """Subscribed: nobody knows what was published before, so everybody starts anew.
 
         Redis may be another one now, or an older state of it, with tokens of charts that were stale already.
         """
-        if self._resumed:
-            charts.void_all(self._redis)
+        charts.void_old(self._redis, again=self._resumed)
         self._resumed = True
         with self._lock:
             for instrument_id in self._series:

@@ -265,9 +265,11 @@ def test_a_full_redis_takes_old_tokens_away(
     client.close()
 
 
+@pytest.mark.parametrize("again", [False, True])
 def test_an_older_state_of_redis_brings_no_old_chart_back(
-    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument
+    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument, again: bool
 ) -> None:
+    """Neither to a process that heard messages before, nor to one that starts and finds a server of another run."""
     warm(app)
     before = {name: redis_client.get(name) for name in redis_client.scan_iter("chart-*:binance:BTC/USDT")}
     store(engine, [bar(item.id, START_MS, price=50, revision=1)])
@@ -276,9 +278,23 @@ def test_an_older_state_of_redis_brings_no_old_chart_back(
     store(engine, [bar(item.id, START_MS, price=60, revision=2)])
     redis_client.mset(before)  # as a replica that had not heard of the bump, now the master
     hub = app.extensions["web"].hub
-    hub._resume()
-    hub._resume()  # messages are heard again
+    if again:
+        redis_client.set(keys.CHART_SERVER, redis_client.info("server")["run_id"])
+        hub._resumed = True
+    hub._resume()  # messages are heard
     assert chart(app)["bars"][0]["open"] == 60
+
+
+def test_a_process_that_starts_finds_the_charts_of_others(app: Flask, redis_client: redis.Redis) -> None:
+    app.extensions["web"].hub._resume()
+    warm(app)
+    names = list(redis_client.scan_iter("chart-*:binance:BTC/USDT"))
+    before = redis_client.mget(names)
+    with process(app.extensions["web"].settings) as other:
+        other.extensions["web"].hub._resume()
+        assert redis_client.mget(names) == before and None not in before
+        other.extensions["web"].hub._resume()
+        assert redis_client.mget(names) != before
 
 
 def test_many_requests_at_once_are_no_failure_of_redis(app: Flask, item: Instrument) -> None:
