@@ -34,8 +34,8 @@ class Channel:
         self._every_s = every_s
         self._flushed = -every_s
         self._loading = threading.Lock()
-        self._loaded: dict[Hashable, bytes] = {}
-        self._loaded_at, self._version, self._loaded_version = 0.0, 0, -1
+        self._loaded: dict[Hashable, tuple[bytes, int, float]] = {}  # frame, version, until when it is good
+        self._version = 0
         self._reload, self._reloaded = False, -RELOAD_S
 
     @property
@@ -47,20 +47,25 @@ class Channel:
     def load(self, read: Callable[[], bytes], *, variant: Hashable = None) -> bytes:
         """The frame of a fresh `initial`, read once for all who ask for the same before anything changes."""
         with self._loading:
-            now = time.monotonic()
-            if self._version != self._loaded_version or now - self._loaded_at >= self._every_s:
-                self._loaded, self._loaded_at, self._loaded_version = {}, now, self._version
-            if variant not in self._loaded:
-                version = self._version
-                frame = read()
-                if version != self._version:
-                    return frame  # right for this client; for the next one it may be old
-                self._loaded[variant] = frame
-            return self._loaded[variant]
+            version, kept = self._version, self._loaded.get(variant)
+            if kept is not None and kept[1] == version and time.monotonic() < kept[2]:
+                return kept[0]
+            frame = read()
+            if version == self._version:  # else it is right for this client, and for the next one it may be old
+                # From now on: who waited for a slow database would else read one after the other.
+                self._loaded[variant] = frame, version, time.monotonic() + self._every_s
+            return frame
 
     def forget(self) -> None:
         """Have the next `initial` read anew: what was read is known to be old."""
         self._version += 1
+        self._loaded = {}
+
+    def tidy(self) -> None:
+        """Let go of what is too old to be given again: a chart is a megabyte, and there may be 3,000."""
+        if self._loaded:
+            now = time.monotonic()
+            self._loaded = {key: kept for key, kept in tuple(self._loaded.items()) if now < kept[2]}
 
     def reload(self) -> None:
         """At the next flush, have every client get a fresh `initial` in place of what waits."""
@@ -170,11 +175,17 @@ class OverviewChannel(Channel):
         super().__init__(OVERVIEW, every_s=every_s)
         self._prices: dict[tuple[str, str], tuple[float, int]] = {}
 
-    def add(self, exchange: str, symbol: str, *, price: float, time_ms: int) -> None:
-        """The instrument traded at `price`."""
-        known = self._prices.get((exchange, symbol))
-        if known is None or known[1] <= time_ms:
-            self._prices[exchange, symbol] = (price, time_ms)
+    def receive(self, message: dict[str, Any]) -> bool:
+        """Take in the price of a `chart_updates` message; whether there is one, and somebody to tell."""
+        bars = message["series"].get("1m", {}).get("bars")
+        if not (bars and self.subscribers):
+            return False
+        newest, name = max(bars, key=lambda bar: bar["time"]), (message["exchange"], message["symbol"])
+        close_ms = newest["order"][2] // 1000 or newest["time"]
+        known = self._prices.get(name)
+        if known is None or known[1] <= close_ms:
+            self._prices[name] = (newest["close"], close_ms)
+        return True
 
     def take(self) -> tuple[bytes, bytes | None]:
         """The prices that changed."""

@@ -63,7 +63,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Once the application is loaded, tell `up`; the heart beats in a greenlet of the loop that answers requests."""
+    """Once the application is loaded, tell `up`, and listen; the heart beats in the loop that answers requests."""
     mark_ready(_settings)
     named, process, most = _settings.named, _settings.process_name or "web", max(workers, worker.slot)
     others = [named(name) for name in others_of(process, most)]
@@ -76,6 +76,7 @@ def post_worker_init(worker: Any) -> None:
             gevent.sleep(1.0)
 
     gevent.spawn(beats)
+    worker.wsgi.extensions["web"].hub.listen()
     # What is loaded stays: collections to come need not look at it, which would hold up every client.
     gc.collect()
     gc.freeze()

@@ -13,6 +13,7 @@ from loguru import logger
 from redis import Redis, RedisError
 
 from app.cache import charts, keys
+from app.cache.listening import listening
 from app.domain.instruments import Instrument
 from app.domain.timeframes import Timeframe
 from app.domain.updates import readable
@@ -21,7 +22,7 @@ from webapp import frames
 from webapp.board import Board, parse_bar
 from webapp.channels import Channel, OverviewChannel, SeriesChannel
 from webapp.clients import Client, Subscription
-from webapp.loops import backoff, forever
+from webapp.loops import Threads, backoff
 from webapp.members import Members
 from webapp.watch import Watch
 
@@ -44,7 +45,7 @@ ReadNewest = Callable[[Instrument, Timeframe], Newest]
 
 
 class Hub:
-    """Receives chart updates and hands them to the clients; starts its threads with the first client."""
+    """Receives chart updates and hands them to the clients; what they alone need begins with the first of them."""
 
     def __init__(
         self,
@@ -67,18 +68,20 @@ class Hub:
         self._overview = OverviewChannel(every_s=OVERVIEW_S)
         self._pending: set[Channel] = set()
         self._dirty = threading.Event()
-        self._started = self._resumed = False
+        self._threads = Threads("hub")
+        self._resumed = False
         self.subscribed = threading.Event()
         self._watching = watch
 
+    def listen(self) -> None:
+        """Begin to hear what is published, with or without a client: charts over REST have to know of another Redis."""
+        self._threads.start(self._subscribe, self._flush)
+
     def start(self) -> None:
-        """Start the threads, once, and wait a moment for the subscription, so that no update falls between."""
-        with self._lock:
-            first, self._started = not self._started, True
-        if first:
+        """Start the rest, once, and wait a moment for the subscription, so that no update falls between."""
+        self.listen()
+        if self._threads.start(self._watch, self._ping):
             self._watching.refresh()
-            for loop in (self._subscribe, self._flush, self._watch, self._ping):
-                threading.Thread(target=forever, args=(loop,), name=f"hub{loop.__name__}", daemon=True).start()
         self.subscribed.wait(2)
 
     def series(self, instrument: Instrument, tf: Timeframe) -> SeriesChannel:
@@ -159,8 +162,9 @@ class Hub:
         """Take in one `chart_updates` message."""
         with self._lock:
             known = readable(message)  # another one is a newer program's: the chart has what it says
-            if known:
-                self._receive_price(message)
+            if known and self._overview.receive(message):
+                self._pending.add(self._overview)
+                self._dirty.set()
             channels = self._series.get(message["id"])
             if channels is None:
                 return
@@ -189,15 +193,6 @@ class Hub:
                 channel.board.add_base(channel.tf, bar)
             channel.add(bar, indicators.get(bar.time_ms))
 
-    def _receive_price(self, message: dict[str, Any]) -> None:
-        bars = message["series"].get("1m", {}).get("bars")
-        if bars and self._overview.subscribers:
-            newest = max(bars, key=lambda bar: bar["time"])
-            close_ms = newest["order"][2] // 1000 or newest["time"]
-            self._overview.add(message["exchange"], message["symbol"], price=newest["close"], time_ms=close_ms)
-            self._pending.add(self._overview)
-            self._dirty.set()
-
     def _reload(self, instrument_id: int) -> None:
         """Too much changed to be told: have every client of the instrument get its chart anew."""
         self._boards[instrument_id].clear()
@@ -217,25 +212,22 @@ class Hub:
         delays = backoff()
         while True:
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:  # type: ignore[no-untyped-call]
-                    pubsub.subscribe(keys.CHART_UPDATES, keys.WATCHLIST)
-                    pubsub.get_message(timeout=5)  # the confirmation: only now nothing is missed
+                with listening(self._redis, keys.CHART_UPDATES, keys.WATCHLIST) as hear:
                     self._resume()
                     delays = backoff()
                     while True:
-                        self._dispatch(pubsub.get_message(timeout=5))
+                        self._dispatch(hear())
             except (RedisError, OSError) as error:
                 logger.warning("live updates interrupted: {}", type(error).__name__)
                 self.subscribed.clear()
                 time.sleep(next(delays))
 
     def _resume(self) -> None:
-        """Subscribed again: nobody knows what was published meanwhile, so everybody starts anew.
+        """Subscribed: nobody knows what was published before, so everybody starts anew.
 
         Redis may be another one now, or an older state of it, with tokens of charts that were stale already.
         """
-        if self._resumed:
-            charts.void_all(self._redis)
+        charts.void_old(self._redis, again=self._resumed)
         self._resumed = True
         with self._lock:
             for instrument_id in self._series:
@@ -281,6 +273,8 @@ class Hub:
     def _watch(self) -> None:
         while True:
             time.sleep(WATCH_S)
+            for channel in self._channels():
+                channel.tidy()
             self._tell_news()
             self.members.tell()
 
@@ -294,6 +288,7 @@ class Hub:
         touched: set[Client] = set()
         with self._lock:
             for channel, data in news:
+                channel.forget()  # to whom an `initial` is owed its frame stands for these
                 channel.tell(data, touched)
         for client in touched:
             client.push()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -18,6 +19,23 @@ def forever(loop: Callable[[], None]) -> None:
         except Exception:  # noqa: BLE001
             logger.exception("live updates failed, beginning anew")
             time.sleep(1)
+
+
+class Threads:
+    """A thread for each loop that never ends."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._lock = name, threading.Lock()
+        self._running: set[Callable[[], None]] = set()
+
+    def start(self, *loops: Callable[[], None]) -> bool:
+        """Start those that do not run yet; whether there was one."""
+        with self._lock:
+            new = [loop for loop in loops if loop not in self._running]
+            self._running.update(new)
+        for loop in new:
+            threading.Thread(target=forever, args=(loop,), name=self._name + loop.__name__, daemon=True).start()
+        return bool(new)
 
 
 def backoff() -> Iterator[float]:

@@ -3,8 +3,9 @@
 A writer calls `bump` after its commit. A reader asks for the generation before it reads the database and stores the
 value with it; a value whose generation is no longer the current one is never used. Generations are random tokens, not
 numbers, so one that Redis lost does not come back, but with an older state of Redis, after a failover or a power cut:
-then whoever hears messages again has all of them renewed (webapp.live). What a web process remembers is guarded by two
-more tokens of the kind, which change with every message about the instrument and with the watchlist (app.cache.pubsub).
+then whoever begins to hear messages has all of them renewed (webapp.live). What a web process remembers is guarded by
+two more tokens of the kind, which change with every message about the instrument and with the watchlist
+(app.cache.pubsub).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import batched
 
 from loguru import logger
@@ -45,10 +47,28 @@ def renew(redis: Redis, names: Iterable[str]) -> None:
         redis.mset(tokens)
 
 
-def void_all(redis: Redis) -> None:
-    """Make every cached chart stale, of all instruments; raises RedisError."""
+def void_old(redis: Redis, *, again: bool) -> None:
+    """Make every cached chart stale where Redis may be in an older state; raises RedisError.
+
+    That is where somebody subscribes `again`, and where the server was started, or became the master, after this was
+    done the last time. Else a process that starts finds the charts that others have made.
+    """
+    run = _run_of(redis)
+    if run and not again and redis.get(keys.CHART_SERVER) == run:
+        return
     for names in batched(redis.scan_iter(keys.generation("*", "*"), count=1000), 500):
         redis.delete(*names)
+    if run:
+        with suppress(ResponseError):  # a full server: the next process makes them stale once more
+            redis.set(keys.CHART_SERVER, run)
+
+
+def _run_of(redis: Redis) -> bytes:
+    """What names this run of the server; empty where it may not be asked."""
+    try:
+        return str(redis.info("server")["run_id"]).encode()
+    except (ResponseError, KeyError):
+        return b""
 
 
 def versions(redis: Redis, instrument: Instrument) -> Versions:

@@ -6,6 +6,7 @@ CHART_UPDATES = "chart_updates"  # pub/sub: bars that changed, JSON (app.domain.
 COMPLETED_BARS = "completed_bars"  # pub/sub: bars that closed, were verified or revised, JSON
 WATCHLIST = "watchlist"  # pub/sub: the instruments table changed
 WATCHLIST_VERSION = "watchlist-version"  # a token that changes with each of those messages
+CHART_SERVER = "chart-server"  # the run of the server whose charts were all made void at its start
 HEALTH = "system:health"  # hash: process name → JSON heartbeat
 COUNTERS = "system:counters"  # hash: reason → count
 QUOTES = "quotes"  # hash: exchange:symbol → JSON last trade price and time

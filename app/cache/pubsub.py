@@ -37,9 +37,9 @@ def add(pipe: Pipeline, channel: str, messages: Sequence[Mapping[str, Any]]) -> 
 
 
 def _changes_settled(message: Mapping[str, Any]) -> bool:
-    """Whether it tells of a bar that an encoded chart may hold: a late trade's, before what follows is derived."""
+    """Whether it tells of a bar that an encoded chart may hold, or ought to: before what follows is derived."""
     bars = (bar for part in message.get("series", {}).values() for bar in part.get("bars", ()))
-    return bool(message.get("reload")) or any(bar.get("state") != "open" for bar in bars)
+    return bool(message.get("reload") or message.get("late")) or any(bar.get("state") != "open" for bar in bars)
 
 
 def quotes(redis: Redis) -> dict[str, tuple[float, int]]:

@@ -15,10 +15,11 @@ from app.domain.timeframes import Timeframe
 from app.services.markets import SessionStore
 
 MOST = 200  # gaps of one series that are told, the newest
+MOST_AT_ONCE = 10_000  # of all series that somebody watches, which are read every two seconds
 
 
 class GapStore(Protocol):
-    """Stored gaps that touch [lo, hi), oldest first."""
+    """Stored gaps that touch [lo, hi), the newest `limit` of all the instruments, oldest first."""
 
     def gaps(
         self,
@@ -48,8 +49,9 @@ class Gaps:
         return self._shown(conn, instrument, found)
 
     def of_many(self, conn: sa.Connection, instruments: Sequence[Instrument]) -> dict[int, list[dict[str, Any]]]:
-        """Every gap of each instrument, by its id."""
-        found = self._store.gaps(conn, [instrument.id for instrument in instruments])
+        """The gaps of each instrument, by its id."""
+        most = min(MOST * len(instruments), MOST_AT_ONCE)  # one outage is a gap of every one of them
+        found = self._store.gaps(conn, [instrument.id for instrument in instruments], limit=most)
         found.sort(key=lambda gap: gap.instrument_id)
         groups = {key: list(group) for key, group in groupby(found, key=lambda gap: gap.instrument_id)}
         return {item.id: self._shown(conn, item, groups.get(item.id, [])[-MOST:]) for item in instruments}

@@ -122,7 +122,8 @@ class Ingest:
             "known": known, "refused": refused, "instruments": list(ids)[:MOST_TRACED],
         }  # fmt: skip
         told = {name: n for name, n in counts.items() if n}
-        self.announcer.applied(bars, batch=batch.id, facts=facts, counts=told)
+        upto_us = max(int(batch.time_us.max()), batch.mark.upto_us if batch.mark is not None else 0)
+        self.announcer.applied(bars, batch=batch.id, upto_ms=upto_us // 1000, facts=facts, counts=told)
 
 
 def _spans(batch: TradeBatch) -> list[tuple[int, int, int]]:

@@ -27,8 +27,14 @@ class Announcer:
     updates: str  # the channel of changed bars
     completed: str  # the channel of completed bars
 
-    def applied(self, bars: Sequence[Bar], *, batch: str, facts: Mapping[str, Any], counts: Mapping[str, int]) -> None:
-        """Publishes the 1m bars that a batch changed, under its id, each instrument's last price, and its trail."""
+    def applied(
+        self, bars: Sequence[Bar], *, batch: str, upto_ms: int, facts: Mapping[str, Any], counts: Mapping[str, int]
+    ) -> None:
+        """Publishes the 1m bars that a batch changed, under its id, each instrument's last price, and its trail.
+
+        The feed stands at `upto_ms`: an open minute that ended a minute before is late, and may stand behind closed
+        ones, in the part of a chart that is encoded already.
+        """
         grouped: dict[int, list[Bar]] = {}
         for bar in bars:
             grouped.setdefault(bar.instrument_id, []).append(bar)
@@ -40,7 +46,8 @@ class Announcer:
                 continue  # removed meanwhile: nobody shows it
             newest = max(own, key=lambda bar: (bar.close_time, bar.close_seq))
             series = {Timeframe.M1: own} if len(own) <= MOST_BARS else {}
-            messages.append(message(instrument, series, {}, reload=not series, batch=batch))
+            late = any(bar.state is State.OPEN and bar.time_ms + 2 * MINUTE_MS <= upto_ms for bar in own)
+            messages.append(message(instrument, series, {}, reload=not series, batch=batch, late=late))
             quotes[instrument.key] = (newest.close, newest.close_time // 1000)
         self.publisher.applied(self.updates, messages, Trail(batch, quotes, facts, counts))
 
@@ -121,8 +128,12 @@ def message(
     *,
     reload: bool,
     batch: str = "",
+    late: bool = False,
 ) -> dict[str, Any]:
-    """One message of chart_updates or completed_bars; `batch` is in it where one batch of trades is its cause."""
+    """One message of chart_updates or completed_bars; `batch` is in it where one batch of trades is its cause.
+
+    `late` says that it has an open bar where others may be closed already.
+    """
     delayed = RULES[instrument.exchange].delay_s > 0
     return {
         "v": VERSION,
@@ -139,4 +150,5 @@ def message(
         },
         "reload": reload,
         **({"batch": batch} if batch else {}),
+        **({"late": True} if late else {}),
     }

@@ -21,6 +21,7 @@ from app.storage import catalog, migrate
 from app.storage.engine import make_engine
 from tests.integration.web_data import START_MS, bar, store, update, wipe
 from tests.integration.web_server import listen, web_server
+from tests.processes import until
 from webapp import create_app
 
 
@@ -69,6 +70,20 @@ def test_live_updates_go_on_after_redis_was_away(
         assert socket.bar(later.time_ms)["bar"]["open"] == 170.0
         assert get(f"http://{address}/api/health")[1]["status"] == "ok"
     client.close()
+
+
+def test_a_process_without_a_client_hears_of_another_redis(settings: Settings, own_redis: RedisServer) -> None:
+    """It starts without one, too; what an older state of Redis says of charts is void in the end."""
+    name = keys.generation("binance", "BTC/USDT")
+    own_redis.stop()
+    with web_server(settings.model_copy(update={"redis_url": own_redis.url})) as address:
+        own_redis.start()
+        with redis.Redis.from_url(own_redis.url) as client:
+            until(lambda: get(f"http://{address}/api/health")[1]["live"] == {"clients": 0, "subscribed": True})
+            client.set(name, "old")
+            own_redis.stop()
+            own_redis.start()
+            until(lambda: client.get(name) is None, what="it began to listen again")
 
 
 def test_the_api_answers_again_once_the_database_is_back(

@@ -22,6 +22,7 @@ from app.domain.instruments import Instrument
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.local.redis import RedisServer
 from app.services import ready
+from app.services.updates import Announcer
 from app.storage import catalog
 from tests.integration.web_data import START_MS, bar, store, update, utc, wipe
 from webapp import create_app
@@ -124,6 +125,25 @@ def test_a_message_about_the_instrument_is_in_the_next_chart(
     newest = bar(item.id, NOW_MS, price=200, state=State.OPEN)
     RedisPublisher(redis_client).hint(keys.CHART_UPDATES, [update("BTC/USDT", item.id, {"1m": [newest]})])
     assert price(app) == 200
+
+
+def test_a_late_print_of_a_minute_without_a_bar_is_in_the_next_chart(
+    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument
+) -> None:
+    """Its open bar stands behind closed ones, and clients are told it at once."""
+    wipe(engine)
+    store(engine, [bar(item.id, START_MS + i * MINUTE_MS) for i in (0, 1, 3, 4)])
+    RedisPublisher(redis_client).bump([item])
+    warm(app)
+    announcer = Announcer(RedisPublisher(redis_client), lambda _: {item.id: item}, keys.CHART_UPDATES, "completed")
+    for time_ms, found in ((NOW_MS, []), (START_MS + 2 * MINUTE_MS, [2])):
+        generation = redis_client.get(keys.generation("binance", "BTC/USDT"))
+        late = bar(item.id, time_ms, price=77, state=State.OPEN)
+        store(engine, [late])
+        announcer.applied([late], batch="", upto_ms=NOW_MS + 1, facts={}, counts={})
+        assert [row["open"] for row in chart(app)["bars"]].index(77) == (found or [4])[0]
+        kept = redis_client.get(keys.generation("binance", "BTC/USDT")) == generation
+        assert kept is not bool(found), "a trade of the minute that is open leaves the settled part alone"
 
 
 def test_a_message_about_another_instrument_changes_nothing(app: Flask, redis_client: redis.Redis) -> None:
@@ -265,9 +285,11 @@ def test_a_full_redis_takes_old_tokens_away(
     client.close()
 
 
+@pytest.mark.parametrize("again", [False, True])
 def test_an_older_state_of_redis_brings_no_old_chart_back(
-    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument
+    app: Flask, engine: sa.Engine, redis_client: redis.Redis, item: Instrument, again: bool
 ) -> None:
+    """Neither to a process that heard messages before, nor to one that starts and finds a server of another run."""
     warm(app)
     before = {name: redis_client.get(name) for name in redis_client.scan_iter("chart-*:binance:BTC/USDT")}
     store(engine, [bar(item.id, START_MS, price=50, revision=1)])
@@ -276,9 +298,23 @@ def test_an_older_state_of_redis_brings_no_old_chart_back(
     store(engine, [bar(item.id, START_MS, price=60, revision=2)])
     redis_client.mset(before)  # as a replica that had not heard of the bump, now the master
     hub = app.extensions["web"].hub
-    hub._resume()
-    hub._resume()  # messages are heard again
+    if again:
+        redis_client.set(keys.CHART_SERVER, redis_client.info("server")["run_id"])
+        hub._resumed = True
+    hub._resume()  # messages are heard
     assert chart(app)["bars"][0]["open"] == 60
+
+
+def test_a_process_that_starts_finds_the_charts_of_others(app: Flask, redis_client: redis.Redis) -> None:
+    app.extensions["web"].hub._resume()
+    warm(app)
+    names = list(redis_client.scan_iter("chart-*:binance:BTC/USDT"))
+    before = redis_client.mget(names)
+    with process(app.extensions["web"].settings) as other:
+        other.extensions["web"].hub._resume()
+        assert redis_client.mget(names) == before and None not in before
+        other.extensions["web"].hub._resume()
+        assert redis_client.mget(names) != before
 
 
 def test_many_requests_at_once_are_no_failure_of_redis(app: Flask, item: Instrument) -> None:
