@@ -15,7 +15,7 @@ from loguru import logger
 
 from app.bootstrap import Platform
 from app.bootstrap import platform as build
-from app.cache import keys
+from app.cache import keys, parked
 from app.domain.summaries import batch_in
 from app.errors import NewerMessage, Poisoned, SchemaError, SourceError, WireError
 from app.storage import revision
@@ -103,7 +103,7 @@ class PlatformTask(Task):  # type: ignore[misc]  # celery has no types
     def _park(self, args: tuple[Any, ...]) -> None:
         data = b"".join(arg for arg in args if isinstance(arg, bytes))
         if data:
-            platform().redis.rpush(keys.PARKED, data)
+            parked.park(platform().redis, data)
 
     def _give_back(self, error: Exception, trouble: Trouble) -> None:
         """Ends this attempt; one that only ran out of time counts as a delivery, or it might come back for ever."""

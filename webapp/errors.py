@@ -81,6 +81,8 @@ def describe(error: Exception) -> tuple[int, str, str]:
             return 503, "unavailable", "every connection to the database is in use; try again in a moment"
         case _ if trouble_of(error) is Trouble.SLOW:
             return 503, "too_slow", "the database did not finish this in time; ask for less, or try again in a moment"
+        case _ if trouble_of(error) is Trouble.READ_ONLY:
+            return 503, "unavailable", "the database takes no writes at present; try again in a moment"
         case _ if trouble_of(error) is not None or isinstance(error, Unavailable):
             return 503, "unavailable", "the database cannot be reached; try again in a moment"
         case RedisError():

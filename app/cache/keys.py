@@ -16,7 +16,7 @@ DELIVERIES = "deliveries:"  # + task id: how often it was delivered
 REQUESTS = "requests"  # + :…: how many requests an address has made in a window (Flask-Limiter's counters)
 NEWER = "newer:"  # + task id: when an older worker first gave the message back
 BATCHES = "batches"  # stream: the last batches that were committed (app.cache.trail)
-PARKED = "parked"  # list: messages delivered too often
+PARKED = "parked"  # list: messages that failed (app.cache.parked)
 
 
 def chart(exchange: str, symbol: str, timeframe: str) -> str:

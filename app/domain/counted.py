@@ -41,6 +41,7 @@ COUNTED = {
     "refused_batches": "messages that are no trade batch; they are parked",
     "failed_tasks": "tasks that failed as nobody foresaw; what they carried is parked",
     "parked": "messages delivered too often, put aside",
+    "parked_dropped": "parked messages dropped since only the newest hundred are kept; repair brings their trades",
     "ledger_in_pieces": "looks at a ledger of too many pieces",
 }
 _OF_SOURCE = {

@@ -22,6 +22,7 @@ from app.domain.bars import Bar, Origin, State
 from app.domain.timeframes import Timeframe
 from app.storage import candles
 from app.storage.sql import sql
+from app.storage.trouble import takes_no_writes
 
 FEW = 40  # below it one statement is as fast
 PIECE = 400  # rows: about 64 kB
@@ -132,6 +133,8 @@ def _copy(connection: sa.Connection, block: str, tf: Timeframe, pieces: Iterator
         cause = error if isinstance(error, psycopg2.Error) else error.__cause__
         if not isinstance(cause, psycopg2.Error):
             raise
+        if takes_no_writes(cause):
+            connection.invalidate(cause)  # as the engine does with what passes through it
         gone = driver.closed != 0
         raise sa.exc.DBAPIError.instance(
             "COPY", None, cause, psycopg2.Error, connection_invalidated=gone, dialect=connection.dialect

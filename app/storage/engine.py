@@ -7,6 +7,7 @@ from sqlalchemy.engine import URL, make_url
 
 from app.config import Settings
 from app.errors import ConfigError
+from app.storage.trouble import takes_no_writes
 
 WEB = "web"  # the process with a pool and a statement timeout of its own
 
@@ -29,7 +30,8 @@ def make_engine(settings: Settings, *, process: str = "", replica: bool = False)
     query it compiles here. A paused process gives its locks back by the idle timeout. A connection that a restart of
     the server ended is noticed before it is used (`pool_pre_ping`), one to a machine that vanished within a minute by
     who waits for an answer, within half a minute by who sends. One to a server that is frozen while its machine lives
-    is not noticed: who must not wait for it bounds that (`reads.py` does).
+    is not noticed: who must not wait for it bounds that (`reads.py` does). One that takes no writes is not kept: its
+    server may have been demoted, and a default to read only stays with the connection after it was taken back.
     """
     web = process == WEB
     server_settings = {
@@ -45,7 +47,7 @@ def make_engine(settings: Settings, *, process: str = "", replica: bool = False)
     }
     if replica:
         server_settings["default_transaction_read_only"] = "on"  # should it be no replica, nobody writes there
-    return sa.create_engine(
+    engine = sa.create_engine(
         database_url(settings.database_read_url, setting="DATABASE_READ_URL")
         if replica
         else database_url(settings.database_url),
@@ -65,3 +67,12 @@ def make_engine(settings: Settings, *, process: str = "", replica: bool = False)
             "tcp_user_timeout": 30_000,  # ms: what was sent and is not acknowledged; keepalives are for idle ones
         },
     )
+    if not replica:
+        sa.event.listen(engine, "handle_error", _drop_read_only)
+    return engine
+
+
+def _drop_read_only(failed: sa.ExceptionContext) -> None:
+    """Has the connection closed, and the pool's others replaced when they are asked for next."""
+    if takes_no_writes(failed.original_exception):
+        failed.is_disconnect = True

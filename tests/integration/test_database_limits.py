@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from celery import Celery
 from celery.exceptions import Reject
 from flask.testing import FlaskClient
+from sqlalchemy.engine import make_url
 
 from app.bootstrap import Platform
 from app.cache import health, keys
@@ -23,11 +24,12 @@ from app.config import Settings, load_settings
 from app.domain.bar_columns import BarColumns
 from app.domain.bars import Bar
 from app.domain.timeframes import Timeframe
+from app.domain.trades import Trade, TradeBatch
 from app.errors import ConfigError
 from app.local.postgres import PostgresServer
 from app.local.processes import process_table
 from app.local.room import check_room, most_connections
-from app.storage import bulk
+from app.storage import bulk, catalog
 from app.storage.engine import make_engine
 from app.storage.trouble import Trouble, reason, trouble_of
 from tasks import base
@@ -52,6 +54,25 @@ def engine_of(settings: Settings) -> Iterator[Callable[..., sa.Engine]]:
     yield make
     for engine in made:
         engine.dispose()
+
+
+@pytest.fixture
+def read_only(postgres: PostgresServer, settings: Settings) -> Iterator[Callable[[bool], None]]:
+    """Whether new connections to the database may write."""
+    name = make_url(settings.database_url).database
+    connection = postgres.connect("postgres")
+    connection.autocommit = True
+
+    def change(on: bool) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f'ALTER DATABASE "{name}" '
+                + ("SET default_transaction_read_only = on" if on else "RESET default_transaction_read_only")
+            )
+
+    yield change
+    change(False)
+    connection.close()
 
 
 def failure(engine: sa.Engine, statement: sa.TextClause = SLEEP) -> Exception:
@@ -162,6 +183,19 @@ class TestTrouble:
         for statement in ("SELECT 1/0", "SELECT * FROM nowhere", "INSERT INTO instruments DEFAULT VALUES"):
             assert trouble_of(failure(engine_of(), sa.text(statement))) is None
 
+    def test_no_copy_into_a_database_that_takes_no_writes(
+        self, engine_of: Callable[..., sa.Engine], read_only: Callable[[bool], None]
+    ) -> None:
+        engine = engine_of()
+        read_only(True)
+        with pytest.raises(sa.exc.DBAPIError) as caught, engine.begin() as connection:
+            bulk.replace(connection, _bars(500))
+        assert trouble_of(caught.value) is Trouble.READ_ONLY
+        read_only(False)
+        with engine.begin() as connection:
+            assert bulk.replace(connection, _bars(500)), "that connection was given up"
+            connection.rollback()
+
 
 def _end_a_copy(engine: sa.Engine) -> None:
     """Ends the session that copies, as soon as one does."""
@@ -217,6 +251,40 @@ class TestTasks:
         assert not caught.value.requeue
         assert redis_client.lrange(keys.PARKED, 0, -1) == [b"batch"]
         assert health.counters(redis_client)["parked"] == 1
+
+    def test_a_batch_waits_for_a_database_that_takes_no_writes(
+        self,
+        settings: Settings,
+        redis_client: redis.Redis,
+        read_only: Callable[[bool], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A primary that was demoted, or saved from a full disk: its connections stay read-only when it is over."""
+        core = Platform(settings, "tests")
+        monkeypatch.setattr("tasks.base.platform", lambda: core)
+        monkeypatch.setattr("tasks.base.WAIT_S", 0.2)
+        with core.engine.begin() as connection:
+            instrument = catalog.find(connection, "BTC/USDT", "binance").id
+
+        def ingest(data: bytes) -> None:
+            core.ingest.apply(TradeBatch.decode(data))
+
+        app = Celery(set_as_current=False)
+        task: base.PlatformTask = app.task(name="tests.ingest", base=base.PlatformTask, patient=True)(ingest)
+        task.push_request(id="two", delivery_info={"redelivered": True})
+        batch = TradeBatch.of([Trade(instrument, START_MS * 1000, 1, 1, 10**8, 10**8, True)]).encode()
+        read_only(True)
+        core.engine.dispose()  # who is connected already does not see the default
+        for _ in range(settings.max_deliveries + 1):
+            with pytest.raises(Reject, match="in a read-only transaction") as caught:
+                task(batch)
+            assert caught.value.requeue
+        read_only(False)
+        assert task(batch) is None, "no connection of then is left in the pool"
+        with core.engine.begin() as connection:
+            assert connection.scalar(sa.text("SELECT count(*) FROM ledger WHERE instrument_id = :i"), {"i": instrument})
+        assert (redis_client.llen(keys.PARKED), health.counters(redis_client).get("failed_tasks")) == (0, None)
+        core.engine.dispose()
 
     def test_a_tick_that_is_too_slow_is_dropped(self, slow: Callable[[bool], base.PlatformTask]) -> None:
         assert slow(False)(b"tick") is None

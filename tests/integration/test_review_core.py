@@ -14,8 +14,10 @@ from celery import Celery
 from celery.exceptions import Reject
 
 from app.bootstrap import Platform
+from app.cache import health, parked
 from app.config import Settings
 from app.domain.bars import Bar, Origin, State
+from app.domain.counted import COUNTED
 from app.domain.history import Backfill as Request
 from app.domain.instruments import Instrument
 from app.domain.outbox import Span
@@ -333,6 +335,17 @@ class TestTasks:
         patient.on_failure(ValueError("defect"), "id", (b"trades",), {}, None)
         assert core.redis.lrange("parked", 0, -1) == [b"trades"]
         assert core.redis.hget("system:counters", "failed_tasks") == b"1"
+
+    def test_only_the_newest_are_kept_aside_and_the_others_counted(
+        self, core: Platform, patient: base.PlatformTask
+    ) -> None:
+        for number in range(parked.MOST + 3):
+            patient.on_failure(ValueError("defect"), "id", (b"%d" % number,), {}, None)
+        kept = core.redis.lrange("parked", 0, -1)
+        assert (len(kept), kept[0], kept[-1]) == (parked.MOST, b"3", b"%d" % (parked.MOST + 2))
+        counted = health.counters(core.redis)
+        assert (counted["failed_tasks"], counted[parked.DROPPED]) == (parked.MOST + 3, 3)
+        assert parked.DROPPED in COUNTED
 
     def test_a_batch_this_worker_cannot_read_is_parked(self, core: Platform, patient: base.PlatformTask) -> None:
         """An old worker beside a newer streamer, say: the trades wait for one that can read them."""

@@ -17,6 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from app.config import ROOT, Settings
 from app.local.servers import free_port
+from tests.processes import NOWHERE
 
 
 @contextmanager
@@ -29,6 +30,7 @@ def web_server(settings: Settings, **overrides: object) -> Iterator[str]:
         "DATA_DIR": settings.data_dir,
         "LOG_DIR": settings.log_dir,
         "WEB_PORT": port,
+        "BINANCE_API_URL": os.environ.get("BINANCE_API_URL", f"http://{NOWHERE}"),
         "RATE_LIMIT_READS": settings.rate_limit_reads,
         "RATE_LIMIT_WRITES": settings.rate_limit_writes,
         "WS_PER_CLIENT": settings.ws_per_client,

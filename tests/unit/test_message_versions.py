@@ -105,8 +105,8 @@ class Memory:
     def delete(self, key: str) -> None:
         self.values.pop(key, None)
 
-    def rpush(self, key: str, data: bytes) -> None:
-        assert key == keys.PARKED
+    def eval(self, script: str, count: int, key: str, counters: str, data: bytes, *most: object) -> None:
+        assert (count, key, counters) == (2, keys.PARKED, keys.COUNTERS)
         self.parked.append(data)
 
 
