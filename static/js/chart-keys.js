@@ -1,7 +1,11 @@
 // What the keys of a chart do, and those of the chart page.
 import { STEPS } from "./feed.js";
 
-const open = (id) => document.getElementById(id).showPopover();
+/** What was just closed keeps the focus for a frame, and its search field would take the key that closes this one. */
+function open(id) {
+  if (!document.activeElement?.checkVisibility()) document.activeElement?.blur();
+  document.getElementById(id).showPopover();
+}
 
 /** The keys of any chart: [moving, choosing]; chart() gives the drawing. */
 export function seriesKeys({ chart, switchTimeframe }) {
