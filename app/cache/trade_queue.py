@@ -24,7 +24,7 @@ OFFICIAL_TASK, OFFICIAL_QUEUE = "tasks.bars.official", "bars"
 BACKFILL_TASK, BACKFILL_QUEUE = "tasks.backfill.start", "backfill"
 BROKER_ERRORS = (OperationalError, RedisError, AMQPError, OSError)
 PUBLISH = {"retry": False, "ignore_result": True, "confirm_timeout": CONFIRM_S}
-HINT_S = 1.0  # a hint that takes longer is of no use to whoever asked
+HINT_S = 3.0  # a busy machine takes over one second; one that takes longer is of no use to whoever asked
 
 
 def queue_name(shard: int) -> str:

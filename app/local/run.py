@@ -67,11 +67,15 @@ class Platform:
         self._strays = Strays(settings.process_instance)
 
     def run(self) -> int:
-        """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code."""
+        """Starts everything, looks after it until SIGINT, SIGTERM or SIGHUP, and stops everything; the exit code.
+
+        Started by `nohup` it stays when its terminal goes.
+        """
         with ExitStack() as stack:
             stack.enter_context(hold(self._settings.data_dir))
             stack.enter_context(own_foreground())
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            for number in (signal.SIGINT, signal.SIGTERM, *(() if stays else (signal.SIGHUP,))):
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             raise_file_limit()
             setup_logging(self._settings.model_copy(update={"log_console": False}), process="up")

@@ -14,6 +14,8 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -22,14 +24,20 @@ from app.errors import ServerFailed
 
 HOST = "127.0.0.1"
 START_S = 30.0
+_given: deque[int] = deque(maxlen=100)  # who asks for several has them listened on later
 RECOVER_S = 900.0  # after a crash, with much to read again
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that nobody listens on just now, and that was not given away before."""
+    with ExitStack() as stack:
+        while True:  # those that are known are held meanwhile, so that another one comes
+            probe = stack.enter_context(socket.socket())
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+            if port not in _given:
+                _given.append(port)
+                return port
 
 
 class Server(ABC):

@@ -51,7 +51,7 @@ def test_two_streamers_share_the_symbols_and_one_that_is_down_costs_only_its_own
     followed = sql("SELECT id FROM instruments WHERE exchange = 'binance' AND active")
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE instruments SET active = false WHERE exchange <> 'binance'"))
-    with processes(mine, OUTAGE_S=3, START_BACKFILL_HOURS=0) as run:
+    with processes(mine, OUTAGE_S=10, START_BACKFILL_HOURS=0) as run:
         for name in ("trades", "bars", "history"):
             run.worker(name)
         run.beat()
