@@ -148,8 +148,8 @@ def test_two_shards_follow_each_symbol_once(run: Processes, engine: sa.Engine, b
     watch(engine, *SIX)
     for k in (0, 1):
         streamer(run, "--shard", f"{k}/2", name=f"streamer-{k}")
-    for symbol in SIX:
-        until(lambda symbol=symbol: applied(engine, symbol) > 20, what=symbol)
+    for symbol in SIX:  # a small coin may rest for most of a minute
+        until(lambda symbol=symbol: applied(engine, symbol) > 20, seconds=150, what=symbol)
     until(lambda: {"streamer-binance-0", "streamer-binance-1"} <= health.read(beats).keys())
     shown = health.read(beats)
     finish(run, "streamer-0", "streamer-1")
