@@ -75,7 +75,8 @@ timescale: setup $(DEV_STAMP) ## The tests on TimescaleDB: a small one in WebAss
 	@$(PY) -m pytest -q -m timescale -n 2 --dist loadfile --timeout 300
 
 slow: setup $(DEV_STAMP) ## The slow tests
-	@$(PY) -m pytest -q -m "slow and not timescale and not alone" -n 2 --dist loadfile --timeout 900
+	@$(PY) -m pytest -q -m "slow and not (timescale or alone or beside)" -n 2 --dist loadfile --timeout 900
+	@$(PY) -m pytest -q -m "slow and beside" -n 2 --dist loadfile --timeout 900
 	@$(PY) -m pytest -q -m "slow and alone" --timeout 900
 
 # All that judge goals; compression.py needs a TimescaleDB, so it is run by hand.

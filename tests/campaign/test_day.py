@@ -47,7 +47,7 @@ def _seeds() -> list[int]:
     return list(range(int(first), int(last or first) + 1))
 
 
-@pytest.mark.alone
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", _seeds())

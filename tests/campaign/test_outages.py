@@ -24,7 +24,7 @@ FEED_S = 20.0  # over six minutes of the market
 START = datetime(2026, 11, 23, 14, 25, tzinfo=UTC)  # New York opens in five minutes, Istanbul closes in 35
 
 
-@pytest.mark.alone
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_every_outage_heals_by_itself(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def check(engine: sa.Engine, instrument: int, minutes: dict[int, tuple[str, ...]
                 assert rolled[start].state is not State.OPEN
 
 
-@pytest.mark.alone
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
@@ -179,7 +179,7 @@ def test_two_hours_with_faults(
     assert counted["known"] > 0 and counted["repaired_bars"] > 0, counted
 
 
-@pytest.mark.alone
+@pytest.mark.beside
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_three_days_at_3600(settings: Settings, engine: sa.Engine, own_redis: RedisServer, shared_data: Path) -> None:
