@@ -58,9 +58,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
     ):
         Path(folder).chmod(0o755)
-        redis = RedisServer(Path(folder))
-        redis.start()
-        try:
+        with RedisServer(Path(folder)) as redis:
             target = engine.url.render_as_string(hide_password=False)
             settings = load_settings(
                 database_url=target,
@@ -74,8 +72,6 @@ def main() -> int:
             ingest, places = platform.ingest, count()
             met = _judge(ingest, [batch_at(next(places)) for _ in range(BATCHES)], platform.publisher)
             _look(TradeQueue(make_publisher(settings)))
-        finally:
-            redis.stop()
     return 0 if met else 1
 
 

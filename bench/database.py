@@ -37,11 +37,8 @@ def server(url: str | None) -> Iterator[str]:
         Path(folder).chmod(0o755)
         embedded = PostgresServer(Path(folder))
         embedded.OPTIONS = {**PostgresServer.OPTIONS, "fsync": "off"}
-        embedded.start()
-        try:
+        with embedded:
             yield embedded.url
-        finally:
-            embedded.stop()
 
 
 @contextmanager
@@ -92,10 +89,6 @@ def stores(name: str, url: str | None) -> Iterator[tuple[Path, RedisServer, sa.E
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as made:
         folder = Path(made)
         folder.chmod(0o755)
-        wire = RedisServer(folder)
-        wire.start()
-        try:
+        with RedisServer(folder) as wire:
             with server(url) as address, database(address, name) as engine:
                 yield folder, wire, engine
-        finally:
-            wire.stop()

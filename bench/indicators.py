@@ -90,15 +90,11 @@ def main() -> None:
     """Prints the figures."""
     arithmetic()
     with tempfile.TemporaryDirectory() as folder:
-        server = PostgresServer(Path(folder))
-        server.start()
-        try:
+        with PostgresServer(Path(folder)) as server:
             migrate.upgrade(server.url)
             engine = make_engine(load_settings(database_url=server.url, _env_file=None), process="bench")
             closing_minute(engine, int(sys.argv[1]) if len(sys.argv) > 1 else 17)
             engine.dispose()
-        finally:
-            server.stop()
 
 
 if __name__ == "__main__":

@@ -80,12 +80,8 @@ def one_line() -> Iterator[None]:
 def _embedded(settings: Settings) -> Iterator[Settings]:
     from app.local.postgres import PostgresServer
 
-    server = PostgresServer(settings.data_dir, log=settings.log_dir / "postgres.log")
-    server.start()
-    try:
+    with PostgresServer(settings.data_dir, log=settings.log_dir / "postgres.log") as server:
         yield settings.model_copy(update={"database_url": server.url})
-    finally:
-        server.stop()
 
 
 def _running(settings: Settings) -> Run | None:

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
 import psutil
 
@@ -24,8 +25,8 @@ from app.errors import ServerFailed
 
 HOST = "127.0.0.1"
 START_S = 30.0
-_given: deque[int] = deque(maxlen=100)  # who asks for several has them listened on later
 RECOVER_S = 900.0  # after a crash, with much to read again
+_given: deque[int] = deque(maxlen=100)  # who asks for several has them listened on later
 
 
 def free_port() -> int:
@@ -41,7 +42,7 @@ def free_port() -> int:
 
 
 class Server(ABC):
-    """One embedded server: start() awaits readiness, stop() ends it in good order."""
+    """One embedded server: start() awaits readiness, stop() ends it in good order; `with` does both."""
 
     name: str
     stop_signal = signal.SIGTERM
@@ -52,6 +53,13 @@ class Server(ABC):
         self.log = log or data_dir / f"{self.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._password_file = data_dir / f"{self.name}.password"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     @abstractmethod

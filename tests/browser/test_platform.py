@@ -97,9 +97,7 @@ def platform(settings: Settings, engine: sa.Engine, tmp_path_factory: pytest.Tem
         chosen = sa.text("UPDATE instruments SET active = (exchange = 'binance' AND symbol = ANY(:symbols))")
         connection.execute(chosen, {"symbols": list(SYMBOLS)})
     folder = tmp_path_factory.mktemp("platform")
-    server = RedisServer(folder)
-    server.start()
-    try:
+    with RedisServer(folder) as server:
         with start_sandbox(symbols=",".join(SYMBOLS), rate=1, history_hours=48) as market:
             urls = {"binance_api_url": market.url, "binance_stream_url": market.stream_url, "redis_url": server.url}
             port = free_port()
@@ -118,8 +116,6 @@ def platform(settings: Settings, engine: sa.Engine, tmp_path_factory: pytest.Tem
                 except AssertionError as error:
                     raise AssertionError(f"{error}\n{run.said()}") from None
                 yield running
-    finally:
-        server.stop()
 
 
 def _complete(running: Running) -> bool:

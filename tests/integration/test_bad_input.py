@@ -118,15 +118,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """The command line on a database, a Redis of its own and a simulated market; no worker takes anything away."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    try:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         with start_sandbox(symbols="BTC/USDT", history_hours=1) as market:
             urls = {"binance_api_url": market.url, "binance_stream_url": market.stream_url, "redis_url": server.url}
             with processes(settings.model_copy(update=urls)) as found:
                 yield found
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,8 @@ FIRST_MS = 1570752000000
 
 @pytest.fixture(scope="module")
 def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("import-redis"))
-    server.start()
-    yield server
-    server.stop()
+    with RedisServer(tmp_path_factory.mktemp("import-redis")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis that the tests of this module may freeze; each has to let it go on."""
-    server = RedisServer(tmp_path_factory.mktemp("frozen"))
-    server.start()
-    yield server
-    server.stop()
+    with RedisServer(tmp_path_factory.mktemp("frozen")) as server:
+        yield server
 
 
 def freeze(server: RedisServer) -> None:

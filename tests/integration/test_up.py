@@ -24,6 +24,7 @@ from app.config import ROOT, Settings
 from app.local.servers import free_port
 
 SCRIPT = Path(__file__).with_name("dummy_platform.py")
+ALONE = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""}  # with servers of its own
 
 
 class Up:
@@ -34,7 +35,7 @@ class Up:
     def __init__(self, data_dir: Path, *children: str, port: int = 0, nohup: bool = False, **env_more: str) -> None:
         self.data_dir = data_dir
         self.out = data_dir.parent / f"out-{time.monotonic_ns()}.txt"
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": "", **env_more}
+        env = {**ALONE, **env_more}
         with self.out.open("w") as out:
             self.process = subprocess.Popen(
                 [*["nohup"] * nohup, sys.executable, str(SCRIPT), str(data_dir), str(port), *children],
@@ -174,12 +175,11 @@ def test_a_terminal_that_is_closed_stops_everything(data_dir: Path) -> None:
         "import fcntl, signal, subprocess, sys, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0); subprocess.run(sys.argv[1:])"
     )
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "", "REDIS_URL": ""}
     terminal, end = os.openpty()
     up_itself = (sys.executable, str(SCRIPT), str(data_dir), "0", "first=steady", "second=family")
     make = subprocess.Popen(
         [sys.executable, "-c", leader, *up_itself],
-        stdin=end, stdout=end, stderr=end, env=env, cwd=data_dir.parent, start_new_session=True,
+        stdin=end, stdout=end, stderr=end, env=ALONE, cwd=data_dir.parent, start_new_session=True,
     )  # fmt: skip
     Up.started.append(make)
     os.close(end)

@@ -31,16 +31,12 @@ SIX = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "BNB/USDT", "ADA/USDT", "XRP/USDT")
 @pytest.fixture(scope="module")
 def run(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     """The command line, a worker of trades and a market of some hundred trades a second."""
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    try:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         with start_sandbox(symbols=",".join(SIX), rate=600, history_hours=1) as market:
             urls = {"binance_api_url": market.url, "binance_stream_url": market.stream_url, "redis_url": server.url}
             with processes(settings.model_copy(update=urls)) as found:
                 found.worker("trades")
                 yield found
-    finally:
-        server.stop()
 
 
 @pytest.fixture

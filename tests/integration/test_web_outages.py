@@ -89,9 +89,7 @@ def test_a_process_without_a_client_hears_of_another_redis(settings: Settings, o
 def test_the_api_answers_again_once_the_database_is_back(
     settings: Settings, tmp_path: Path, redis_client: redis.Redis
 ) -> None:
-    server = PostgresServer(tmp_path)
-    server.start()
-    try:
+    with PostgresServer(tmp_path) as server:
         migrate.upgrade(server.url)
         app = create_app(settings.model_copy(update={"database_url": server.url}))
         client = app.test_client()
@@ -106,8 +104,6 @@ def test_the_api_answers_again_once_the_database_is_back(
         assert client.get("/api/charts/BTC-USDT").status_code == 200
         app.extensions["web"].engine.dispose()
         app.extensions["web"].redis.close()
-    finally:
-        server.stop()
 
 
 def test_a_connection_that_died_in_the_pool_is_not_noticed(settings: Settings, redis_client: redis.Redis) -> None:

@@ -189,9 +189,7 @@ def test_without_redis_the_database_still_speaks(settings: Settings, own_redis: 
 
 
 def test_without_the_database_redis_still_speaks(settings: Settings, tmp_path: Path, redis_client: redis.Redis) -> None:
-    server = PostgresServer(tmp_path)
-    server.start()
-    try:
+    with PostgresServer(tmp_path) as server:
         migrate.upgrade(server.url)
         health.beat(redis_client, "streamer-binance", {**BEAT, "at": 1})
         app = create_app(settings.model_copy(update={"database_url": server.url, "market": "live"}))
@@ -205,8 +203,6 @@ def test_without_the_database_redis_still_speaks(settings: Settings, tmp_path: P
         assert [row["name"] for row in answer["processes"]] == ["streamer-binance"]
         assert "Traceback" not in str(answer) and str(server.url) not in str(answer)
         app.extensions["web"].engine.dispose()
-    finally:
-        server.stop()
 
 
 def test_flower_is_linked_where_it_can_be_reached(settings: Settings, now_ms: int) -> None:
