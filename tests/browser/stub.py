@@ -43,6 +43,7 @@ def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
     """The pages, the API and the sockets over a Market."""
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.config["TEMPLATES_AUTO_RELOAD"] = True
+    app.after_request(_read_whole)
     app.context_processor(
         lambda: {"request_timeout_ms": request_timeout_ms, "reads_need_token": market.token is not None}
     )
@@ -54,6 +55,16 @@ def create_app(market: Market, *, request_timeout_ms: int = 10_000) -> Flask:
     api_docs.install(app)
     status_stub.install(app, market)
     return app
+
+
+def _read_whole(response: Response) -> Response:
+    """Read a file before it is sent: where a browser hangs up in the middle, werkzeug's server never closes it."""
+    if response.direct_passthrough:
+        response.direct_passthrough = False
+        body = b"".join(response.iter_encoded())
+        response.close()
+        response.set_data(body)
+    return response
 
 
 def _find(market: Market, symbol: str) -> Row:
