@@ -14,6 +14,13 @@ from tests.browser.pages import Errors, ScreenerPage
 from tests.browser.stub import Stub
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
+CUT = """() => [...document.querySelectorAll(".condition select")].filter((select) => {
+  const brush = document.createElement("canvas").getContext("2d");
+  brush.font = getComputedStyle(select).font;
+  const arrow = 20;
+  const padding = 2 * parseFloat(getComputedStyle(select).paddingLeft);
+  return brush.measureText(select.selectedOptions[0].text).width + padding + arrow > select.clientWidth;
+}).map((select) => select.selectedOptions[0].text)"""  # what a select has no room to show
 SOON = 30_000  # ms: a look each two seconds, on a busy machine
 
 
@@ -183,8 +190,9 @@ async def test_hundreds_fit_and_only_those_in_sight_are_drawn(screener: Screener
 async def test_a_phone_shows_what_matters(screener: ScreenerPage) -> None:
     page = screener.page
     await page.set_viewport_size({"width": 390, "height": 780})
-    await screener.open("?where=rsi_14<30")
+    await screener.open("?where=rsi_14<30,volume<2*volume_sma")
     for selector in ("#presets button", "#timeframes button", "[data-sort='rsi_14']"):
         await expect(page.locator(selector).first).to_be_visible()
     price = page.locator("#screen td.last").first
     assert await price.evaluate("cell => cell.scrollWidth <= cell.clientWidth"), await price.text_content()
+    assert await page.evaluate(CUT) == []
