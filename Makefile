@@ -64,7 +64,8 @@ demo: setup ## Run the whole platform on a simulated market; Ctrl-C stops it
 	@exec $(PY) -m app up
 
 test: setup $(DEV_STAMP) lint ## Check and test everything but what is slow or needs a TimescaleDB
-	@$(PY) -m pytest -q -m "not slow and not timescale" -n 2 --dist loadfile
+	@# Three at a time even on two cores: much of it waits for clocks and sockets.
+	@$(PY) -m pytest -q -m "not slow and not timescale" -n 3 --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
 	@$(PY) -m ruff check .
