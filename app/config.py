@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ Market = Literal["sandbox", "live"]
 
 LEAST_SECRET_BYTES = {"api_token": 16, "jwt_secret": 32, "flower_password": 8}  # HS256: as long as its hash
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]+\](:\d{1,5})?")
+_SOURCES = ("binance_api", "binance_stream", "alpaca_api", "alpaca_stream", "alpaca_trading", "yahoo_api")
 _RATE = re.compile(r"[1-9]\d{0,8}/(second|minute|hour)")
 
 
@@ -170,7 +172,7 @@ class Settings(BaseSettings):
     @classmethod
     def _read_secret_files(cls, values: dict[str, Any]) -> dict[str, Any]:
         for name in cls.model_fields:
-            path = os.environ.get(f"{name.upper()}_FILE")
+            path = os.environ.get(f"{name.upper()}_FILE") or values.get(f"{name}_file")  # what is in .env, too
             if path and not values.get(name):
                 try:
                     values[name] = Path(path).read_text(encoding="utf-8").strip()
@@ -218,6 +220,23 @@ class Settings(BaseSettings):
         if "," in value.get_secret_value():
             raise ValueError("Flower parts its users at commas: use another password")
         return value
+
+    @field_validator("sandbox_start")
+    @classmethod
+    def _a_moment(cls, value: str) -> str:
+        try:
+            datetime.fromisoformat(value or "2026-01-01")
+        except ValueError:
+            raise ValueError(f"{value!r} is no time: write it as 2026-11-23T14:25, in UTC") from None
+        return value
+
+    @field_validator(*(f"{source}_url" for source in _SOURCES))
+    @classmethod
+    def _an_address(cls, value: str, info: ValidationInfo) -> str:
+        schemes = ("ws", "wss") if "stream" in (info.field_name or "") else ("http", "https")
+        if not re.fullmatch(rf"({'|'.join(schemes)})://[^\s/]+(/\S*)?", value):
+            raise ValueError(f"{value!r} is no address that begins with {schemes[0]}:// or {schemes[1]}://")
+        return value.rstrip("/")
 
     @field_validator("cors_origins")
     @classmethod
@@ -294,8 +313,9 @@ def load_settings(**overrides: Any) -> Settings:  # Any: pydantic checks each va
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in item['loc']).upper() or 'settings'}: {item['msg']}"
-            for item in error.errors()
-        ]
+        lines = []
+        for item in error.errors():
+            name = ".".join(str(part) for part in item["loc"]).upper()
+            text = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {text}" if name else text)
         raise ConfigError("; ".join(lines)) from error

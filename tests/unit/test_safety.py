@@ -49,14 +49,30 @@ def _settings(folder: Path, **values: str) -> Settings:
         ("rate_limit_reads", "0/minute"),
         ("rate_limit_writes", "many"),
         ("rate_limit_writes", "5/fortnight"),
+        ("sandbox_start", "tomorrow"),
+        ("binance_api_url", "api.binance.com"),
+        ("alpaca_stream_url", "https://stream.data.alpaca.markets"),
     ],
 )
-def test_a_setting_that_is_no_protection_is_refused(tmp_path: Path, name: str, value: str) -> None:
+def test_a_setting_that_cannot_be_meant_is_refused(tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=name.upper()) as caught:
         _settings(tmp_path, **{name: value})
+    assert "Value error" not in str(caught.value)
     if name in ("api_token", "jwt_secret"):
         assert value not in str(caught.value)
         assert value not in str(caught.value.__cause__), "nor in what a log would show of it"
+
+
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, env = tmp_path / "jwt", tmp_path / "env"
+    secret.write_text("x" * 40 + "\n")
+    env.write_text(f"JWT_SECRET_FILE={secret}\n")
+    assert load_settings(_env_file=env).jwt_secret.get_secret_value() == "x" * 40
+    monkeypatch.setenv("API_TOKEN_FILE", str(secret))
+    assert _settings(tmp_path).api_token.get_secret_value() == "x" * 40
+    monkeypatch.setenv("API_TOKEN_FILE", "/nowhere/token")
+    with pytest.raises(ConfigError, match=r"^API_TOKEN_FILE=/nowhere/token: No such file"):
+        _settings(tmp_path)
 
 
 def test_origins_are_a_list(tmp_path: Path) -> None:
