@@ -88,5 +88,5 @@ bench: setup ## The measurements that judge goals, on a quiet machine: 25 minute
 	    done; if [ -n "$$missed" ]; then echo "missed or failed:$$missed" >&2; exit 1; fi
 
 clean: ## Remove what setup, tests and the demo have made (the data in .data too)
-	@if [ -f .data/run.json ] && $(PY) -m app status >/dev/null 2>&1; then echo "the platform runs: stop it first"; exit 1; fi
+	@if [ -x $(PY) ]; then $(PY) app/local/running.py || [ $$? != 1 ]; fi
 	rm -rf $(VENV) node_modules static/vendor .data logs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
