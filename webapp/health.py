@@ -72,7 +72,7 @@ def health_json(web: Web) -> dict[str, Any]:
     except RedisError:
         facts["processes"], facts["counters"] = {}, {}
     if status == "down":
-        facts["error"] = {"code": "unavailable", "message": UNREACHED}
+        facts["error"] = dict(UNREACHED)
     return facts
 
 

@@ -316,7 +316,9 @@ def test_without_the_database_it_is_503(settings: Settings, redis_client: redis.
     for address in ("/api/charts/BTC-USDT", "/api/symbols", "/api/overview", "/api/health"):
         answer = client.get(address)
         assert answer.status_code == 503, address
-        assert answer.get_json()["error"]["code"] == "unavailable"
+        error = answer.get_json()["error"]
+        assert error["code"] == "unavailable"
+        assert isinstance(error["message"], str)
         assert "nobody" not in answer.text
     app.extensions["web"].redis.close()
 
