@@ -11,7 +11,7 @@ export class Layout {
 
   /** What the address says comes first, then what this browser remembers, then what is usual. */
   constructor() {
-    this.timeframe = [this.#asked.get("timeframe"), remembered("timeframe", "1m")].find((one) => one in STEPS) ?? "1m";
+    this.timeframe = [this.#asked.get("timeframe"), remembered("timeframe", "1m")].find((one) => Object.hasOwn(STEPS, one ?? "")) ?? "1m";
     this.studies = knownStudies(this.#asked.get("indicators")?.split(",") ?? remembered("studies", DEFAULT_STUDIES));
     this.shares = { ...remembered("panes", {}), ...readShares(this.#asked.get("panes")) };
     this.spacing = positive(this.#asked.get("zoom")) ?? positive(remembered("zoom", null));

@@ -29,7 +29,7 @@ export function readAddress(search) {
 function readCell(text) {
   const at = text.lastIndexOf("@");
   const [name, timeframe] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
-  if (timeframe in STEPS || timeframe === "") return { name, timeframe: timeframe || "1m" };
+  if (Object.hasOwn(STEPS, timeframe) || timeframe === "") return { name, timeframe: timeframe || "1m" };
   return { name, timeframe: "1m", note: `There is no timeframe “${timeframe}”: this is 1m` };
 }
 

@@ -61,11 +61,14 @@ export class OverviewRow {
     this.element = this.#flash = this.#spark = null;
   }
 
-  /** Everything anew, as /api/overview gives it. */
+  /** Everything anew, as /api/overview gives it; a tick that came while it was on its way is newer. */
   set(instrument) {
+    const { price, time } = this.data ?? {};
+    const newer = Number.isFinite(time) && Number.isFinite(instrument.time) && time > instrument.time;
     this.data = { ...instrument, sparkline: [...(instrument.sparkline ?? [])] };
-    const { change_24h: change, price } = instrument;
-    this.reference = Number.isFinite(change) && Number.isFinite(price) ? price / (1 + change / 100) : null;
+    const { change_24h: change, price: last } = instrument;
+    this.reference = Number.isFinite(change) && Number.isFinite(last) ? last / (1 + change / 100) : null;
+    if (newer) this.#take(price, time);
     this.#spark?.set(this.data.sparkline);
     this.#show();
   }
@@ -87,14 +90,18 @@ export class OverviewRow {
   tick({ price, time }) {
     const before = this.data.price;
     if (Number.isFinite(this.data.time) && time < this.data.time) return;
-    this.data.price = price;
-    this.data.time = time;
-    if (this.reference !== null) this.data.change_24h = (price / this.reference - 1) * 100;
-    if (this.data.sparkline.length > 1) this.data.sparkline[this.data.sparkline.length - 1] = price;
+    this.#take(price, time);
     if (this.element === null) return;
     this.#show();
     this.#spark.move(price);
     if (Number.isFinite(before) && before !== price) this.#blink(price > before ? "up" : "down");
+  }
+
+  #take(price, time) {
+    this.data.price = price;
+    this.data.time = time;
+    if (this.reference !== null) this.data.change_24h = (price / this.reference - 1) * 100;
+    if (this.data.sparkline.length > 1) this.data.sparkline[this.data.sparkline.length - 1] = price;
   }
 
   #show() {

@@ -121,6 +121,6 @@ async def test_a_pane_drawn_taller_stays_so(chart: ChartPage) -> None:
 
 
 async def test_nonsense_in_the_address_is_passed_over(chart: ChartPage) -> None:
-    await chart.open(*BTC, query="?timeframe=7m&indicators=rsi,moon&panes=rsi:-1,moon:3&zoom=soon&at=never")
+    await chart.open(*BTC, query="?timeframe=constructor&indicators=rsi,moon&panes=rsi:-1,moon:3&zoom=soon&at=never")
     await wait_for_address(chart, "timeframe=1m&indicators=rsi&panes=rsi:0.26&zoom=8")
     assert "at=" not in chart.page.url

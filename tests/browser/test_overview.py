@@ -39,6 +39,22 @@ async def test_a_trade_moves_price_change_and_time(overview: OverviewPage, marke
     assert await row.locator(".change").text_content() != before
 
 
+async def test_an_answer_that_is_older_than_a_tick_does_not_take_it_back(overview: OverviewPage) -> None:
+    await overview.open()
+    shown = await overview.page.evaluate("""async () => {
+        const { OverviewRow } = await import("/static/js/overview-row.js");
+        const row = new OverviewRow({ price: 100, time: 1000, change_24h: 25, sparkline: [90, 100] });
+        row.tick({ price: 120, time: 3000 });
+        row.set({ price: 100, time: 2000, change_24h: 25, sparkline: [90, 100] });
+        const kept = { ...row.data };
+        row.set({ price: 90, time: 4000, change_24h: 12.5, sparkline: [90, 90] });
+        return [kept, row.data];
+    }""")
+    kept, newer = [(one["price"], one["time"], one["change_24h"], one["sparkline"]) for one in shown]
+    assert kept == (120, 3000, 50, [90, 120])
+    assert newer == (90, 4000, 12.5, [90, 90])
+
+
 async def test_a_page_that_the_browser_brings_back_is_live_again(overview: OverviewPage, market: Market) -> None:
     await overview.open()
     await overview.wait_for_connection("connected")
