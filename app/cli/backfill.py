@@ -14,14 +14,16 @@ SymbolsOption = Annotated[
 def backfill(
     symbols: SymbolsOption = [],  # noqa: B006  # typer takes a list only
     everything: Annotated[bool, typer.Option("--all", "-a", help="Every symbol of the watchlist.")] = False,
-    start: Annotated[str, typer.Option("--start", help="First moment, UTC: 2026-11-01 or 2026-11-01T09:30.")] = "",
+    start: Annotated[str, typer.Option("--start", help="Needed. First moment, UTC: 2026-11-01 or …T09:30.")] = "",
     end: Annotated[str, typer.Option("--end", help="Last moment, exclusive; now where it is left out.")] = "",
     exchange: Annotated[str, typer.Option("--exchange", "-e", help="binance, alpaca, yahoo; --all: of all")] = "",
     timeframe: Annotated[str, typer.Option("--timeframe", "-t", help="1m 5m 15m 1h 4h 1d")] = "1m",
     keep: Annotated[bool, typer.Option("--keep", help="Also what is older than bars are kept; it stays then.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show the progress until it is done.")] = True,
     listing: Annotated[bool, typer.Option("--list", help="Show those at work and the latest; fetch nothing.")] = False,
-    cancel: Annotated[int, typer.Option("--cancel", metavar="ID", help="End this one; what it stored stays.")] = 0,
+    cancel: Annotated[
+        int, typer.Option("--cancel", metavar="ID", help="End this one; what it stored stays.", show_default=False)
+    ] = 0,
 ) -> None:
     """Fetch the bars of a range from the exchange; what is there already is not asked for again.
 

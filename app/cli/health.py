@@ -18,9 +18,12 @@ DONE, FAILED, UNUSABLE = 0, 1, 2
 def main(arguments: list[str]) -> int:
     """0 while the process's heartbeat is fresh (or its URL answers), 1 with the reason, 2 for bad arguments."""
     process = url = ""
-    for argument in arguments:
+    rest = iter(arguments)
+    for argument in rest:
         if argument.startswith("--url="):
             url = argument.removeprefix("--url=")
+        elif argument == "--url" and (url := next(rest, "")):
+            continue
         elif argument.startswith("-") or process:
             print("error: use `python -m app health [PROCESS] [--url=URL]`", file=sys.stderr)
             return UNUSABLE

@@ -24,7 +24,9 @@ def verify(
 ) -> None:
     """Compare stored bars with the exchange's own and list every difference.
 
-    Exit code 0 where all agree, 1 where a bar differs.
+    Exit code 0 where all agree (or do so after --repair), 1 where a bar differs.
+
+    Also 1 where nothing was compared though the market was open.
 
     Example: [bold]python -m app verify --exchange binance --symbol BTC/USDT --start 2026-11-01 --end 2026-11-02[/]
     """
@@ -39,19 +41,20 @@ def verify(
     from app.storage import catalog, retention
 
     settings = attached_settings()
+    parts = platform(settings, process="cli")
     tf, lo_ms, hi_ms = parse_range(start, end, timeframe, now_ms=exchange_now_us(settings) // 1000)
     if repair and tf is not Timeframe.M1:
         raise BadInput(f"--repair works on 1m bars: {tf.value} bars follow from them")
     with database(settings) as connection:
         instrument = catalog.find(connection, symbol, exchange or None)
         kept_ms = retention.cutoffs(connection).get(tf, lo_ms)
+        expected = bool(parts.expected.windows(connection, instrument, max(lo_ms, kept_ms), hi_ms))
     if lo_ms < kept_ms:
         day = f"{datetime.fromtimestamp(kept_ms / 1000, UTC):%Y-%m-%d}"
         if hi_ms <= kept_ms:
             raise BadRange(f"{tf.value} bars before {day} are not kept: there is nothing to compare")
         print(f"{tf.value} bars before {day} are not kept: compared from there on", file=sys.stderr)
         lo_ms = kept_ms
-    parts = platform(settings, process="cli")
     found: list[Difference] = []
     compared = unfinished = 0
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
@@ -62,9 +65,22 @@ def verify(
             found += page.differences
             progress.update(task, completed=page.end_ms - lo_ms)
     _table(Console(), found)
+    if not compared:
+        said, code = nothing(f"{tf.value} bars of {instrument.key}", unfinished=unfinished, expected=expected)
+        print(said)
+        raise typer.Exit(code)
     said = f"{compared:,} bars compared, {compared - len(found):,} equal, {len(found):,} different"
     print(said + (f", {unfinished:,} still open" if unfinished else "") + (", repaired" if repair and found else ""))
     raise typer.Exit(1 if found and not repair else 0)
+
+
+def nothing(bars: str, *, unfinished: int, expected: bool) -> tuple[str, int]:
+    """(the last line, the exit code) where nothing was compared: no proof, unless there was nothing to expect."""
+    if unfinished:
+        return f"nothing was compared: the {unfinished:,} {bars} there are still open", 1
+    if not expected:
+        return f"nothing was compared: the market was closed, and neither side has {bars} there", 0
+    return f"nothing was compared: neither the platform nor the exchange has {bars} there; are the dates right?", 1
 
 
 def _table(console: object, found: list[Difference]) -> None:

@@ -24,6 +24,7 @@ from app.domain.timeframes import DAY_MS, Timeframe
 from app.local.postgres import PostgresServer
 from app.local.redis import RedisServer
 from app.local.runfile import Run, write_run
+from app.services import audit
 from app.storage import backfills, migrate, retention, timescale
 from app.storage.times import utc
 from tests.factories import add_instrument
@@ -300,3 +301,13 @@ class TestKeep:
         words = ("verify", "-s", "BTC/USDT", "-e", "binance", "--start", "2024-12-01", "--end", "2024-12-02")
         assert "bars before " in (said := app.refused(*words, code=2, **market))
         assert said.endswith(" are not kept: there is nothing to compare")
+
+    def test_verify_where_there_is_nothing_agrees_with_nothing(
+        self, app: Command, engine: sa.Engine, market: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_instrument(engine, "BTC/USDT", active=True)
+        engine.dispose()
+        monkeypatch.setattr(audit, "_patiently", lambda *_: [])
+        done = app("verify", "-s", "BTC/USDT", "-e", "binance", "--start", "2024-12-01", **market)
+        assert done.returncode == 1
+        assert done.stdout.startswith("nothing was compared: neither the platform nor the exchange has 1m bars of ")

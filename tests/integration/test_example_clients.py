@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +66,41 @@ def wait_for(path: Path, text: str, *, timeout_s: float = 30) -> None:
         time.sleep(0.1)
 
 
-def test_the_python_client_holds_the_series_through_a_disconnect(
-    address: str, wire: Wire, collector: Collector, tmp_path: Path
-) -> None:
-    script, said, held = tmp_path / "live.py", tmp_path / "said.txt", tmp_path / "held.json"
+@contextmanager
+def python_client(wire: Wire, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The example at work: the files with what it says, and with the bars it holds."""
+    script, said, held = folder / "live.py", folder / "said.txt", folder / "held.json"
     code = example("python", "aiohttp")
     script.write_text(code.replace("flush=True)", f"flush=True)\n                        {KEEP.format(held)}"))
-    count, close = collector.add(20)
     url = wire.url.replace("http", "ws") + "/ws"
     with said.open("wb") as out:
         process = subprocess.Popen([sys.executable, str(script), url, CHANNEL], stdout=out, stderr=subprocess.STDOUT)
         try:
-            wait_for(said, line(count, close))
-            wire.drop()
-            wait_for(said, line(*collector.add(7)))
-            wait_for(said, line(*collector.add(1)))
-            until(lambda: whole(held) == stored(address), what="the client's series is the database's")
+            yield said, held
         finally:
             process.terminate()
             process.wait(10)
+
+
+def test_the_python_client_holds_the_series_through_a_disconnect(
+    address: str, wire: Wire, collector: Collector, tmp_path: Path
+) -> None:
+    count, close = collector.add(20)
+    with python_client(wire, tmp_path) as (said, held):
+        wait_for(said, line(count, close))
+        wire.drop()
+        wait_for(said, line(*collector.add(7)))
+        wait_for(said, line(*collector.add(1)))
+        until(lambda: whole(held) == stored(address), what="the client's series is the database's")
+
+
+def test_the_python_client_waits_with_a_chart_that_has_no_bars_yet(
+    address: str, wire: Wire, collector: Collector, tmp_path: Path
+) -> None:
+    with python_client(wire, tmp_path) as (said, held):
+        until(lambda: held.exists() and whole(held) == [], what="the client was sent an empty chart")
+        wait_for(said, line(*collector.add(1)))
+        until(lambda: whole(held) == stored(address), what="the client has the first bar")
 
 
 @pytest.mark.browser

@@ -213,6 +213,8 @@ def test_health_by_url_wants_a_good_answer(capsys: pytest.CaptureFixture[str]) -
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         assert main([f"--url={url}/pyproject.toml"]) == 0
+        assert main(["--url", f"{url}/pyproject.toml"]) == 0
+        assert main(["--url"]) == 2
         assert main([f"--url={url}/nothing"]) == 1
     finally:
         server.shutdown()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.backfilling import parse_range
+from app.cli.verify import nothing
 from app.config import ROOT
 from app.domain.timeframes import Timeframe
 from app.errors import BadInput, BadRange
@@ -76,6 +77,19 @@ def test_a_range_without_bars_is_refused(start: str, end: str, timeframe: str, m
 def test_what_is_no_date_or_timeframe_is_named(start: str, timeframe: str) -> None:
     with pytest.raises(BadInput, match=r"yesterday|2m"):
         parse_range(start, "", timeframe, now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "expected", "code", "why"),
+    [
+        (0, True, 1, "neither the platform nor the exchange has 1m bars of AAPL there; are the dates right?"),
+        (0, False, 0, "the market was closed, and neither side has 1m bars of AAPL there"),
+        (2, True, 1, "the 2 1m bars of AAPL there are still open"),
+    ],
+)
+def test_verify_that_compared_nothing_says_so_and_why(unfinished: int, expected: bool, code: int, why: str) -> None:
+    said = nothing("1m bars of AAPL", unfinished=unfinished, expected=expected)
+    assert said == (f"nothing was compared: {why}", code)
 
 
 def test_a_range_is_cut_to_whole_bars_before_now() -> None:

@@ -34,6 +34,15 @@ def test_the_example_of_settings_has_what_compose_reads_with_the_defaults_it_has
     assert others == {"COMPOSE_FILE", "COMPOSE_PROFILES"}, "those that Compose itself reads"
 
 
+def test_the_example_of_settings_shows_the_defaults() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    shown = {name.lower(): value for name, value in re.findall(r"^#([A-Z0-9_]+)=(.*)$", text, re.MULTILINE)}
+    assert shown.pop("metrics_dir") == ".data/metrics", "which follows from another default"
+    for name in shown.keys() & Settings.model_fields.keys():
+        taken = getattr(Settings(_env_file=None, **{name: shown[name]}), name)  # type: ignore[call-arg,arg-type]
+        assert taken == Settings.model_fields[name].default, name
+
+
 def test_prometheus_asks_every_service_that_serves_metrics_and_no_other() -> None:
     named: dict[tuple[str, str], set[str]] = {}
     for service, its in SERVICES.items():
