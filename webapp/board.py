@@ -8,6 +8,7 @@ from typing import Any
 
 from app.domain.bars import Bar, Origin, State
 from app.domain.rollup import live_bar
+from app.domain.sessions import ALWAYS, OWN_HOURS, of_its_date
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.updates import ORIGIN_NAMES, STATE_NAMES
 
@@ -43,7 +44,8 @@ def parse_bar(instrument_id: int, data: Mapping[str, Any]) -> Bar:
 class Board:
     """The newest minutes and stored bars of one instrument, for the timeframes in `watched`."""
 
-    def __init__(self) -> None:
+    def __init__(self, calendar: str = ALWAYS) -> None:
+        self._calendar = calendar
         self.watched: set[Timeframe] = set()
         self._minutes: dict[int, Bar] = {}
         self._bases: dict[Timeframe, Bar] = {}
@@ -95,12 +97,15 @@ class Board:
 
     def live(self, tf: Timeframe) -> Bar | None:
         """The newest bar of the timeframe as it stands this moment."""
-        if not self._minutes:
+        minutes = self._minutes
+        if tf is Timeframe.D1 and self._calendar in OWN_HOURS:  # a stock's day holds its own session only
+            minutes = {time: bar for time, bar in minutes.items() if of_its_date(self._calendar, time)}
+        if not minutes:
             return self._bases.get(tf)
         if tf is Timeframe.M1:
-            return self._minutes[max(self._minutes)]
-        bucket = tf.floor(max(self._minutes))
-        inside = [self._minutes[time] for time in sorted(self._minutes) if time >= bucket]
+            return minutes[max(minutes)]
+        bucket = tf.floor(max(minutes))
+        inside = [minutes[time] for time in sorted(minutes) if time >= bucket]
         return live_bar(self._bases.get(tf), inside, tf)
 
     def _forget_minutes(self) -> None:

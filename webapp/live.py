@@ -89,7 +89,7 @@ class Hub:
         with self._lock:
             channels = self._series.setdefault(instrument.id, {})
             if tf not in channels:
-                board = self._boards.setdefault(instrument.id, Board())
+                board = self._boards.setdefault(instrument.id, Board(instrument.calendar))
                 board.watched.add(tf)
                 channels[tf] = SeriesChannel(instrument, tf, board=board, every_s=self._coalesce_s)
             return channels[tf]

@@ -14,6 +14,7 @@ from app.domain.bars import Bar, State
 from app.domain.indicator_names import INDICATORS
 from app.domain.instruments import Instrument
 from app.domain.rollup import live_bar
+from app.domain.sessions import OWN_HOURS, of_its_date
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.versions import Versions
 from app.services.chart_parts import encoded, encoded_bars, encoded_indicators, joined, pick
@@ -150,10 +151,12 @@ class Charts:
         if since is not None and until is not None and since >= until:
             return []
         minutes = self._bars.read(conn, instrument.id, Timeframe.M1, start_ms=since, end_ms=until, limit=MAX_MINUTES)
-        if len(minutes) < MAX_MINUTES:
-            return minutes
-        first = tf.floor(minutes[0].time_ms)  # its minutes may be cut off: no bar rather than a wrong one
-        return [minute for minute in minutes if tf.floor(minute.time_ms) != first]
+        if len(minutes) == MAX_MINUTES:
+            first = tf.floor(minutes[0].time_ms)  # its minutes may be cut off: no bar rather than a wrong one
+            minutes = [minute for minute in minutes if tf.floor(minute.time_ms) != first]
+        if tf is Timeframe.D1 and instrument.calendar in OWN_HOURS:
+            minutes = [minute for minute in minutes if of_its_date(instrument.calendar, minute.time_ms)]
+        return minutes
 
     def _newest_chart(
         self, head: dict[str, Any], instrument: Instrument, request: ChartRequest, *, generation: bytes

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.domain.instruments import RULES, Instrument
 from app.domain.outbox import Span, joined
+from app.domain.sessions import of_other_dates
 from app.domain.timeframes import DAY_MS, MINUTE_MS, ROLLUPS, Timeframe
 from app.services.ports import Catalogue, Cutoffs, keeps_all
 from app.services.stores import Holes, Minutes, Outbox
@@ -54,7 +55,7 @@ class Settle:
         wide = joined([*spans, *self._flats(connection, spans)], within_ms=HOUR_MS)
         known = self.catalogue({span.instrument_id for span in wide})
         sparse = {i for i, item in known.items() if not RULES[item.exchange].flat_bars}
-        native = {i for i, item in known.items() if RULES[item.exchange].native_daily}
+        native = {i: item.calendar for i, item in known.items() if RULES[item.exchange].native_daily}
         cutoffs = self.cutoffs(connection)
         for tf in ROLLUPS:
             # A bar whose children were let go stays as it is: a late word on a minute of it is not the whole of it.
@@ -64,18 +65,33 @@ class Settle:
                 starts = range(max(tf.floor(span.lo_ms), kept_ms), span.hi_ms + 1, tf.ms)
                 if starts:
                     buckets.setdefault(span.instrument_id, set()).update(starts)
-            self._roll_up(connection, tf, buckets, sparse, native if tf is Timeframe.D1 else set())
+            self._roll_up(connection, tf, buckets, sparse, native if tf is Timeframe.D1 else {})
         self.outbox.mark(connection, "indicators", wide)
         self.outbox.mark(connection, "publish", wide)
 
     def _roll_up(
-        self, connection: sa.Connection, tf: Timeframe, buckets: dict[int, set[int]], sparse: set[int], native: set[int]
+        self,
+        connection: sa.Connection,
+        tf: Timeframe,
+        buckets: dict[int, set[int]],
+        sparse: set[int],
+        native: dict[int, str],
     ) -> None:
-        """Rolls up; where quiet minutes have no bar, what is complete is looked up, and what is empty goes."""
+        """Rolls up; where quiet minutes have no bar, what is complete is looked up, and what is empty goes.
+
+        `native` are the instruments (id → calendar) whose bar of this timeframe is the source's own. Until that is
+        there it is made of its session's minutes alone: an evening that ends after midnight UTC is not of that date.
+        """
+        others = {
+            (i, child)
+            for i, calendar in native.items()
+            for day in buckets.get(i, ())
+            for child in of_other_dates(calendar, day)
+        }
         few = {i: starts for i, starts in buckets.items() if i in sparse}
         whole = self.minutes.whole(connection, tf, [(i, start) for i, starts in few.items() for start in starts])
-        self.outbox.roll_up(connection, tf, buckets, whole=whole, natives=native)
-        self.outbox.clear(connection, tf, _starts(whole))
+        self.outbox.roll_up(connection, tf, buckets, whole=whole, natives=native, others=others)
+        self.outbox.clear(connection, tf, _starts(whole), others=others)
         if native:
             self.outbox.doubt_days(connection, {i: starts for i, starts in buckets.items() if i in native})
 

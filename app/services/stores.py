@@ -162,9 +162,18 @@ class Outbox(Protocol):
         *,
         whole: Collection[tuple[int, int]] = ...,
         natives: Collection[int] = ...,
+        others: Collection[tuple[int, int]] = ...,
     ) -> int: ...
     def doubt_days(self, connection: sa.Connection, days: Mapping[int, Iterable[int]], /) -> None: ...
-    def clear(self, connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]], /) -> None: ...
+    def clear(
+        self,
+        connection: sa.Connection,
+        tf: Timeframe,
+        buckets: Mapping[int, Iterable[int]],
+        /,
+        *,
+        others: Collection[tuple[int, int]] = ...,
+    ) -> None: ...
 
 
 class Holes(Protocol):

@@ -68,11 +68,13 @@ def roll_up(
     *,
     whole: Collection[tuple[int, int]] = (),
     natives: Collection[int] = (),
+    others: Collection[tuple[int, int]] = (),
 ) -> int:
     """Makes the bars of `tf` anew at instrument id → bucket starts (ms); returns how many changed.
 
     `whole` are the (instrument, start) that are complete though not every child is there, as on exchanges without
-    flat bars; `natives` the instruments whose own bar of this timeframe gives way to no roll-up.
+    flat bars; `natives` the instruments whose own bar of this timeframe gives way to no roll-up. `others` are
+    4h bars (instrument, start) that are not part of the 1d bar of their date.
     """
     pairs = _pairs(buckets)
     if not pairs:
@@ -82,6 +84,7 @@ def roll_up(
         "wholes": literal(pair in whole for pair in pairs),
         "instruments": literal(sorted(buckets)),
         "natives": literal(sorted(natives)),
+        **_others(tf, others),
     }
     return connection.execute(sql("settle", "rollup", tf), values).rowcount
 
@@ -92,10 +95,19 @@ def doubt_days(connection: sa.Connection, days: Mapping[int, Iterable[int]]) -> 
         connection.execute(sql("settle", "doubt_days"), within(pairs))
 
 
-def clear(connection: sa.Connection, tf: Timeframe, buckets: Mapping[int, Iterable[int]]) -> None:
-    """Deletes rolled-up bars, and their indicators, of buckets (instrument id → starts) that hold nothing any more."""
+def clear(
+    connection: sa.Connection,
+    tf: Timeframe,
+    buckets: Mapping[int, Iterable[int]],
+    *,
+    others: Collection[tuple[int, int]] = (),
+) -> None:
+    """Deletes rolled-up bars, and their indicators, of buckets (instrument id → starts) that hold nothing any more.
+
+    `others` as in roll_up().
+    """
     if pairs := _pairs(buckets):
-        values = within(pairs)
+        values = within(pairs) | _others(tf, others)
         rows = connection.execute(sql("settle", "empty", tf), {**values, "end": values["hi"] + tf.ms})
         for day in by_day((row[0], row[1]) for row in rows.all()):
             if gone := [(row[0], row[1]) for row in connection.execute(sql("settle", "clear", tf), day)]:
@@ -112,6 +124,14 @@ def _buckets(pairs: Sequence[tuple[int, int]], tf: Timeframe) -> dict[str, Any]:
         "buckets": literal(pair[1] for pair in pairs),
         "lo": min(pair[1] for pair in pairs),
         "hi": max(pair[1] for pair in pairs) + tf.ms,
+    }
+
+
+def _others(tf: Timeframe, others: Collection[tuple[int, int]]) -> dict[str, Any]:
+    ordered = sorted(others) if tf is Timeframe.D1 else []
+    return {
+        "other_instruments": literal(pair[0] for pair in ordered),
+        "other_times": literal(pair[1] for pair in ordered),
     }
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.domain.sessions import Session, Window, clipped, windows
+from app.domain.sessions import OWN_HOURS, Session, Window, clipped, of_its_date, of_other_dates, windows
+from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.domain.yahoo_markets import HOME, MARKETS
 from app.errors import BadInput
 from app.sources.calendars import sessions
@@ -109,3 +110,26 @@ def test_a_calendar_recorded_to_a_years_end_gives_what_it_has() -> None:
 def test_every_market_of_yahoo_has_a_calendar_the_library_knows() -> None:
     names = sorted({HOME[0], *(calendar for calendar, _ in MARKETS.values())} - {"XKRX"})  # Seoul's takes 5 s to make
     assert [name for name in names if len(of(name, "2026-11-02", "2026-11-14")) < 7] == []
+
+
+@pytest.mark.filterwarnings("ignore:Series.values returning")  # raised inside the library
+@pytest.mark.parametrize("calendar", [*OWN_HOURS, "XIST"])
+def test_a_minute_belongs_to_the_date_it_lies_in_where_that_is_its_sessions(calendar: str) -> None:
+    """All sessions of a year, extended ones in New York: over both changes of the clocks, and half days."""
+    strange = 0
+    for session in of(calendar, "2026-01-01", "2027-01-01"):
+        ((lo_ms, hi_ms),) = windows(calendar, [session], extended=True)
+        for time_ms in range(lo_ms, hi_ms, 15 * MINUTE_MS):
+            own = time_ms // DAY_MS * DAY_MS == session.date_ms
+            assert of_its_date(calendar, time_ms) is own, (session, time_ms)
+            strange += not own
+    assert bool(strange) is (calendar in OWN_HOURS)
+
+
+def test_4h_bars_of_another_dates_session() -> None:
+    day = ms("2026-01-16")
+    hours = {
+        calendar: [(t - day) // (60 * MINUTE_MS) for t in of_other_dates(calendar, day)]
+        for calendar in ("XNYS", "XASX", "XIST", "24/7")
+    }
+    assert hours == {"XNYS": [0], "XASX": [12, 16, 20], "XIST": [], "24/7": []}

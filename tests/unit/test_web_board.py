@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from app.domain.bars import Bar, Origin, State
 from app.domain.rollup import combine
-from app.domain.timeframes import MINUTE_MS, Timeframe
+from app.domain.sessions import ALWAYS
+from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.domain.updates import bar_json, order_json
 from webapp.board import Board, parse_bar
 
@@ -28,8 +29,8 @@ def minute(index: int, *, count: int = 2, price: float = 100.0, state: State = S
     )  # fmt: skip
 
 
-def board(*watched: Timeframe) -> Board:
-    made = Board()
+def board(*watched: Timeframe, calendar: str = ALWAYS) -> Board:
+    made = Board(calendar)
     made.watched.update(watched)
     return made
 
@@ -91,6 +92,25 @@ def test_a_new_bucket_begins_without_the_old_one() -> None:
     live = known.live(M5)
     assert live is not None
     assert (live.time_ms, live.open, live.trade_count) == (START_MS + M5.ms, 200, 2)
+
+
+def test_an_evening_past_midnight_utc_is_in_no_live_day_of_a_stock() -> None:
+    """Wednesday 15 November 2023: Tuesday's 19:30 New York time, the morning, and the evening (on Thursday, UTC)."""
+    day, evening, morning = Timeframe.D1, minute(30, price=50), minute(9 * 60, price=100)
+    late = minute(24 * 60 + 30, price=200)
+    known = board(day, calendar="XNYS")
+    known.seed(day, None, [])
+    known.add_minute(evening)
+    assert known.live(day) is None
+    assert known.live(Timeframe.H4) == combine([evening], START_MS), "4h is cut at UTC"
+    known.add_minute(morning)
+    assert known.live(day) == combine([morning], START_MS)
+    known.add_minute(late)
+    assert known.live(day) == combine([morning], START_MS)
+    crypto = board(day)
+    for each in (evening, morning, late):
+        crypto.add_minute(each)
+    assert crypto.live(day) == combine([late], START_MS + DAY_MS)
 
 
 def test_only_1m_is_told_before_the_database_was_read() -> None:

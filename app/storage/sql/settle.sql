@@ -122,6 +122,9 @@ WHERE ((c.instrument_id, date_bin(interval '{length}', c.time, timestamptz 'epoc
     AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:hi AS timestamptz)
     AND c.instrument_id = ANY(CAST(:instruments AS int[]))
     AND ('{below}' <> '1m' OR c.state > 0)
+    -- A stock's 1d is its session's: an evening that ends after midnight UTC is not of that date.
+    AND ('{below}' <> '4h' OR (c.instrument_id, c.time) NOT IN (SELECT i, timestamptz 'epoch' + t * interval '1 millisecond'
+        FROM unnest(CAST(:other_instruments AS int[]), CAST(:other_times AS bigint[])) AS o (i, t)))
 GROUP BY 1, 2 ORDER BY 1, 2
 ON CONFLICT (instrument_id, time) DO UPDATE SET
     open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
@@ -155,7 +158,9 @@ JOIN "candles_{tf}" b ON b.instrument_id = u.i AND b.time = timestamptz 'epoch' 
     AND b.time >= CAST(:lo AS timestamptz) AND b.time < CAST(:hi AS timestamptz)
 WHERE NOT EXISTS (SELECT 1 FROM "candles_{below}" c WHERE c.instrument_id = b.instrument_id
     AND c.time >= b.time AND c.time < b.time + interval '{length}'
-    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:end AS timestamptz))
+    AND c.time >= CAST(:lo AS timestamptz) AND c.time < CAST(:end AS timestamptz)
+    AND ('{below}' <> '4h' OR (c.instrument_id, c.time) NOT IN (SELECT i, timestamptz 'epoch' + t * interval '1 millisecond'
+        FROM unnest(CAST(:other_instruments AS int[]), CAST(:other_times AS bigint[])) AS o (i, t))))
 
 -- name: clear
 DELETE FROM "candles_{tf}" b USING unnest(CAST(:instrument_id AS int[]), CAST(:time AS bigint[])) AS u (i, t)

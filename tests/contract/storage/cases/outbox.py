@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -167,3 +168,23 @@ def _clear(tf: Timeframe) -> Any:
 for _tf, _counts in zip(ROLLUPS, ((334, 79, 38), (79, 26, 11), (26, 13, 4), (13, 10, 5), (10, 10, 4)), strict=True):
     _names = (f"candles_{_tf.below}", f"candles_{_tf.value}", f"indicators_{_tf.value}")
     case(outbox.clear, changed={name: (gone, 0) for name, gone in zip(_names, _counts, strict=True)})(_clear(_tf))
+
+
+@case(outbox.roll_up, outbox.clear, candles_4h=(0, 1), candles_1d=(2, 1), indicators_1d=(1, 0))
+def days_without_others(c: sa.Connection) -> object:
+    """4h bars that are not of their date: a day has the rest of them only, and goes where nothing is left."""
+    day, again = Timeframe.D1.floor(LIVE), Timeframe.D1.floor(HAND)
+    children = candles.read(c, BTC, Timeframe.H4, start_ms=day, end_ms=day + DAY_MS)
+    kept, *_ = candles.read(c, SOL, Timeframe.H4, start_ms=again, end_ms=again + DAY_MS)
+    late = [replace(kept, time_ms=kept.time_ms + 4 * 60 * M, close=kept.close + 5)]
+    candles.replace(c, late, tf=Timeframe.H4)
+    others = {(bar.instrument_id, bar.time_ms) for bar in [*children, *late]}
+    days = {BTC: [day], SOL: [again]}
+    assert children
+    assert outbox.roll_up(c, Timeframe.D1, {SOL: [again]}) == 1, "with them it is another bar"
+    changed = outbox.roll_up(c, Timeframe.D1, days, others=others)
+    outbox.clear(c, Timeframe.D1, days, others=others)
+    (left,) = candles.read(c, SOL, Timeframe.D1, start_ms=again, end_ms=again + DAY_MS)
+    assert (left.open, left.close, left.volume) == (kept.open, kept.close, kept.volume)
+    assert candles.read(c, BTC, Timeframe.D1, start_ms=day, end_ms=day + DAY_MS) == []
+    return changed, left
