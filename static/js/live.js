@@ -67,11 +67,12 @@ export class Live {
       if (this.#closed || this.#socket !== socket) return;
       clearTimeout(this.#overdue);
       this.#overdue = 0;
-      if (this.#attempt >= 0) {
-        this.#attempt = -1; // only an answer proves the server well; an accepted socket may be closed at once
+      const message = JSON.parse(data);
+      if (this.#attempt >= 0 && message.type !== "error") {
+        this.#attempt = -1; // only what was asked for proves the server well: one that refuses says why, and closes
         this.onState({ phase: "connected" });
       }
-      this.onMessage(JSON.parse(data));
+      this.onMessage(message);
     };
     socket.onclose = () => {
       clearTimeout(overdue);

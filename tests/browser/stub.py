@@ -30,6 +30,7 @@ from tests.browser.market import CRYPTO, Market
 from tests.browser.screens import BadScreen, screen
 from tests.browser.states import TITLES
 from webapp import offline, security
+from webapp.clients import TRY_AGAIN_LATER
 
 ERRORS = {
     404: ("Nothing here", "unknown symbol 'BTC-USD' on binance", None),
@@ -176,6 +177,11 @@ def _sockets(app: Flask, market: Market) -> None:
 
     @sock.route("/ws/<path:symbol>")
     def live(ws: Any, symbol: str) -> None:
+        market.came.append(time.monotonic())
+        if market.refusal is not None:
+            ws.send(json.dumps({"type": "error", "data": market.refusal}))
+            _end(ws, TRY_AGAIN_LATER)
+            return
         if market.refusing or request.args.get("token") != market.token:
             _end(ws)
             return
@@ -214,10 +220,10 @@ def _pong(ws: Any, waiting: queue.Queue[str | None]) -> None:
             waiting.put('{"type":"pong"}')
 
 
-def _end(ws: Any) -> None:
+def _end(ws: Any, code: int | None = None) -> None:
     """Close for good: werkzeug would still write an HTTP answer after the closing frame."""
     with contextlib.suppress(ConnectionClosed, OSError):
-        ws.close()
+        ws.close(code)
     with contextlib.suppress(OSError):
         ws.sock.shutdown(socket.SHUT_RDWR)
 
