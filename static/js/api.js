@@ -5,14 +5,20 @@ const TIMEOUT_MS = Number(document.documentElement.dataset.requestTimeoutMs) || 
 const DELAYS_MS = [400, 1200];
 
 export class ApiError extends Error {
-  constructor(message, { code = "network", status = 0 } = {}) {
+  constructor(message, { code = "network", status = 0, retryAfter = null } = {}) {
     super(message);
     this.code = code;
     this.status = status;
+    this.retryAfter = retryAfter; // s, where the server said so
   }
 
   get passing() {
     return this.code === "network" || this.status === 502 || this.status === 503 || this.status === 504;
+  }
+
+  /** Whether the same may well be answered later. */
+  get later() {
+    return this.passing || this.code === "timeout" || this.status === 429;
   }
 }
 
@@ -69,6 +75,7 @@ export async function request(address, { method = "GET", body, given = {}, signa
     throw new ApiError(said.message ?? `The server answered ${response.status}.`, {
       code: said.code ?? "http",
       status: response.status,
+      retryAfter: Number(response.headers.get("Retry-After")) || null,
     });
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;

@@ -8,7 +8,12 @@ const PING_MS = 15_000;
 const BEAT_MS = 2_000;
 const SLEPT_MS = 4 * BEAT_MS; // no beat for so long: the machine slept, and no event need have told of it
 const ANSWER_MS = 6_000; // a ping so long without a word of the server: the connection is dead, though nobody closed it
-const WAKING = [[window, "online"], [window, "pageshow"], [window, "focus"], [document, "visibilitychange"], [document, "resume"]];
+export const WAKING = [[window, "online"], [window, "pageshow"], [window, "focus"], [document, "visibilitychange"], [document, "resume"]];
+
+/** ms to wait before an attempt, counted from 1: twice as long each time, and no two pages at the same moment. */
+export function pause(attempt, first, longest) {
+  return Math.min(longest, first * 2 ** (attempt - 1)) * (0.6 + 0.4 * Math.random());
+}
 
 export class Live {
   #socket = null;
@@ -117,8 +122,7 @@ export class Live {
 
   #retry() {
     this.#attempt = Math.max(this.#attempt, 0) + 1;
-    const longest = Math.min(LONGEST_MS, FIRST_MS * 2 ** (this.#attempt - 1));
-    const delay = longest * (0.6 + 0.4 * Math.random());
+    const delay = pause(this.#attempt, FIRST_MS, LONGEST_MS);
     this.onState({ phase: "reconnecting", retryAt: performance.now() + delay });
     this.#timer = setTimeout(() => this.#open(), delay);
   }

@@ -112,18 +112,19 @@ def _pages(app: Flask, market: Market) -> None:
 
 def _api(app: Flask, market: Market) -> None:
     @app.before_request
-    def faults() -> tuple[Response, int] | None:
+    def faults() -> Response | None:
         if not request.path.startswith("/api/"):
             return None
         if market.token is not None and request.headers.get("Authorization") != f"Bearer {market.token}":
             market.refused.append(request.headers.get("Authorization", ""))
             refusal = {"error": {"code": "token_wrong", "message": "the token is not right"}}
-            return Response(json.dumps(refusal), mimetype="application/json"), 401
+            return Response(json.dumps(refusal), 401, mimetype="application/json")
         time.sleep(market.slow_s)
         if market.failing is None:
             return None
         body = {"error": {"code": "unavailable", "message": "The database cannot be reached."}}
-        return Response(json.dumps(body), mimetype="application/json"), market.failing
+        headers = {"Retry-After": market.retry_after} if market.retry_after else None
+        return Response(json.dumps(body), market.failing, headers, mimetype="application/json")
 
     @app.get("/api/overview", endpoint="api-overview")
     def overview() -> Row:
