@@ -1,4 +1,5 @@
 // A WebSocket that comes back: backoff with jitter, the address asked anew each time (so it can carry `since=`).
+import { tryToken } from "./api.js";
 import { askTokenOnce, readsNeedToken, token } from "./token.js";
 
 const FIRST_MS = 500;
@@ -24,6 +25,7 @@ export class Live {
   #pinged = 0;
   #attempt = 0;
   #closed = false;
+  #judging = false; // whether our token is still taken
 
   /** address() gives path and query; onMessage(parsed); onState({phase, retryAt}). */
   constructor({ address, onMessage, onState }) {
@@ -44,7 +46,7 @@ export class Live {
 
   /** Back online, back in sight or awake: what waits need not wait any longer, and what seems open has to prove it. */
   #now = () => {
-    if (this.#closed || document.hidden) return;
+    if (this.#closed || this.#judging || document.hidden) return;
     if (this.#socket === null) this.#open();
     else this.#ping(this.#socket);
   };
@@ -56,13 +58,16 @@ export class Live {
       return;
     }
     const url = new URL(this.address(), location.href);
-    if (readsNeedToken()) url.searchParams.set("token", token()); // a socket's request carries no header of ours
+    const sent = token();
+    if (readsNeedToken()) url.searchParams.set("token", sent); // a socket's request carries no header of ours
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.#socket = socket;
     if (this.#attempt === 0) this.onState({ phase: "connecting" });
     const overdue = setTimeout(() => socket.close(), CONNECT_MS);
+    let opened = false;
     socket.onopen = () => {
+      opened = true;
       clearTimeout(overdue);
       clearInterval(this.#pulse);
       this.#beaten = this.#pinged = Date.now();
@@ -81,7 +86,7 @@ export class Live {
     };
     socket.onclose = () => {
       clearTimeout(overdue);
-      if (this.#socket === socket) this.#lost();
+      if (this.#socket === socket) this.#lost(opened ? null : sent);
     };
   }
 
@@ -90,6 +95,18 @@ export class Live {
     if (this.#closed || this.#socket !== null) return;
     if (given === null) this.onState({ phase: "off" });
     else this.#open();
+  }
+
+  /** A handshake refused for its token looks like an outage, and would for ever: a read tells the two apart. */
+  async #judge(sent) {
+    this.#judging = true;
+    this.onState({ phase: "reconnecting", retryAt: performance.now() });
+    const refused = await tryToken().then(() => false, ({ status }) => status === 401);
+    this.#judging = false;
+    if (this.#closed) return;
+    if (refused) this.onState({ phase: "off" }); // the user gave no other
+    else if (token() !== sent) this.#open();
+    else this.#retry();
   }
 
   #beat(socket) {
@@ -114,10 +131,13 @@ export class Live {
     this.#overdue = 0;
   }
 
-  #lost() {
+  /** `sent` is the token of a handshake that failed. */
+  #lost(sent = null) {
     this.#socket = null;
     this.#calm();
-    if (!this.#closed) this.#retry();
+    if (this.#closed) return;
+    if (sent !== null && readsNeedToken()) this.#judge(sent);
+    else this.#retry();
   }
 
   #retry() {

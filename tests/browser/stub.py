@@ -113,6 +113,8 @@ def _pages(app: Flask, market: Market) -> None:
 def _api(app: Flask, market: Market) -> None:
     @app.before_request
     def faults() -> Response | None:
+        if request.path.startswith("/ws/") and request.args.get("token") != market.token:
+            return Response(status=401)
         if not request.path.startswith("/api/"):
             return None
         if market.token is not None and request.headers.get("Authorization") != f"Bearer {market.token}":
@@ -155,6 +157,10 @@ def _api(app: Flask, market: Market) -> None:
             ]
         }
 
+    @app.get("/api/exchanges")
+    def exchanges() -> Row:
+        return {"exchanges": [{"exchange": name, "title": title} for name, title in TITLES.items()]}
+
     @app.get("/api/instruments")
     def instruments() -> Row:
         return {"instruments": [{**one, **market.states.facts(one["exchange"])} for one in market.instruments]}
@@ -183,7 +189,7 @@ def _sockets(app: Flask, market: Market) -> None:
             ws.send(json.dumps({"type": "error", "data": market.refusal}))
             _end(ws, TRY_AGAIN_LATER)
             return
-        if market.refusing or request.args.get("token") != market.token:
+        if market.refusing:
             _end(ws)
             return
         if symbol == "overview":

@@ -137,3 +137,24 @@ async def test_the_page_of_several_charts_mends_itself(page: Page, stub: Stub, m
     await page.evaluate(ONLINE)
     await multi.wait_until_drawn(2)
     await expect(cell.locator(".cell-stage > .notice")).to_be_hidden()
+
+
+async def test_a_token_that_is_over_is_asked_for_anew(chart: ChartPage, market: Market, errors: Errors) -> None:
+    errors.forgive("401", "WebSocket connection")
+    market.token = "the token of this test"
+    await chart.page.add_init_script(f"sessionStorage.setItem('api-token', '{market.token}')")
+    await chart.open(*BTC)
+    await chart.wait_for_connection("connected")
+    market.token = "the next token of this test"
+    market.drop()
+    dialog = chart.page.get_by_role("dialog", name="A token is needed")
+    await expect(dialog).to_contain_text("the token is not right")
+    await dialog.get_by_label("Token").fill(market.token)
+    await chart.page.keyboard.press("Enter")
+    await chart.wait_for_connection("connected")
+    market.token = "a third one"
+    market.drop()
+    await expect(dialog).to_be_visible()
+    await chart.page.keyboard.press("Escape")
+    assert await chart.wait_for_connection("none") == "not connected"
+    assert await chart.data("chart-state") == "ready", "what was shown stays"
