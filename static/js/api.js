@@ -5,14 +5,20 @@ const TIMEOUT_MS = Number(document.documentElement.dataset.requestTimeoutMs) || 
 const DELAYS_MS = [400, 1200];
 
 export class ApiError extends Error {
-  constructor(message, { code = "network", status = 0 } = {}) {
+  constructor(message, { code = "network", status = 0, retryAfter = null } = {}) {
     super(message);
     this.code = code;
     this.status = status;
+    this.retryAfter = retryAfter; // s, where the server said so
   }
 
   get passing() {
     return this.code === "network" || this.status === 502 || this.status === 503 || this.status === 504;
+  }
+
+  /** Whether the same may well be answered later. */
+  get later() {
+    return this.passing || this.code === "timeout" || this.status === 429;
   }
 }
 
@@ -28,6 +34,9 @@ export const getScreen = (query, options) => getJson(`/api/screener?${query}`, o
 export const getStatus = (options) => getJson("/api/status", options);
 export const getBackfills = ({ limit }) => getJson(`/api/backfills?limit=${limit}`);
 
+/** A small read, tried once, which has the user asked for another token where ours is not taken. */
+export const tryToken = () => getJson("/api/exchanges", { delays: [] });
+
 /** Bars and indicator values, oldest first; `range` is any of {start, end, limit} in ms, `names` the indicators. */
 export function getChart({ exchange, symbol }, { timeframe, range = {}, names = [], signal }) {
   const query = new URLSearchParams({ exchange, timeframe, limit: "1000", indicators: names.join(",") });
@@ -35,16 +44,16 @@ export function getChart({ exchange, symbol }, { timeframe, range = {}, names = 
   return getJson(`/api/charts/${inAddress(symbol)}?${query}`, { signal });
 }
 
-async function getJson(address, { signal } = {}) {
+async function getJson(address, { signal, delays = DELAYS_MS } = {}) {
   for (let attempt = 0; ; attempt += 1) {
     const sent = token();
     try {
       return await once(address, signal);
     } catch (error) {
       if (error.status === 401 && !signal?.aborted && (token() !== sent || (await askTokenOnce(error.message)) !== null)) continue;
-      const again = error instanceof ApiError && error.passing && attempt < DELAYS_MS.length;
+      const again = error instanceof ApiError && error.passing && attempt < delays.length;
       if (!again || signal?.aborted) throw error;
-      await new Promise((resolve) => setTimeout(resolve, DELAYS_MS[attempt]));
+      await new Promise((resolve) => setTimeout(resolve, delays[attempt]));
       signal?.throwIfAborted();
     }
   }
@@ -69,6 +78,7 @@ export async function request(address, { method = "GET", body, given = {}, signa
     throw new ApiError(said.message ?? `The server answered ${response.status}.`, {
       code: said.code ?? "http",
       status: response.status,
+      retryAfter: Number(response.headers.get("Retry-After")) || null,
     });
   } catch (error) {
     if (error instanceof ApiError || signal?.aborted) throw error;

@@ -1,4 +1,5 @@
 // The chart page: joins the feed, the drawing, the legend and the controls.
+import { Again } from "./again.js";
 import { Chart } from "./chart.js";
 import { chartKeys } from "./chart-keys.js";
 import { bindExport, bindSettings } from "./chart-tools.js";
@@ -47,16 +48,22 @@ let pending = { changed: new Set(), reshaped: false };
 
 const legend = new Legend(element("content"), { decimals: instrument.price_decimals, onDrop: (id) => toggle(id, false) });
 const painter = new Painter(paint, remembered("repaints", 1));
+const again = new Again(() => begin({ quietly: true }));
 const showChecked = indicatorsMenu(element("indicators-menu"), toggle);
 
 function state(value) {
   root.dataset.chartState = value;
 }
 
-function begin() {
+/** `quietly`: nobody asked for it, so what the page says of the failure stays until there is something better. */
+function begin({ quietly = false } = {}) {
   feed?.close();
+  again.stop();
   connection.link({ phase: "connecting" });
-  notice.hide();
+  if (!quietly) {
+    notice.hide();
+    state("loading");
+  }
   older.hide();
   pending = { changed: new Set(), reshaped: false };
   feed = new ChartFeed(instrument, layout.timeframe, { names: namesOf(layout.studies), hooks, at: layout.at });
@@ -64,16 +71,18 @@ function begin() {
 }
 
 const hooks = {
-  onLoading: () => state("loading"),
   onLoaded: () => {
+    again.done();
     chart.show(feed.series, layout.timeframe, { spacing: layout.spacing ?? undefined, at: layout.at });
     delete root.dataset.chartFirst;
+    state("ready");
     settle();
     if (feed.series.last) quote.tick(feed.series.last);
   },
   onFailed: (error) => {
     state("error");
-    connection.link({ phase: "off" });
+    const retryAt = again.failed(error);
+    connection.link(retryAt === null ? { phase: "off" } : { phase: "reconnecting", retryAt });
     notice.show({ title: "The chart could not be loaded", text: error.message, retry: begin });
   },
   onChange: ({ changed, reshaped }) => {
@@ -107,7 +116,7 @@ const hooks = {
 
 /** What changed since the last paint goes to the chart, in one go. */
 function paint() {
-  if (root.dataset.chartState === "error" || root.dataset.chartState === "loading") return;
+  if (["error", "loading"].includes(root.dataset.chartState)) return;
   const { changed, reshaped } = pending;
   pending = { changed: new Set(), reshaped: false };
   if (reshaped || root.dataset.chartState === "empty") chart.draw();
@@ -117,6 +126,7 @@ function paint() {
 
 /** What stands on the page now, also as hooks for styles and tests. */
 function settle() {
+  if (["error", "loading"].includes(root.dataset.chartState)) return;
   const { series } = feed;
   legend.show(series, pointed);
   root.dataset.bars = String(series.bars.length);

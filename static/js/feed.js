@@ -1,5 +1,5 @@
 // One series on its way to the chart: the first load, older bars, values asked for later, and what comes live.
-import { ApiError, getChart, inAddress } from "./api.js";
+import { getChart, inAddress } from "./api.js";
 import { Live } from "./live.js";
 import { BarSeries } from "./series.js";
 
@@ -17,7 +17,7 @@ export class ChartFeed {
   #loaded = new Set();
 
   /**
-   * hooks: onLoading(), onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onMarket({market, feed,
+   * hooks: onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onMarket({market, feed,
    * delay_s}), onStatus(status), onQuote({book, halt}), onLink(state), onOlder("loading" | "done" | "failed").
    */
   constructor(instrument, timeframe, { names, hooks, at = null }) {
@@ -30,7 +30,6 @@ export class ChartFeed {
   }
 
   async start() {
-    this.hooks.onLoading();
     const { names } = this;
     try {
       const chart = await this.#get({ limit: PAGE });
@@ -144,7 +143,7 @@ export class ChartFeed {
     else if (type === "quote") this.hooks.onQuote(data);
     else if (type === "holes") this.#takeGaps(data);
     else if (type === "reload") this.#reload();
-    else if (type === "error" && this.series.last === null) this.hooks.onFailed(new ApiError(data.message, { code: data.code }));
+    // After an error the socket is closed, and comes back by itself: what is on the page stays as it is.
   }
 
   #takeChart({ bars, indicators, holes = [] }) {

@@ -1,4 +1,5 @@
 // A cell with a chart: one series from its feed to the drawing, with legend, price and states of its own.
+import { Again } from "./again.js";
 import { Chart } from "./chart.js";
 import { Connection } from "./connection.js";
 import { ChartFeed } from "./feed.js";
@@ -37,6 +38,7 @@ export class ChartCell extends Cell {
     this.marketLine = new MarketLine(this.part(".market"), instrument);
     this.legend = new Legend(this.part(".cell-stage"), { decimals: instrument.price_decimals, onDrop: this.hooks.onDrop });
     this.painter = new Painter(() => this.#paint(), rate);
+    this.again = new Again(() => this.#begin({ quietly: true }));
     this.resized = new ResizeObserver(([{ contentRect }]) => this.#fit(contentRect.height));
     this.part(".go-to-now").addEventListener("click", () => this.chart.goToNow());
     this.showTimeframe(this.timeframe);
@@ -56,6 +58,7 @@ export class ChartCell extends Cell {
 
   close() {
     this.#feed?.close();
+    this.again.close();
     this.painter.close();
     this.connection.close();
     this.panes?.close();
@@ -138,10 +141,15 @@ export class ChartCell extends Cell {
     this.resized.observe(this.part(".cell-stage"));
   }
 
-  #begin() {
+  /** `quietly`: nobody asked for it, so what the cell says of the failure stays until there is something better. */
+  #begin({ quietly = false } = {}) {
     this.#feed?.close();
+    this.again.stop();
     this.connection.link({ phase: "connecting" });
-    this.notice.hide();
+    if (!quietly) {
+      this.notice.hide();
+      this.state("loading");
+    }
     if (this.note) this.older.show({ text: this.note });
     else this.older.hide();
     this.note = null;
@@ -153,8 +161,8 @@ export class ChartCell extends Cell {
 
   #feedHooks() {
     return {
-      onLoading: () => this.state("loading"),
       onLoaded: () => {
+        this.again.done();
         this.chart.show(this.#feed.series, this.timeframe);
         delete this.element.dataset.first;
         this.state("ready");
@@ -164,7 +172,8 @@ export class ChartCell extends Cell {
       },
       onFailed: (error) => {
         this.state("error");
-        this.connection.link({ phase: "off" });
+        const retryAt = this.again.failed(error);
+        this.connection.link(retryAt === null ? { phase: "off" } : { phase: "reconnecting", retryAt });
         this.notice.show({ title: "The chart could not be loaded", text: error.message, retry: () => this.#begin() });
       },
       onChange: ({ changed, reshaped }) => {

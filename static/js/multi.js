@@ -1,4 +1,5 @@
 // The page of several charts: which there are, what links them, and which one the keyboard acts on.
+import { Again } from "./again.js";
 import { getSymbols } from "./api.js";
 import { DEFAULT_STUDIES, knownStudies, studyById } from "./indicators.js";
 import { seriesKeys } from "./chart-keys.js";
@@ -20,10 +21,12 @@ const root = document.documentElement;
 const element = (id) => document.getElementById(id);
 const grid = element("cells");
 const notice = new Notice(element("notice"));
+const again = new Again(() => load({ quietly: true }));
 
 const state = begun();
 let instruments = new Map(); // by their names in the address
 let cells = []; // those on the page; state.cells has one entry for each place of the largest layout
+let asking = null; // aborts the request for the instruments
 let focus = 0;
 let rate = remembered("repaints", 1);
 
@@ -56,26 +59,36 @@ function begun() {
   };
 }
 
-async function load() {
-  notice.hide();
-  root.dataset.multiState = "loading";
+/** `quietly`: nobody asked for it, so what the page says of the failure stays until there is something better. */
+async function load({ quietly = false } = {}) {
+  again.stop();
+  if (!quietly) {
+    notice.hide();
+    root.dataset.multiState = "loading";
+  }
   grid.dataset.layout = String(state.layout);
   const bones = [...grid.children];
   if (cells.length === 0) grid.replaceChildren(...Array.from({ length: state.layout }, () => bones[0].cloneNode(true)));
   showBar(state);
+  asking?.abort();
+  const own = (asking = new AbortController());
   try {
-    const { exchanges } = await getSymbols();
+    const { exchanges } = await getSymbols({ signal: own.signal });
     const all = exchanges.flatMap(({ exchange, title, symbols }) => symbols.map((one) => ({ ...one, exchange, title })));
     instruments = new Map(all.map((one) => [nameOf(one), one]));
   } catch (error) {
-    say("error", { title: "The list of instruments could not be loaded", text: error.message, retry: load });
+    if (own.signal.aborted) return;
+    const text = again.failed(error) === null ? error.message : `${error.message.replace(/\.?$/, ".")} This page asks again by itself.`;
+    say("error", { title: "The list of instruments could not be loaded", text, retry: load });
     return;
   }
+  again.done();
   if (instruments.size === 0) {
     say("empty", { title: "The watchlist is empty", text: "Add an instrument: python -m app instruments add binance BTC/USDT. Then try again.", retry: load });
     return;
   }
   state.cells = filled(state.cells, [...instruments.values()]);
+  notice.hide();
   root.dataset.multiState = "ready";
   grid.hidden = false;
   build();

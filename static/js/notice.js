@@ -12,8 +12,8 @@ export class Notice {
   }
 
   show({ title = "", text, retry = null }) {
-    if (this.title) this.title.textContent = title;
-    this.text.textContent = text;
+    if (this.title) put(this.title, title);
+    put(this.text, text);
     this.retry = retry;
     this.button.hidden = retry === null;
     this.element.hidden = false;
@@ -22,6 +22,11 @@ export class Notice {
   hide() {
     this.element.hidden = true;
   }
+}
+
+/** The same words again are no news, and are not read out. */
+function put(element, words) {
+  if (element.textContent !== words) element.textContent = words;
 }
 
 /** A few words on what the user just did; they go by themselves. */

@@ -84,7 +84,10 @@ class Market:
         self.quotes: dict[str, Row] = {}  # book and halt, by symbol
         self.slow_s = 0.0  # how long each API answer waits
         self.failing: int | None = None  # the status that each API answer has instead
+        self.retry_after: str | None = None  # the header of that
         self.refusing = False  # sockets are refused
+        self.refusal: Row | None = None  # they are refused as the web process does it: with an error, then closed
+        self.came: list[float] = []  # when each socket came, refused or not
         self.figures: dict[str, Row] = {}  # what the screener takes in place of a symbol's own
         self.listed: list[Row] = []  # more instruments than the usual, as rows of the overview
         self.empty = False  # no instrument is on the watchlist

@@ -30,6 +30,7 @@ from tests.browser.market import CRYPTO, Market
 from tests.browser.screens import BadScreen, screen
 from tests.browser.states import TITLES
 from webapp import offline, security
+from webapp.clients import TRY_AGAIN_LATER
 
 ERRORS = {
     404: ("Nothing here", "unknown symbol 'BTC-USD' on binance", None),
@@ -111,18 +112,21 @@ def _pages(app: Flask, market: Market) -> None:
 
 def _api(app: Flask, market: Market) -> None:
     @app.before_request
-    def faults() -> tuple[Response, int] | None:
+    def faults() -> Response | None:
+        if request.path.startswith("/ws/") and request.args.get("token") != market.token:
+            return Response(status=401)
         if not request.path.startswith("/api/"):
             return None
         if market.token is not None and request.headers.get("Authorization") != f"Bearer {market.token}":
             market.refused.append(request.headers.get("Authorization", ""))
             refusal = {"error": {"code": "token_wrong", "message": "the token is not right"}}
-            return Response(json.dumps(refusal), mimetype="application/json"), 401
+            return Response(json.dumps(refusal), 401, mimetype="application/json")
         time.sleep(market.slow_s)
         if market.failing is None:
             return None
         body = {"error": {"code": "unavailable", "message": "The database cannot be reached."}}
-        return Response(json.dumps(body), mimetype="application/json"), market.failing
+        headers = {"Retry-After": market.retry_after} if market.retry_after else None
+        return Response(json.dumps(body), market.failing, headers, mimetype="application/json")
 
     @app.get("/api/overview", endpoint="api-overview")
     def overview() -> Row:
@@ -153,6 +157,10 @@ def _api(app: Flask, market: Market) -> None:
             ]
         }
 
+    @app.get("/api/exchanges")
+    def exchanges() -> Row:
+        return {"exchanges": [{"exchange": name, "title": title} for name, title in TITLES.items()]}
+
     @app.get("/api/instruments")
     def instruments() -> Row:
         return {"instruments": [{**one, **market.states.facts(one["exchange"])} for one in market.instruments]}
@@ -176,7 +184,12 @@ def _sockets(app: Flask, market: Market) -> None:
 
     @sock.route("/ws/<path:symbol>")
     def live(ws: Any, symbol: str) -> None:
-        if market.refusing or request.args.get("token") != market.token:
+        market.came.append(time.monotonic())
+        if market.refusal is not None:
+            ws.send(json.dumps({"type": "error", "data": market.refusal}))
+            _end(ws, TRY_AGAIN_LATER)
+            return
+        if market.refusing:
             _end(ws)
             return
         if symbol == "overview":
@@ -214,10 +227,10 @@ def _pong(ws: Any, waiting: queue.Queue[str | None]) -> None:
             waiting.put('{"type":"pong"}')
 
 
-def _end(ws: Any) -> None:
+def _end(ws: Any, code: int | None = None) -> None:
     """Close for good: werkzeug would still write an HTTP answer after the closing frame."""
     with contextlib.suppress(ConnectionClosed, OSError):
-        ws.close()
+        ws.close(code)
     with contextlib.suppress(OSError):
         ws.sock.shutdown(socket.SHUT_RDWR)
 

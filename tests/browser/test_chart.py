@@ -208,6 +208,7 @@ async def test_a_refused_request_shows_the_servers_words(chart: ChartPage, marke
     await chart.open(*BTC, wait=False)
     await chart.wait_for_data("chart-state", "error")
     await expect(chart.page.locator("#notice")).to_contain_text("The database cannot be reached.")
+    assert await chart.wait_for_connection("none") == "not connected", "asking again mends nothing"
     market.failing = None
     await chart.page.get_by_role("button", name="Try again").click()
     await chart.wait_until_drawn()
