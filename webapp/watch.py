@@ -93,8 +93,9 @@ class Watch:
         self._gaps_at = time.monotonic()
         before = self._gaps
         found = self._read_gaps(list(watched.values())) if watched else {}
-        self._gaps = {key: found.get(key, before.get(key, [])) for key in watched}
-        filled = {key for key in watched if self._gaps[key] != before.get(key)}
+        known = {**before, **found}
+        self._gaps = {key: known[key] for key in watched if key in known}
+        filled = {key for key in self._gaps if self._gaps[key] != before.get(key)}
         self._void_charts([watched[key] for key in filled])
         return filled
 
@@ -106,8 +107,9 @@ class Watch:
             return  # then no process remembers a chart
 
     def initial(self, channel: SeriesChannel) -> bytes:
-        """All of it for a fresh client of a series."""
-        return self.status(channel) + (self._quote(channel) if channel.instrument.key in self._quotes else b"")
+        """All of it for a fresh client of a series, or for one that was away while something was told."""
+        quote = self._quote(channel) if channel.instrument.key in self._quotes else b""
+        return self.status(channel) + quote + self._gaps_now(channel)
 
     def status(self, channel: SeriesChannel) -> bytes:
         """The `status` frame of a series: its feed, and the hours of its market."""
@@ -129,6 +131,18 @@ class Watch:
             for key in sorted(moved)
         ]
         return frames.message("quotes", rows, channel=channel)
+
+    def _gaps_now(self, channel: SeriesChannel) -> bytes:
+        """The `holes` frame after an `initial`, which says nothing of gaps that were repaired before its first bar."""
+        instrument = channel.instrument
+        if not shows_gaps(instrument, channel.tf):
+            return b""
+        found = self._read_gaps([instrument]).get(instrument.id)
+        if found is None:
+            return b""  # the next look tells
+        if found != self._gaps.get(instrument.id, found):
+            self._void_charts([instrument])
+        return frames.message("holes", found, channel=channel.name)
 
     def _holes(self, channel: SeriesChannel) -> bytes:
         """The `holes` frame of a series: every gap there is now."""

@@ -15,7 +15,7 @@ from app.domain.updates import VERSION, bar_json, order_json
 from app.services.ports import Catalogue, Publisher, Trail
 from app.services.stores import Candles, IndicatorRows, Outbox
 
-MOST_BARS = 5  # of one series in a message; more: the chart is fetched again
+MOST_BARS = 5  # of one series in a message; more: the chart is fetched again (Verify.take counts on it)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from app.services.edges import edges_of
 from app.services.pages import settled_ms
 from app.services.ports import Catalogue, Publisher
 from app.services.stores import Candles, Feeds, Holes, Ledger, Official, Outbox
+from app.services.updates import MOST_BARS
 
 LOCK = 7007
 LIMIT = 1000  # bars a transaction compares
@@ -229,14 +230,14 @@ class Verify:
         kept = self._claimed(connection, unequal)
         self.official.note(connection, kept, "history")
         touched = [*changed, *agreed, *((instrument.id, t) for t in gone)]
-        if touched and not rules.flat_bars:  # what was taken back shows in charts only when they are read anew
-            touched += [(instrument.id, lo_ms), (instrument.id, end_ms - MINUTE_MS)] if gone else []
-        self._mark(connection, touched)
+        # Charts lose what was taken back only once they are read anew: its mark is too long to be told in bars.
+        self._mark(connection, touched, [Span(instrument.id, t - MOST_BARS * MINUTE_MS, t) for t in gone])
         self._count(len(agreed), len(kept), 0, removed=len(gone))
         return len(changed) + len(gone)
 
-    def _mark(self, connection: sa.Connection, keys: Iterable[Key]) -> None:
-        self.outbox.mark(connection, "rollup", joined([Span(i, t, t) for i, t in keys], within_ms=MINUTE_MS))
+    def _mark(self, connection: sa.Connection, keys: Iterable[Key], spans: Iterable[Span] = ()) -> None:
+        all_spans = [*(Span(i, t, t) for i, t in keys), *spans]
+        self.outbox.mark(connection, "rollup", joined(all_spans, within_ms=MINUTE_MS))
 
     def _count(self, agreed: int, unequal: int, added: int, *, removed: int = 0) -> None:
         counts = {"verified": agreed, "unequal_bars": unequal, "missing_bars_added": added, "bars_taken_back": removed}

@@ -1,11 +1,11 @@
 // One series on its way to the chart: the first load, older bars, values asked for later, and what comes live.
 import { getChart, inAddress } from "./api.js";
 import { Live } from "./live.js";
-import { BarSeries } from "./series.js";
+import { BarSeries, uncovered } from "./series.js";
 
 const PAGE = 1000;
 const LARGEST = 5000;
-const MOST_REACHED = 4; // so many of the largest pages are asked for to show a place in the past
+const MOST_REACHED = 4; // so many of the largest pages are asked for to show a place in the past, or what was missed
 const BEFORE = 500; // bars left of that place
 export const STEPS = { "1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000 };
 
@@ -15,6 +15,7 @@ export class ChartFeed {
   #older = false;
   #complete = false; // no older bars exist
   #loaded = new Set();
+  #since = null; // from when on the next `initial` was asked for
 
   /**
    * hooks: onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onMarket({market, feed,
@@ -131,8 +132,8 @@ export class ChartFeed {
 
   #address() {
     const query = new URLSearchParams({ exchange: this.instrument.exchange, timeframe: this.timeframe });
-    const since = this.series.refillFrom(this.names);
-    if (since !== null) query.set("since", String(since));
+    this.#since = this.series.refillFrom(this.names);
+    if (this.#since !== null) query.set("since", String(this.#since));
     return `/ws/${inAddress(this.instrument.symbol)}?${query}`;
   }
 
@@ -142,32 +143,69 @@ export class ChartFeed {
     else if (type === "status") this.hooks.onStatus(data);
     else if (type === "quote") this.hooks.onQuote(data);
     else if (type === "holes") this.#takeGaps(data);
-    else if (type === "reload") this.#reload();
     // After an error the socket is closed, and comes back by itself: what is on the page stays as it is.
   }
 
+  /** All there is from its first bar on: what it does not list was taken back. */
   #takeChart({ bars, indicators, holes = [] }) {
-    const changed = this.#gapsChanged(holes, bars[0]?.time ?? Infinity);
+    const { gaps, last } = this.series;
+    const asked = this.#since ?? last?.time ?? Infinity;
+    const from = bars[0]?.time ?? this.#since ?? Infinity;
+    this.#since = null;
+    const gone = this.series.retain(timesOf(bars), { from });
+    const changed = this.#gapsChanged(holes, from);
     this.#take(bars, indicators);
-    if (changed) this.hooks.onChange({ changed: [], reshaped: true });
+    if (changed || gone) this.hooks.onChange({ changed: [], reshaped: true });
+    this.#close(uncovered(gaps, this.series.gaps), from);
+    if (bars.length > 0 && from > asked) this.#fill(asked, from);
   }
 
   /** Every gap there is now: where one is no more, its bars are asked for. */
-  async #takeGaps(gaps) {
+  #takeGaps(gaps) {
     const before = this.series.gaps;
     if (!this.#gapsChanged(gaps)) return;
     this.hooks.onChange({ changed: [], reshaped: true });
-    const oldest = this.series.first?.time ?? Infinity;
-    const gone = before.filter(({ end }) => end > oldest && !this.series.gaps.some((one) => one.end === end));
-    for (const { start, end } of gone) {
-      try {
-        const from = Math.max(oldest, start - (start % this.series.step));
-        const chart = await this.#get({ start: from, end: end + this.series.step, limit: LARGEST });
-        this.hooks.onChange({ ...this.series.merge(chart.bars, chart.indicators), reshaped: true });
-      } catch {
-        return; // closed meanwhile, or the server is away: the next fresh chart brings them
-      }
+    this.#close(uncovered(before, this.series.gaps));
+  }
+
+  /** Brings the bars of gaps that are no more, as far as they lie before `until`. */
+  async #close(gaps, until = Infinity) {
+    const { step } = this.series;
+    for (const gap of gaps) {
+      const from = Math.max(this.series.first?.time ?? Infinity, gap.start - (gap.start % step));
+      const left = await this.#read(from, Math.min(gap.end + step, until));
+      if (left <= from || this.#abort.signal.aborted) continue;
+      this.series.setGaps([...this.series.gaps, { ...gap, end: Math.min(gap.end, left) }]); // the next list has it asked for again
+      this.hooks.onChange({ changed: [], reshaped: true });
     }
+  }
+
+  /** Brings what an `initial` left out; the chart begins behind what is too much or fails, and older() brings that. */
+  async #fill(from, until) {
+    const left = await this.#read(from, until, MOST_REACHED);
+    if (left <= from || this.#abort.signal.aborted) return;
+    this.series.retain(new Set(), { until: left });
+    this.#complete = false;
+    this.hooks.onChange({ changed: [], reshaped: true });
+  }
+
+  /** Reads [from, until) anew, the newest page first; returns up to where it did not get: `from` once all is there. */
+  async #read(from, until, most = Infinity) {
+    let end = until;
+    for (let pages = 0; pages < most && end > from; ) {
+      const names = this.names;
+      const known = timesOf(this.series.bars);
+      const chart = await this.#get({ start: from, end, limit: LARGEST }).catch(() => null);
+      if (chart === null) return end; // closed meanwhile, or the server is away
+      if (this.names.some((name) => !names.includes(name))) continue; // asked for meanwhile, and not in this page
+      const came = this.series.bars.filter(({ time }) => !known.has(time)); // live, so newer than the page
+      const first = chart.bars.length < LARGEST ? from : chart.bars[0].time;
+      this.series.retain(timesOf([...chart.bars, ...came]), { from: first, until: end });
+      this.hooks.onChange({ ...this.series.merge(chart.bars, chart.indicators), reshaped: true });
+      end = first;
+      pages += 1;
+    }
+    return end;
   }
 
   #gapsChanged(gaps, from = -Infinity) {
@@ -184,13 +222,6 @@ export class ChartFeed {
     if (known.length > 0 && known.at(-1).time >= this.series.last.time) this.hooks.onTick(this.series.last);
     if (merged.changed.length > 0) this.hooks.onChange(merged);
   }
-
-  /** More changed than is worth sending piece by piece: the newest page is asked for again. */
-  async #reload() {
-    try {
-      this.#takeChart(await this.#get({ limit: PAGE }));
-    } catch (error) {
-      if (!this.#abort.signal.aborted) this.hooks.onStatus({ feed: "reconnecting", since: null, reason: error.message });
-    }
-  }
 }
+
+const timesOf = (bars) => new Set(bars.map(({ time }) => time));

@@ -63,6 +63,17 @@ export class BarSeries {
     return { changed: [...changed].sort((a, b) => a - b), reshaped };
   }
 
+  /** Drops the bars and values of [from, until) (ms) that are not at one of `times`; returns whether a bar went. */
+  retain(times, { from = -Infinity, until = Infinity }) {
+    const gone = (time) => time >= from && time < until && !times.has(time);
+    for (const time of [...this.rows.keys()].filter(gone)) this.rows.delete(time);
+    const kept = this.bars.filter(({ time }) => !gone(time));
+    if (kept.length === this.bars.length) return false;
+    this.bars = kept;
+    this.#index = new Map(kept.map(({ time }, index) => [time, index]));
+    return true;
+  }
+
   /** From where a reconnected client should ask again: the oldest recent bar that may still change or lacks its values. */
   refillFrom(names) {
     const tail = this.bars.slice(-300);
@@ -115,6 +126,16 @@ export class BarSeries {
     const value = this.rows.get(time)?.[name];
     return Number.isFinite(value) ? value : null;
   }
+}
+
+/** The parts of the gaps `before` that none of `now` covers any more: what was repaired meanwhile. */
+export function uncovered(before, now) {
+  let parts = before;
+  for (const { start, end } of now) {
+    const cut = (part) => [{ ...part, end: Math.min(part.end, start) }, { ...part, start: Math.max(part.start, end) }];
+    parts = parts.flatMap(cut).filter((part) => part.start < part.end);
+  }
+  return parts;
 }
 
 const seconds = (ms) => ms / 1000;

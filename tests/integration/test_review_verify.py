@@ -11,15 +11,19 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
+import redis
 import sqlalchemy as sa
 
+from app.cache import keys
 from app.domain.bars import Bar, State
 from app.domain.history import CORRECTED
 from app.domain.official import Doubt
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.storage import catalog, holes, ledger
 from app.storage import official as official_store
+from tests.factories import settle
 from tests.integration.test_verification import T0, Core, alpaca, binance, official
 
 __all__ = ["alpaca", "binance"]
@@ -167,6 +171,24 @@ class TestBesideThemselves:
         assert (bar.state, bar.trade_count) in {(State.VERIFIED, 1), (State.CLOSED, 2)}, (
             "verified with a trade unheard of"
         )
+
+    def test_what_history_takes_back_has_charts_read_anew(self, alpaca: Core, redis_client: redis.Redis) -> None:
+        """However short the stretch: no bar can be told that is not there."""
+        alpaca.feed(*prints(alpaca, 7, 9), upto_s=620, n=1, exchange="alpaca")
+        quiet(alpaca)
+        alpaca.follow()
+        asked = {"lo_ms": T0 + 9 * MINUTE_MS, "end_ms": T0 + 10 * MINUTE_MS}
+        with alpaca.platform.engine.begin() as connection:
+            instrument = alpaca.platform.catalogue({alpaca.instrument})[alpaca.instrument]
+            assert alpaca.platform.verify.take(connection, instrument, [], **asked, now_ms=T0 + 86_400_000) == 1
+        assert set(alpaca.stored()) == {7}
+        with redis_client.pubsub() as heard:
+            heard.subscribe(keys.CHART_UPDATES)
+            settle(alpaca.platform)
+            said = []
+            while message := heard.get_message(timeout=0.5):
+                said += [orjson.loads(message["data"])] if message["type"] == "message" else []
+        assert said and all(one["reload"] and one["id"] == alpaca.instrument for one in said)
 
     def test_repair_takes_ledger_rows_before_bars(self, binance: Core) -> None:
         """A late trade holds its stream's row and waits for the bar that repair holds, which waits for the row."""
