@@ -21,7 +21,7 @@ from app.local.child import ChildSpec
 from app.local.processes import child_environment, process_table
 from app.local.runfile import Run
 from app.local.servers import Server
-from tests.processes import until
+from tests.processes import end_all, until
 
 START_S = 90.0
 
@@ -116,9 +116,8 @@ class WorkerContainer(ProcessContainer):
         children = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(_number(signal))
         if _number(signal) == _number("SIGKILL"):
-            self._process.wait(10)
-            for child in children:
-                child.kill()
+            self._process.wait(60)
+            end_all(children)
 
     def wait(self, *, seconds: float = 60) -> int:
         """The exit code of a worker that was told to end."""
