@@ -102,7 +102,7 @@ class TestSettings:
             began = time.monotonic()
             error = failure(engine)
             assert trouble_of(error) is Trouble.AWAY
-            assert 0.15 < time.monotonic() - began < 3
+            assert 0.15 < time.monotonic() - began < 10
             for name, wanted in (
                 ("statement_timeout", statement_timeout),
                 ("lock_timeout", "2s"),
@@ -378,13 +378,13 @@ def test_a_server_killed_at_work_starts_again_at_once_with_room_for_all(tmp_path
         time.sleep(0.5)
         assert server.process is not None
         server.process.send_signal(signal.SIGKILL)
-        server.process.wait(10)
+        server.process.wait(60)
         server.start()
         with server.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SHOW max_connections")
             assert cursor.fetchone() == ("120",)
         connection.close()
-        working.join(10)
+        working.join(60)
         assert not working.is_alive()
     finally:
         server.stop()

@@ -82,7 +82,7 @@ def test_the_python_client_holds_the_series_through_a_disconnect(
             until(lambda: whole(held) == stored(address), what="the client's series is the database's")
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.mark.browser
@@ -111,7 +111,7 @@ async def _in_the_browser(page_url: str, code: str, *, wire: Wire, collector: Co
                 if minutes == 20:
                     await page.evaluate(f"() => {{{code}}}")
                 last = "[window.bars.size, window.bars.get(Math.max(...window.bars.keys()))?.close]"
-                await page_until(page, f"{last}.join() === '{count},{close:g}'", within_s=30)
+                await page_until(page, f"{last}.join() === '{count},{close:g}'", within_s=90)
                 if minutes == 20:
                     await asyncio.to_thread(wire.drop)
             found: list[Any] = await page.evaluate("[...window.bars.values()].sort((a, b) => a.time - b.time)")

@@ -25,6 +25,7 @@ from app.domain.timeframes import Timeframe
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.storage import candles, catalog, holes, ledger, outbox
 from tests.factories import bars, settle, waiting
+from tests.processes import until
 
 T0 = 1_570_752_000_000  # 2019-10-11 00:00 UTC
 E8 = 10**8
@@ -340,7 +341,7 @@ class TestMarks:
             broken.run()
         assert waiting(engine)["publish"] >= 1
         core.publish.run()
-        message = next(m for m in iter(lambda: heard.get_message(timeout=2), None) if m)
+        message = until(lambda: heard.get_message(timeout=1), what="it was published")
         assert b'"5m"' in message["data"]
         heard.close()
 
