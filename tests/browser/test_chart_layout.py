@@ -80,7 +80,7 @@ async def test_a_copied_address_shows_the_same_chart_elsewhere(chart: ChartPage,
     assert await other.data("timeframe") == "5m"
     assert await other.data("panes") == "2"
     await page_until(other.page, f"tops => JSON.stringify(({PANES})()) === JSON.stringify(tops)", panes)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while (shown := await sights(other.page, left)) != seen:
         assert time.monotonic() < deadline, f"{shown!r} is shown, not {seen!r}"
     await context.close()
