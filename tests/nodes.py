@@ -119,7 +119,7 @@ class WorkerContainer(ProcessContainer):
             self._process.wait(60)
             end_all(children)
 
-    def wait(self, *, seconds: float = 60) -> int:
+    def wait(self, *, seconds: float = 120) -> int:
         """The exit code of a worker that was told to end."""
         assert self._process is not None
         return self._process.wait(seconds)
@@ -127,7 +127,7 @@ class WorkerContainer(ProcessContainer):
     def restart(self, timeout: int = 10) -> None:
         """Starts it, once it has ended; returns when it is ready."""
         if self._process is not None:
-            self._process.wait(60)
+            self._process.wait(120)
         self._ready_file.unlink(missing_ok=True)
         environment = {**self._environment, "READY_FILE": str(self._ready_file)}
         with self._log.open("ab") as log:
