@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -74,6 +75,9 @@ class Running:
         try:
             with urllib.request.urlopen(f"{self.url}/api/charts/BTC-USDT?{query}", timeout=30) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return None
         except OSError:
             return None
 

@@ -211,6 +211,9 @@ def _get(machine: Machine, path: str, *, service: str = "web") -> Any:
 def _has_live_bar(machine: Machine) -> bool:
     try:
         bars = _get(machine, "/api/charts/BTC-USDT?exchange=binance&limit=2")["bars"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
     except (OSError, ValueError, KeyError):
         return False
     return bool(bars) and bars[-1]["origin"] == "trades" and bars[-1]["trade_count"] > 0
@@ -223,7 +226,8 @@ def _secure(machine: Machine, path: str) -> tuple[int, Any]:
         with urllib.request.urlopen(request, timeout=10, context=_any_certificate()) as answer:
             return answer.status, answer.headers
     except urllib.error.HTTPError as error:
-        return error.code, error.headers
+        with error:
+            return error.code, error.headers
     except OSError:
         return 0, None
 

@@ -136,7 +136,7 @@ def test_requests_are_known_by_their_id(world: World) -> None:
     request = urllib.request.Request(f"http://{world.web}/api/charts/NO-SUCH?token={TOKEN}")
     request.add_header("X-Request-ID", "chosen-by-a-client")
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=20)
+        urllib.request.urlopen(request, timeout=60)
     name = refused.value.headers["X-Request-ID"]
     assert json.load(refused.value)["error"]["request_id"] == name != "chosen-by-a-client"
     log = world.settings.log_dir / "web.log"
@@ -202,7 +202,7 @@ def _get(url: str, login: str = "") -> tuple[int, str]:
     if login:
         request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

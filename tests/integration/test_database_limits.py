@@ -168,7 +168,7 @@ class TestTrouble:
     def test_a_connection_that_was_ended_within_a_copy(self, engine_of: Callable[..., sa.Engine]) -> None:
         engine = engine_of()
         ended = threading.Thread(target=_end_a_copy, args=(engine,))
-        page = BarColumns.of(1, _bars(40_000))
+        page = BarColumns.of(1, _bars(100_000))
         with pytest.raises(sa.exc.DBAPIError) as caught, engine.begin() as connection:
             ended.start()
             bulk.replace(connection, page)
@@ -204,7 +204,7 @@ def _end_a_copy(engine: sa.Engine) -> None:
         " AND datname = current_database() AND pid <> pg_backend_pid()"
     )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not connection.execute(sa.text(copies)).all() and time.monotonic() < deadline:
             time.sleep(0.002)
 

@@ -39,7 +39,7 @@ def example(language: str, containing: str) -> str:
 def stored(address: str) -> list[Any]:
     """The series as the database has it."""
     with urllib.request.urlopen(
-        f"http://{address}/api/charts/BTC-USDT?limit=900&indicators=none", timeout=20
+        f"http://{address}/api/charts/BTC-USDT?limit=900&indicators=none", timeout=60
     ) as answer:
         bars: list[Any] = json.load(answer)["bars"]
     return bars
@@ -57,7 +57,7 @@ def line(count: int, close: float) -> str:
     return f"{count} {START_MS + (count - 1) * MINUTE_MS} {close:g}"
 
 
-def wait_for(path: Path, text: str, *, timeout_s: float = 30) -> None:
+def wait_for(path: Path, text: str, *, timeout_s: float = 90) -> None:
     end = time.monotonic() + timeout_s
     while text not in [row.removesuffix(".0") for row in path.read_text().splitlines()]:
         assert time.monotonic() < end, f"no {text!r} in\n{path.read_text()[-800:]}"

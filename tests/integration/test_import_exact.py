@@ -182,7 +182,7 @@ def test_a_worker_killed_in_the_middle(
     assert applied() < 2469, "the worker was to die in the middle"
     time.sleep(0.5)
     run.worker("trades", node="trades-heir")
-    said = importing.communicate(timeout=110)[0]
+    said = importing.communicate(timeout=400)[0]
     assert importing.returncode == 0, said + run.said()
     check(web, shared_data)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +68,9 @@ class Demo:
         """Whether the newest bar holds trades of the stream."""
         try:
             bars = self.bars()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
         except (OSError, ValueError, KeyError):
             return False
         return bool(bars) and bars[-1]["origin"] == "trades" and bars[-1]["trade_count"] > 0

@@ -61,6 +61,7 @@ def _await(url: str, process: subprocess.Popen[bytes], said: Any) -> None:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 401:  # it serves, and lets nobody in
                 return
             time.sleep(0.1)
