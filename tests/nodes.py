@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,9 @@ class ServerContainer(ProcessContainer):
         process = self.server.process
         assert process is not None
         for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.send_signal(_number(signal))
-        process.wait(30)
+            with suppress(psutil.NoSuchProcess):  # the others may end with the first of them
+                each.send_signal(_number(signal))
+        process.wait(60)
 
     def restart(self, timeout: int = 10) -> None:
         self.server.stop(timeout_s=30)
