@@ -218,8 +218,8 @@ class TestCrashes:
         paused = core.engine.connect()
         paused.begin()
         paused.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '500ms'"))
-        ledger.take(paused, {stream: [(1, 5)]})
         started = time.monotonic()
+        ledger.take(paused, {stream: [(1, 5)]})
         with core.engine.begin() as connection:
             assert ledger.take(connection, {stream: [(1, 5)]}) == {}  # waited, then found it rolled back
         assert 0.2 < time.monotonic() - started < 8
