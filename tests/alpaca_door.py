@@ -39,6 +39,7 @@ class Door:
     refuse: tuple[int, str] | None = None  # answers to whoever authenticates
     most_symbols: int = 1000
     attempts: int = 0
+    attempts_s: list[float] = field(default_factory=list)  # when
     keys: list[tuple[str, str]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     sockets: list[web.WebSocketResponse] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Door:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.attempts += 1
+        self.attempts_s.append(time.monotonic())
         await socket.send_bytes(wire.build_frame([wire.build_success("connected")]))
         asked = msgpack.unpackb((await socket.receive()).data)
         self.keys.append((asked["key"], asked["secret"]))
@@ -117,7 +119,7 @@ async def door(**options: Any) -> AsyncIterator[Door]:
     try:
         yield held
     finally:
-        await asyncio.wait_for(runner.cleanup(), 20)
+        await asyncio.wait_for(runner.cleanup(), 60)
 
 
 def stock(id: int, symbol: str) -> Instrument:

@@ -144,7 +144,7 @@ class Machine:
             for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
                 child.kill()
             process.kill()
-            process.wait(10)
+            process.wait(60)
         self.running.clear()
 
     def configure(self, name: str, changes: Mapping[str, str]) -> None:

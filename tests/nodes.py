@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from app.local.child import ChildSpec
 from app.local.processes import child_environment, process_table
 from app.local.runfile import Run
 from app.local.servers import Server
-from tests.processes import until
+from tests.processes import end_all, until
 
 START_S = 90.0
 
@@ -66,8 +67,9 @@ class ServerContainer(ProcessContainer):
         process = self.server.process
         assert process is not None
         for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-            each.send_signal(_number(signal))
-        process.wait(30)
+            with suppress(psutil.NoSuchProcess):  # the others may end with the first of them
+                each.send_signal(_number(signal))
+        process.wait(60)
 
     def restart(self, timeout: int = 10) -> None:
         self.server.stop(timeout_s=30)
@@ -116,11 +118,10 @@ class WorkerContainer(ProcessContainer):
         children = psutil.Process(self._process.pid).children(recursive=True)
         self._process.send_signal(_number(signal))
         if _number(signal) == _number("SIGKILL"):
-            self._process.wait(10)
-            for child in children:
-                child.kill()
+            self._process.wait(60)
+            end_all(children)
 
-    def wait(self, *, seconds: float = 60) -> int:
+    def wait(self, *, seconds: float = 120) -> int:
         """The exit code of a worker that was told to end."""
         assert self._process is not None
         return self._process.wait(seconds)
@@ -128,7 +129,7 @@ class WorkerContainer(ProcessContainer):
     def restart(self, timeout: int = 10) -> None:
         """Starts it, once it has ended; returns when it is ready."""
         if self._process is not None:
-            self._process.wait(60)
+            self._process.wait(120)
         self._ready_file.unlink(missing_ok=True)
         environment = {**self._environment, "READY_FILE": str(self._ready_file)}
         with self._log.open("ab") as log:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,8 @@ class Processes:
         victim = self.running.pop(name)
         children = psutil.Process(victim.pid).children(recursive=True)
         victim.kill()
-        victim.wait(10)
-        for child in children:
-            child.kill()
+        victim.wait(60)
+        end_all(children)
 
     def kill_all(self) -> list[str]:
         """SIGKILL to everything, as a power cut would; returns what ran."""
@@ -134,10 +133,9 @@ class Processes:
             try:
                 process.wait(15)
             except subprocess.TimeoutExpired:
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
+                end_all(psutil.Process(process.pid).children(recursive=True))
                 process.kill()
-                process.wait(10)
+                process.wait(60)
         self.running.clear()
 
 
@@ -151,7 +149,14 @@ def processes(settings: Settings, **environment: object) -> Iterator[Processes]:
         found.stop()
 
 
-def until(check: Any, *, seconds: float = 30, every: float = 0.2, what: str = "") -> Any:
+def end_all(children: list[psutil.Process]) -> None:
+    """SIGKILL to what a process has started; some may end by themselves once it is gone."""
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def until(check: Any, *, seconds: float = 90, every: float = 0.2, what: str = "") -> Any:
     """The first true answer of `check`; fails after `seconds`."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

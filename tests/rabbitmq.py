@@ -43,14 +43,15 @@ class RabbitServer(Server):
         for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process = None
 
     def stop(self, *, timeout_s: float = 30.0) -> None:
         children = psutil.Process(self.process.pid).children(recursive=True) if self.pid and self.process else []
         super().stop(timeout_s=timeout_s)
         for child in psutil.wait_procs(children, timeout=5)[1]:
-            child.kill()
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
 
     def empty(self) -> None:
         """Removes the platform's queues, whatever a test before has left in them."""
@@ -66,7 +67,7 @@ class RabbitServer(Server):
         self.stop()
         if self._epmd is not None:
             self._epmd.terminate()
-            self._epmd.wait(10)
+            self._epmd.wait(60)
             self._epmd = None
 
     def _pid_file(self) -> Path:

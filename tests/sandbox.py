@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -108,6 +107,6 @@ def _ready(process: subprocess.Popen[str]) -> str:
         try:
             urllib.request.urlopen(url + "/sandbox/health", timeout=5).close()
             return url
-        except urllib.error.URLError:
+        except OSError:
             time.sleep(0.05)
     raise RuntimeError("the sandbox does not answer")

@@ -82,7 +82,7 @@ class Group:
         for server in (self.first, self.sentinels[0]):
             assert server.process is not None
             server.process.kill()
-            server.process.wait(10)
+            server.process.wait(60)
 
     def master_port(self) -> int:
         """The port of the server that takes writes; 0 while none does."""

@@ -101,7 +101,7 @@ class Streaming:
     task: asyncio.Task[None]
     beats: list[Mapping[str, Any]]
 
-    async def until(self, happened: Callable[[], bool], seconds: float = 40.0) -> None:
+    async def until(self, happened: Callable[[], bool], seconds: float = 90.0) -> None:
         """Returns once `happened`; fails after so many seconds, or with the streamer's own error."""
         end_s = time.monotonic() + seconds
         while not happened():
@@ -113,7 +113,7 @@ class Streaming:
     async def end(self) -> None:
         """Stops the streamer as SIGTERM does, and waits."""
         self.stop.set()
-        await asyncio.wait_for(self.task, 20)
+        await asyncio.wait_for(self.task, 60)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.browser import ARGUMENTS, chromium
 from tests.browser.generated import STEPS
@@ -33,6 +33,7 @@ async def browser() -> AsyncIterator[Browser]:
         pytest.skip(reason)
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        expect.set_options(timeout=20_000)
         yield started
         await started.close()
 

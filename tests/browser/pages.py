@@ -62,7 +62,7 @@ class Errors:
         return any(part in text for part in self._forgiven)
 
 
-async def page_until(page: Page, expression: str, arg: Any = None, *, within_s: float = 15) -> Any:
+async def page_until(page: Page, expression: str, arg: Any = None, *, within_s: float = 45) -> Any:
     """What a JavaScript expression or function of `arg` gives once it is true; fails after `within_s`.
 
     Playwright's own wait_for_function evaluates text inside the page, which the policy of the pages forbids.
@@ -85,16 +85,16 @@ class AnyPage:
         """The value of data-<name> of the root element."""
         return await self.page.locator("html").get_attribute(f"data-{name}")
 
-    async def wait_for_data(self, name: str, value: str | int | float, *, within_s: float = 10) -> None:
+    async def wait_for_data(self, name: str, value: str | int | float, *, within_s: float = 30) -> None:
         """Wait until data-<name> is `value`."""
         await self.page.locator(f'html[data-{name}="{value}"]').wait_for(state="attached", timeout=within_s * SECOND)
 
-    async def wait_for_text(self, selector: str, text: str, *, within_s: float = 10) -> None:
+    async def wait_for_text(self, selector: str, text: str, *, within_s: float = 30) -> None:
         """Wait until an element contains `text`."""
         found = self.page.locator(selector).filter(has_text=text)
         await found.first.wait_for(state="attached", timeout=within_s * SECOND)
 
-    async def wait_for_connection(self, state: str, *, within_s: float = 10) -> str:
+    async def wait_for_connection(self, state: str, *, within_s: float = 30) -> str:
         """Wait for a state of the dot; returns its words."""
         dot = self.page.locator(f'#connection[data-state="{state}"]')
         await dot.wait_for(state="attached", timeout=within_s * SECOND)
@@ -111,7 +111,7 @@ class ChartPage(AnyPage):
             await self.wait_until_drawn()
         return self
 
-    async def wait_until_drawn(self, *, within_s: float = 15) -> None:
+    async def wait_until_drawn(self, *, within_s: float = 45) -> None:
         """Wait for bars on the canvas."""
         await self.wait_for_data("chart-state", "ready", within_s=within_s)
 
@@ -128,7 +128,7 @@ class ChartPage(AnyPage):
         found: dict[str, int] = await self.page.evaluate(COUNT_PIXELS, list(tokens))
         return found
 
-    async def wait_for_pixels(self, *tokens: str, more_than: int, within_s: float = 5) -> None:
+    async def wait_for_pixels(self, *tokens: str, more_than: int, within_s: float = 20) -> None:
         """Wait until each token's colour has more than so many pixels; thin slanted lines have few of the pure one."""
         for _ in range(int(within_s * 10)):
             found = await self.pixels(*tokens)
@@ -190,7 +190,7 @@ class MultiPage(AnyPage):
             await self.wait_until_drawn(drawn)
         return self
 
-    async def wait_until_drawn(self, count: int, *, within_s: float = 40) -> None:
+    async def wait_until_drawn(self, count: int, *, within_s: float = 90) -> None:
         """Wait until so many cells show bars and hear of new ones."""
         drawn = "document.querySelectorAll('.cell[data-state=ready]:has(.state[data-state=connected])').length"
         await page_until(self.page, f"{drawn} === {count}", within_s=within_s)
@@ -220,7 +220,7 @@ class MultiPage(AnyPage):
         assert box is not None
         await self.page.mouse.move(box["x"] + box["width"] * (1 - from_right), box["y"] + box["height"] * 0.4)
         marked = self.page.locator(f'.cell:nth-child({index + 1})[data-marked]:not([data-marked=""])')
-        await marked.wait_for(timeout=5 * SECOND)
+        await marked.wait_for(timeout=20 * SECOND)
         return int(await marked.get_attribute("data-marked") or 0)
 
 

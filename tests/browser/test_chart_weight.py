@@ -82,7 +82,7 @@ async def test_nothing_shifts_while_the_chart_loads_and_lives(chart: ChartPage, 
     await chart.wait_for_connection("connected")
     for price in (66_000.25, 99_999.5, 8.75):
         market.trade("BTC/USDT", price)
-        await chart.wait_for_data("live-close", price, within_s=5)
+        await chart.wait_for_data("live-close", price)
     market.complete("BTC/USDT")
     await chart.wait_for_data("bars", 1001)
     shifts = await chart.page.evaluate("window.shifts")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from playwright.async_api import Page
 
@@ -45,7 +47,7 @@ async def trade(page: Page, market: Market, count: int) -> float:
 async def test_a_storm_of_updates_shifts_nothing_and_stays_cheap(page: Page, stub: Stub, market: Market) -> None:
     chart = await opened(page, stub)
     session = await page.context.new_cdp_session(page)
-    await session.send("Performance.enable")
+    await session.send("Performance.enable", {"timeDomain": "threadTicks"})  # not what others took
     await page.wait_for_timeout(300)
     await page.evaluate(SHIFTS)
 
@@ -53,16 +55,16 @@ async def test_a_storm_of_updates_shifts_nothing_and_stays_cheap(page: Page, stu
         found = await session.send("Performance.getMetrics")
         return {row["name"]: row["value"] for row in found["metrics"]}
 
-    before = await spent()
+    before, began = await spent(), time.monotonic()
     price = await trade(page, market, 50)
     await chart.wait_for_data("live-close", f"{price:g}" if price == int(price) else str(price))
-    after = await spent()
+    after, took_s = await spent(), time.monotonic() - began
     shifts = await page.evaluate("window.shifts")
     assert [places for _, places in shifts if "plot" in places] == []
     # Digits of a line of text may change their place beside each other; nothing that has a size of its own does.
     assert sum(value for value, _ in shifts) < 0.001, shifts
-    share = (after["TaskDuration"] - before["TaskDuration"]) / (after["Timestamp"] - before["Timestamp"])
-    assert share < 0.5, "of one core's time"
+    share = (after["TaskDuration"] - before["TaskDuration"]) / took_s
+    assert 0 < share < 0.5, "of one core's time"
 
 
 async def test_a_hidden_tab_paints_nothing_until_it_is_looked_at(page: Page, stub: Stub, market: Market) -> None:
@@ -72,4 +74,4 @@ async def test_a_hidden_tab_paints_nothing_until_it_is_looked_at(page: Page, stu
     price = await trade(page, market, 25)
     assert await chart.data("live-close") == before
     await page.evaluate(HIDE, False)
-    await chart.wait_for_data("live-close", f"{price:g}" if price == int(price) else str(price), within_s=5)
+    await chart.wait_for_data("live-close", f"{price:g}" if price == int(price) else str(price))

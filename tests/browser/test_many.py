@@ -171,6 +171,6 @@ async def test_a_flash_is_over_within_300_ms(overview: OverviewPage, market: Mar
     market.trade("ETH/USDT", 4_000.5)
     began = time.monotonic()
     while await page.evaluate("window.lasted ?? null") is None:
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         await page.wait_for_timeout(50)
     assert 0 < await page.evaluate("window.lasted") < 300

@@ -148,7 +148,7 @@ async def test_a_gap_that_opens_at_the_newest_bar_is_shown(chart: ChartPage, mar
     market.tell_holes("BTC/USDT", [gap(newest + MINUTE, newest + 31 * MINUTE)])
     await chart.wait_for_data("gaps", 1)
     market.trade("BTC/USDT", 66_000.25)
-    await chart.wait_for_data("live-close", 66_000.25, within_s=3)
+    await chart.wait_for_data("live-close", 66_000.25)
 
 
 async def test_quiet_minutes_of_a_stock_and_its_night_are_no_gap(chart: ChartPage, market: Market) -> None:

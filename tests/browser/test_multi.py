@@ -14,7 +14,7 @@ from tests.browser.pages import Errors, MultiPage
 from tests.browser.states import ASLEEP, XIST_CLOSED
 from tests.browser.stub import Stub
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 TWO = "?layout=2&cells=binance:BTC-USDT@1m,binance:ETH-USDT@15m"
 SIX = "?layout=6&cells=" + ",".join(
     f"binance:{name}-USDT@{timeframe}"
@@ -45,7 +45,6 @@ def multi(page: Page, stub: Stub) -> MultiPage:
     """The page, not opened yet; what is made up once is made up now, not while its requests' clocks run."""
     for symbol, timeframe in itertools.product(CRYPTO, ("1m", "5m", "15m", "1h")):
         pristine(symbol, timeframe)
-    expect.set_options(timeout=15_000)
     return MultiPage(page, stub.url)
 
 

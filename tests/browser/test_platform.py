@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from tests.sandbox import RunningSandbox, start_sandbox
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(600),
     pytest.mark.alone,
     pytest.mark.slow,
 ]
@@ -66,14 +67,17 @@ class Running:
     def start_web(self) -> None:
         """The web process, as `up` starts it; returns once it answers."""
         self.run.start("web", "-m", "gunicorn", "-c", "webapp/gunicorn_conf.py", "webapp:create_app()")
-        until(lambda: self.chart("1m", limit=1) is not None, seconds=30, what="the web process answers")
+        until(lambda: self.chart("1m", limit=1) is not None, seconds=90, what="the web process answers")
 
     def chart(self, timeframe: str, *, limit: int = 5000) -> Any:
         """What REST says of BTC/USDT; None while nobody answers."""
         query = urllib.parse.urlencode({"exchange": "binance", "timeframe": timeframe, "limit": limit})
         try:
-            with urllib.request.urlopen(f"{self.url}/api/charts/BTC-USDT?{query}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.url}/api/charts/BTC-USDT?{query}", timeout=30) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return None
         except OSError:
             return None
 
@@ -111,7 +115,7 @@ def platform(settings: Settings, engine: sa.Engine, tmp_path_factory: pytest.Tem
                 running.start_web()
                 try:
                     began = time.monotonic()
-                    until(lambda: _complete(running), seconds=90, every=1, what="history, indicators and a live bar")
+                    until(lambda: _complete(running), seconds=200, every=1, what="history, indicators and a live bar")
                     print(f"\nwhole after {time.monotonic() - began:.0f} s, pictures in {folder}")
                 except AssertionError as error:
                     raise AssertionError(f"{error}\n{run.said()}") from None
@@ -240,7 +244,7 @@ async def test_a_gap_is_shown_and_closes_once_it_is_repaired(
 ) -> None:
     """The hole is not over yet, so repair leaves it alone; then it is, and nobody lends a hand."""
     page = await watched_chart(chart)
-    await chart.wait_for_data("gaps", 0, within_s=90)  # the minute in which the feed connected
+    await chart.wait_for_data("gaps", 0, within_s=200)  # the minute in which the feed connected
     now_ms = platform.now_ms()
     minute = now_ms - now_ms % MINUTE_MS
     with engine.begin() as connection:
@@ -251,13 +255,13 @@ async def test_a_gap_is_shown_and_closes_once_it_is_repaired(
         )
         values = {"lo": minute / 1000 - 1800, "hi": minute / 1000 + 3600}
         hole = connection.execute(made, values).scalar_one()
-    await chart.wait_for_data("gaps", 1, within_s=6)
+    await chart.wait_for_data("gaps", 1)
     await expect(page.locator(".legend .gap")).to_have_text("1 gap")
     await platform.shoot(page, "gap")
     with engine.begin() as connection:
         over = sa.text("UPDATE holes SET hi = to_timestamp(:hi) WHERE id = :id")
         connection.execute(over, {"hi": minute / 1000 - 1200, "id": hole})
-    await chart.wait_for_data("gaps", 0, within_s=30)
+    await chart.wait_for_data("gaps", 0, within_s=120)
     await expect(page.locator(".legend .gap")).to_have_count(0)
 
 
@@ -277,7 +281,7 @@ async def test_a_closed_market_says_when_it_opens(page: Page, platform: Running,
         words = time.strftime("Market closed, opens %a %d %b 17:30 UTC+3", time.gmtime(opens_ms / 1000)).replace(
             " 0", " "
         )
-        await expect(page.locator('tbody[data-exchange="alpaca"] .group-hours')).to_have_text(words, timeout=70_000)
+        await expect(page.locator('tbody[data-exchange="alpaca"] .group-hours')).to_have_text(words, timeout=180_000)
         head = page.locator('tbody[data-exchange="binance"] .group-line')
         await expect(head).to_have_text("BinanceOpen around the clockconnected")
         await overview.page.goto(f"{platform.url}/charts/alpaca/AAPL")
@@ -296,13 +300,13 @@ async def test_a_killed_web_process_comes_back_without_a_hole(
     page = await watched_chart(chart)
     before = await chart.bars()
     platform.run.kill("web")
-    assert "reconnecting" in await chart.wait_for_connection("reconnecting", within_s=5)
+    assert "reconnecting" in await chart.wait_for_connection("reconnecting")
     await platform.shoot(page, "reconnecting")
     missed = platform.now_ms() // MINUTE_MS
     while platform.now_ms() // MINUTE_MS == missed:
         await page.wait_for_timeout(500)
     await asyncio.to_thread(platform.start_web)
-    await chart.wait_for_connection("connected", within_s=30)
+    await chart.wait_for_connection("connected", within_s=60)
     times = [await inject(platform, page) for _ in range(2)]
     assert min(bar for _, bar in times) < LIVE_BAR_S, times
     assert await chart.bars() > before

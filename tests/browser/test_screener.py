@@ -143,10 +143,10 @@ async def test_an_outage_leaves_the_rows_and_ends_by_itself(
     errors.forgive("Failed to load resource")
     await screener.open("?where=rsi_14<30")
     market.failing = 503
-    await screener.wait_for_connection("reconnecting", within_s=30)
+    await screener.wait_for_connection("reconnecting", within_s=60)
     assert await screener.symbols() == ["BTC/USDT", "ETH/USDT"]
     market.failing = None
-    await screener.wait_for_connection("connected", within_s=30)
+    await screener.wait_for_connection("connected", within_s=60)
     market.failing = 500
     await screener.page.reload()
     await screener.wait_for_data("screen-state", "error")

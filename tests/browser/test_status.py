@@ -188,12 +188,12 @@ async def test_old_news_is_marked_with_its_age_and_comes_back(
     errors.forgive("Failed to load resource")
     await status.open()
     market.failing = 503
-    await status.wait_for_data("status-state", "stale", within_s=30)
+    await status.wait_for_data("status-state", "stale", within_s=60)
     await expect(status.page.locator("#summary")).to_contain_text("The database cannot be reached.")
     await expect(status.page.locator("#freshness")).to_contain_text("s old")
     await expect(status.row("processes", "web")).to_be_visible()
     market.failing = None
-    await status.wait_for_data("status-state", "ready", within_s=30)
+    await status.wait_for_data("status-state", "ready", within_s=60)
     await expect(status.page.locator("#summary")).to_contain_text("All is well")
 
 
@@ -203,12 +203,12 @@ async def test_a_first_answer_that_fails_takes_the_place_of_the_page(
     errors.forgive("Failed to load resource")
     market.failing = 500
     await status.open(wait=False)
-    await status.wait_for_data("status-state", "error", within_s=30)
+    await status.wait_for_data("status-state", "error", within_s=60)
     await expect(status.page.locator("#notice")).to_contain_text("The status could not be loaded")
     await expect(status.page.locator("#lanes")).to_be_hidden()
     market.failing = None
     await status.page.get_by_role("button", name="Try again").click()
-    await status.wait_for_data("status-state", "ready", within_s=30)
+    await status.wait_for_data("status-state", "ready", within_s=60)
     await expect(status.page.locator("#lanes")).to_be_visible()
 
 
@@ -219,7 +219,7 @@ async def test_stores_that_are_away_are_told_apart(status: StatusPage, platform:
     await expect(status.row("stores", "PostgreSQL")).to_contain_text("away")
     await expect(status.row("processes", "web")).to_contain_text("ready")
     platform.database, platform.redis = True, False
-    await expect(status.row("stores", "Redis")).to_contain_text("away", timeout=15_000)
+    await expect(status.row("stores", "Redis")).to_contain_text("away", timeout=45_000)
     await expect(status.page.locator("#processes")).to_contain_text("Redis cannot be read.")
     await expect(status.page.locator("#holes")).to_contain_text("Nothing is missing.")
 

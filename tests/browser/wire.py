@@ -39,7 +39,7 @@ class Wire:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(30)  # it may be joining two of them
         for each in self._sockets:
             _end(each)
             each.close()

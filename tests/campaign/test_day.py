@@ -20,7 +20,7 @@ HOURS = float(os.environ.get("CAMPAIGN_HOURS", "2"))
 # A whole day begins before Istanbul opens; a part of one ends after it closed and New York opened.
 END = datetime(2026, 11, 23, 22 if HOURS > 8 else 15, 30, tzinfo=UTC)
 START = END - timedelta(hours=HOURS)
-SETTLE_S = 150.0
+SETTLE_S = 300.0
 
 # What is counted when a fault has struck: at least one of these. Not there: what is healed without a loss (a slow
 # answer, a skewed clock, a reordered trade), and a stream's end, which shows as a new run and its holes.

@@ -197,7 +197,7 @@ async def test_skew_moves_event_times_and_the_rest_clock_only() -> None:
             aiohttp.ClientSession() as session,
             session.ws_connect(sandbox.stream_url + "/ws/btcusdt@trade") as socket,
         ):
-            events = [await socket.receive_json(timeout=10) for _ in range(20)]
+            events = [await socket.receive_json(timeout=30) for _ in range(20)]
         assert {event["E"] - event["T"] for event in events} == {-7_000}
         clock = await asyncio.to_thread(sandbox.get, "/sandbox/clock")
         assert events[-1]["T"] <= clock["exchange_us"] // 1000
@@ -216,7 +216,7 @@ async def test_late_revised_and_broken_trades_on_the_wire() -> None:
             session.ws_connect(sandbox.stream_url + "/stream?streams=btcusdt@trade") as socket,
         ):
             while len(trades) < 600:
-                message = await socket.receive(10)
+                message = await socket.receive(30)
                 try:
                     trades.append(message.json()["data"])
                 except ValueError:
@@ -270,7 +270,7 @@ def test_the_platforms_history_keeps_budget_rest_and_breaker(
     assert len(_bars(mine)) == 90
     with pytest.raises(UnknownInstrument):
         platform.sources.binance().ask(lambda source: source.exchange_info("NOPE"), 20)
-    sandbox.fault("status", status=429, retry_after_s=1, count=1)
+    sandbox.fault("status", status=429, retry_after_s=3, count=1)
     with pytest.raises(RateLimited, match="Too much"):
         _bars(mine)
     with pytest.raises(RateLimited, match="asked all of us to wait") as caught:

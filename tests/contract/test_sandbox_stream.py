@@ -49,11 +49,11 @@ async def _events(
         await asyncio.to_thread(sandbox.stop)
     async with aiohttp.ClientSession() as session, session.ws_connect(sandbox.stream_url + "/stream") as socket:
         await socket.send_str(build_subscribe(streams, 1))
-        assert parse_stream((await socket.receive(5)).data, IDS) == Ack(1, None)
+        assert parse_stream((await socket.receive(30)).data, IDS) == Ack(1, None)
         if paused:
             await asyncio.to_thread(sandbox.start)
         while len(events) < count:
-            message = await socket.receive(10)
+            message = await socket.receive(30)
             if message.type is not aiohttp.WSMsgType.TEXT:
                 break
             event = parse_stream(message.data, IDS)
@@ -85,7 +85,7 @@ async def test_requests_are_answered_as_documented(sandbox: RunningSandbox) -> N
         async def ask(text: str) -> Any:
             await socket.send_str(text)
             while True:
-                event = parse_stream((await socket.receive(5)).data, IDS)
+                event = parse_stream((await socket.receive(30)).data, IDS)
                 if isinstance(event, Ack | Refusal):
                     return event
 
@@ -105,7 +105,7 @@ async def test_more_than_five_messages_a_second_end_the_connection(sandbox: Runn
     async with aiohttp.ClientSession() as session, session.ws_connect(sandbox.stream_url + "/ws") as socket:
         for number in range(6):
             await socket.send_str(orjson.dumps({"method": "LIST_SUBSCRIPTIONS", "id": number}).decode())
-        kinds = [(await socket.receive(5)).type for _ in range(6)]
+        kinds = [(await socket.receive(30)).type for _ in range(6)]
         assert kinds == [aiohttp.WSMsgType.TEXT] * 5 + [aiohttp.WSMsgType.CLOSE]
 
 
@@ -115,30 +115,39 @@ async def test_pings_come_and_a_connection_has_an_end() -> None:
         async with aiohttp.ClientSession() as session:
             started = time.monotonic()
             async with session.ws_connect(sandbox.stream_url + "/ws", autoping=False) as socket:
-                message = await socket.receive(5)
+                message = await socket.receive(30)
                 assert message.type is aiohttp.WSMsgType.PING
                 while message.type is aiohttp.WSMsgType.PING:
                     await socket.pong(message.data)
-                    message = await socket.receive(5)
+                    message = await socket.receive(30)
                 assert message.type is aiohttp.WSMsgType.CLOSE
-                assert 0.9 < time.monotonic() - started < 3
+                assert 0.9 < time.monotonic() - started < 20
 
 
 async def test_disconnect_ends_connections_after_so_many_trades(sandbox: RunningSandbox) -> None:
     """The trades up to the fault arrive, then the connection ends; for a while nobody gets in; history has it all."""
     sandbox.start()
-    sandbox.fault("disconnect", after=40, duration_s=0.5)
+    sandbox.fault("disconnect", after=40, duration_s=3)
     events = await _events(sandbox, [BTC], count=500)
     ids = _ids(events)
     assert len(ids) == 40
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.WSServerHandshakeError):
             await session.ws_connect(sandbox.stream_url + "/ws")
-    await asyncio.sleep(0.6)
+        while not await _lets_in(session, sandbox):
+            await asyncio.sleep(0.3)
     later = _ids(await _events(sandbox, [BTC], count=5, paused=False))
     assert later[0] > ids[-1] + 1
     rows = sandbox.get(f"/api/v3/historicalTrades?symbol=BTCUSDT&fromId={ids[-1]}&limit=1000")
     assert {row["id"] for row in rows} >= set(range(ids[-1], min(later[0], ids[-1] + 1000)))
+
+
+async def _lets_in(session: aiohttp.ClientSession, sandbox: RunningSandbox) -> bool:
+    try:
+        await (await session.ws_connect(sandbox.stream_url + "/ws")).close()
+    except aiohttp.WSServerHandshakeError:
+        return False
+    return True
 
 
 async def test_silence_keeps_the_connection_and_says_nothing(sandbox: RunningSandbox) -> None:
@@ -157,19 +166,19 @@ async def test_a_shutdown_is_announced_before_the_connections_of_then_end(sandbo
     await asyncio.to_thread(sandbox.start)
     async with aiohttp.ClientSession() as session:
         old = await session.ws_connect(sandbox.stream_url + f"/ws/{BTC}")
-        await old.receive(5)
+        await old.receive(30)
         started = time.monotonic()
         await asyncio.to_thread(sandbox.fault, "shutdown", duration_s=0.6)
         new = await session.ws_connect(sandbox.stream_url + f"/ws/{BTC}")
         events = []
-        while (message := await old.receive(5)).type is aiohttp.WSMsgType.TEXT:
+        while (message := await old.receive(30)).type is aiohttp.WSMsgType.TEXT:
             events.append(parse_stream(message.data, IDS))
-        assert 0.5 < time.monotonic() - started < 3
+        assert 0.5 < time.monotonic() - started < 20
         place = next(place for place, event in enumerate(events) if isinstance(event, Shutdown))
         assert sum(isinstance(event, TradeEvent) for event in events[place:]) > 5
         assert sum(isinstance(event, Shutdown) for event in events) == 1
         newest = _ids(events)[-1]
-        while (seen := parse_stream((await new.receive(5)).data, IDS)).trade.first < newest + 20:
+        while (seen := parse_stream((await new.receive(30)).data, IDS)).trade.first < newest + 20:
             assert isinstance(seen, TradeEvent)
         await new.close()
 

@@ -256,7 +256,7 @@ def test_a_rate_limit_says_how_long(headers: dict[str, str], least: float, most:
 
 def test_a_slow_a_torn_and_a_missing_answer_are_a_source_away() -> None:
     def slow(handler: BaseHTTPRequestHandler) -> bool:
-        time.sleep(1.0)
+        time.sleep(3.0)
         return False
 
     def torn(handler: BaseHTTPRequestHandler) -> bool:
@@ -266,7 +266,7 @@ def test_a_slow_a_torn_and_a_missing_answer_are_a_source_away() -> None:
         handler.wfile.write(b'{"bars": {')
         return True
 
-    with market() as there, history(there.url, timeout_s=0.3) as source:
+    with market() as there, history(there.url, timeout_s=1.5) as source:
         for answer in (slow, torn):
             there.answer = answer
             with pytest.raises(SourceAway, match="does not answer"):

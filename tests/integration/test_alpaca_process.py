@@ -24,7 +24,7 @@ from tests.alpaca_door import OPEN_US, SESSION, Door, door, trade
 NAME = "streamer-alpaca"
 
 
-async def until(happened: Callable[[], Any], seconds: float = 30.0) -> Any:
+async def until(happened: Callable[[], Any], seconds: float = 90.0) -> Any:
     """The first true answer; fails after so many seconds."""
     end_s = asyncio.get_running_loop().time() + seconds
     while not (answer := happened()):
@@ -49,7 +49,7 @@ async def process(settings: Settings, there: Door, log: list[str], **environment
     finally:
         if child.returncode is None:
             child.send_signal(signal.SIGTERM)
-        _, said = await asyncio.wait_for(child.communicate(), 20)
+        _, said = await asyncio.wait_for(child.communicate(), 60)
         log.append(said.decode())
         assert child.returncode == 0, log
 
@@ -81,7 +81,7 @@ async def test_it_streams_says_so_and_ends_clean(
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE instruments SET active = false WHERE symbol = 'META'"))
         redis_client.publish(keys.WATCHLIST, "{}")
-        await until(lambda: health.read(redis_client)[NAME]["instruments"] == 6, 5)
+        await until(lambda: health.read(redis_client)[NAME]["instruments"] == 6)
         assert there.attempts == 1
     assert NAME not in health.read(redis_client)
     assert "Traceback" not in log[0] and "stopped after 1 trades" in log[0]

@@ -84,7 +84,7 @@ async def test_minutes_are_the_markets_own(market: RunningSandbox) -> None:
             """Whether both symbols' trades of the three minutes were handed on: one of each after them was."""
             return len({trade.instrument_id for trade in live.queue.trades if trade.time_us >= end_us}) == 2
 
-        await live.until(lambda: past() and len(live.queue.bars) >= 6, 40)
+        await live.until(lambda: past() and len(live.queue.bars) >= 6)
         lo, hi = minute_ms, minute_ms + 3 * MINUTE_MS
         for id, symbol in enumerate(("AAPL", "MSFT"), 1):
             true = await asyncio.to_thread(truth, market, symbol, "1m", lo, hi)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -114,12 +115,12 @@ async def test_quotes_are_told_at_most_four_times_a_second_the_newest_wins() -> 
 
     async with door() as market, streaming(market.url, "AAPL") as live:
         await ready(market, live)
-        calls = live.store.calls
+        calls, began = live.store.calls, time.monotonic()
         for cents in range(50):
             await market.send(quote(cents))
             await asyncio.sleep(0.02)
         await live.until(lambda: b'"bid":126.49' in live.store.books.get("alpaca:AAPL", b""))
-        assert 1 <= live.store.calls - calls <= 10
+        assert 1 <= live.store.calls - calls <= 4 * (time.monotonic() - began) + 3
         book = orjson.loads(live.store.books["alpaca:AAPL"])
         assert book == {"bid": 126.49, "bid_size": 3, "ask": 127, "ask_size": 4, "time": OPEN_MS + 10**6}
 
@@ -234,10 +235,8 @@ async def test_a_connection_limit_is_asked_again_later() -> None:
 async def test_a_connection_limit_is_waited_for_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamers.alpaca_feed.LIMIT_FIRST_S", 0.2)
     async with door(refuse=(406, "connection limit exceeded")) as market, streaming(market.url, "AAPL") as live:
-        await live.until(lambda: market.attempts == 1)
-        began = asyncio.get_running_loop().time()
         await live.until(lambda: market.attempts == 4)
-        assert 0.2 + 0.4 + 0.8 - 0.1 < asyncio.get_running_loop().time() - began < 10
+        assert 0.2 + 0.4 + 0.8 - 0.1 < market.attempts_s[-1] - market.attempts_s[0] < 30
         market.refuse = None
         await live.until(lambda: live.streamer.feed.state == "connected")
         assert live.streamer.feed._limit_s == 0.2

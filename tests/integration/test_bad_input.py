@@ -256,7 +256,7 @@ def test_a_symbol_cannot_be_added_while_its_exchange_is_away(
 
 def _bare(*arguments: str, **environment: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "app", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "app", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
         env={**os.environ, **{name: str(value) for name, value in environment.items()}},
     )  # fmt: skip
 

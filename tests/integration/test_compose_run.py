@@ -32,7 +32,7 @@ from tests.processes import until
 from tests.sandbox import start_sandbox
 from tests.tools import tool
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LIVE = {"streamer-alpaca"}  # as in the file, without keys: it reaches for no exchange
 SERVING = (
     "streamer-binance", "streamer-alpaca", "worker-trades", "worker", "worker-history", "worker-backfill", "beat",
@@ -56,7 +56,7 @@ def machine(postgres: PostgresServer) -> Iterator[Machine]:
             found.start("redis")
             found.wait_healthy("redis")
             found.start("migrate")
-            assert found.running["migrate"].wait(90) == 0, found.said("migrate")
+            assert found.running["migrate"].wait(180) == 0, found.said("migrate")
             del found.running["migrate"]
             behind = compose.load(ROOT / "docker" / "https.yml")["services"]["web"]["environment"]
             for name in SERVING:
@@ -75,7 +75,7 @@ def test_every_health_check_passes_once_its_process_is_at_work(machine: Machine)
 
 
 def test_a_bar_of_live_trades_arrives_over_the_published_port(machine: Machine) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while not _has_live_bar(machine):
         assert time.monotonic() < deadline, "".join(machine.said(name) for name in ("worker-trades", "web"))
         time.sleep(0.5)
@@ -104,11 +104,11 @@ def test_a_process_that_hangs_is_not_heard_of_and_is_again(machine: Machine) -> 
     hung = machine.running["streamer-binance"]
     hung.send_signal(signal.SIGSTOP)
     try:
-        until(lambda: machine.check("streamer-binance").returncode == 1, seconds=60, every=1.0)
+        until(lambda: machine.check("streamer-binance").returncode == 1, seconds=150, every=1.0)
         assert "has not been heard of for" in machine.check("streamer-binance").stderr
     finally:
         hung.send_signal(signal.SIGCONT)
-    machine.wait_healthy("streamer-binance", seconds=60)
+    machine.wait_healthy("streamer-binance", seconds=150)
 
 
 def test_no_secret_is_in_an_environment_or_a_log(machine: Machine) -> None:
@@ -136,8 +136,8 @@ def test_the_proxy_serves_with_tls_and_keeps_the_inside_inside(machine: Machine)
     })  # fmt: skip
     machine.start("caddy", UPSTREAM=f"127.0.0.1:{ports['web']}")
     try:
-        machine.wait_healthy("caddy", seconds=60)
-        deadline = time.monotonic() + 60
+        machine.wait_healthy("caddy", seconds=150)
+        deadline = time.monotonic() + 150
         while (page := _secure(machine, "/api/health/live"))[0] != 200:
             assert time.monotonic() < deadline and machine.running["caddy"].poll() is None, machine.said("caddy")
             time.sleep(0.3)
@@ -149,8 +149,8 @@ def test_the_proxy_serves_with_tls_and_keeps_the_inside_inside(machine: Machine)
         packed = _secure(machine, "/api/charts/BTC-USDT?exchange=binance&limit=500")
         assert packed[0] == 200 and packed[1].get_all("Content-Encoding") == ["gzip"]
         socket_url = f"wss://localhost:{ports['https']}/ws/BTC-USDT?exchange=binance&token=abc"
-        with connect(socket_url, ssl=_any_certificate(), open_timeout=20) as socket:
-            assert json.loads(socket.recv(timeout=20))["type"]
+        with connect(socket_url, ssl=_any_certificate(), open_timeout=60) as socket:
+            assert json.loads(socket.recv(timeout=60))["type"]
     finally:
         codes = machine.stop("caddy")
     assert codes == {"caddy": 0}, machine.said("caddy")
@@ -165,8 +165,8 @@ def test_prometheus_reads_its_configuration_and_scrapes_the_web(machine: Machine
     machine.configure("monitoring/prometheus.yml", {**places, "scrape_interval: 15s": "scrape_interval: 10s"})
     machine.start("prometheus")
     try:
-        machine.wait_healthy("prometheus", seconds=60)
-        until(lambda: {"web", "prometheus"} <= _scraped(machine), seconds=60, every=0.5)
+        machine.wait_healthy("prometheus", seconds=150)
+        until(lambda: {"web", "prometheus"} <= _scraped(machine), seconds=150, every=0.5)
         rules = _get(machine, "/api/v1/rules", service="prometheus")["data"]["groups"]
         assert [rule for group in rules for rule in group["rules"] if rule["name"] == "DatabaseAway"]
     finally:
@@ -204,13 +204,16 @@ def _make_database(postgres: PostgresServer, password: str) -> None:
 
 
 def _get(machine: Machine, path: str, *, service: str = "web") -> Any:
-    with urllib.request.urlopen(f"http://127.0.0.1:{machine.port[service]}{path}", timeout=20) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{machine.port[service]}{path}", timeout=60) as answer:
         return json.load(answer)
 
 
 def _has_live_bar(machine: Machine) -> bool:
     try:
         bars = _get(machine, "/api/charts/BTC-USDT?exchange=binance&limit=2")["bars"]
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
     except (OSError, ValueError, KeyError):
         return False
     return bool(bars) and bars[-1]["origin"] == "trades" and bars[-1]["trade_count"] > 0
@@ -223,7 +226,8 @@ def _secure(machine: Machine, path: str) -> tuple[int, Any]:
         with urllib.request.urlopen(request, timeout=10, context=_any_certificate()) as answer:
             return answer.status, answer.headers
     except urllib.error.HTTPError as error:
-        return error.code, error.headers
+        with error:
+            return error.code, error.headers
     except OSError:
         return 0, None
 

@@ -102,7 +102,7 @@ class TestSettings:
             began = time.monotonic()
             error = failure(engine)
             assert trouble_of(error) is Trouble.AWAY
-            assert 0.15 < time.monotonic() - began < 3
+            assert 0.15 < time.monotonic() - began < 10
             for name, wanted in (
                 ("statement_timeout", statement_timeout),
                 ("lock_timeout", "2s"),
@@ -168,7 +168,7 @@ class TestTrouble:
     def test_a_connection_that_was_ended_within_a_copy(self, engine_of: Callable[..., sa.Engine]) -> None:
         engine = engine_of()
         ended = threading.Thread(target=_end_a_copy, args=(engine,))
-        page = BarColumns.of(1, _bars(40_000))
+        page = BarColumns.of(1, _bars(100_000))
         with pytest.raises(sa.exc.DBAPIError) as caught, engine.begin() as connection:
             ended.start()
             bulk.replace(connection, page)
@@ -204,7 +204,7 @@ def _end_a_copy(engine: sa.Engine) -> None:
         " AND datname = current_database() AND pid <> pg_backend_pid()"
     )
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not connection.execute(sa.text(copies)).all() and time.monotonic() < deadline:
             time.sleep(0.002)
 
@@ -378,13 +378,13 @@ def test_a_server_killed_at_work_starts_again_at_once_with_room_for_all(tmp_path
         time.sleep(0.5)
         assert server.process is not None
         server.process.send_signal(signal.SIGKILL)
-        server.process.wait(10)
+        server.process.wait(60)
         server.start()
         with server.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SHOW max_connections")
             assert cursor.fetchone() == ("120",)
         connection.close()
-        working.join(10)
+        working.join(60)
         assert not working.is_alive()
     finally:
         server.stop()

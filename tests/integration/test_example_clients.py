@@ -41,7 +41,7 @@ def example(language: str, containing: str) -> str:
 def stored(address: str) -> list[Any]:
     """The series as the database has it."""
     with urllib.request.urlopen(
-        f"http://{address}/api/charts/BTC-USDT?limit=900&indicators=none", timeout=20
+        f"http://{address}/api/charts/BTC-USDT?limit=900&indicators=none", timeout=60
     ) as answer:
         bars: list[Any] = json.load(answer)["bars"]
     return bars
@@ -59,7 +59,7 @@ def line(count: int, close: float) -> str:
     return f"{count} {START_MS + (count - 1) * MINUTE_MS} {close:g}"
 
 
-def wait_for(path: Path, text: str, *, timeout_s: float = 30) -> None:
+def wait_for(path: Path, text: str, *, timeout_s: float = 90) -> None:
     end = time.monotonic() + timeout_s
     while text not in [row.removesuffix(".0") for row in path.read_text().splitlines()]:
         assert time.monotonic() < end, f"no {text!r} in\n{path.read_text()[-800:]}"
@@ -79,7 +79,7 @@ def python_client(wire: Wire, folder: Path) -> Iterator[tuple[Path, Path]]:
             yield said, held
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def test_the_python_client_holds_the_series_through_a_disconnect(
@@ -129,7 +129,7 @@ async def _in_the_browser(page_url: str, code: str, *, wire: Wire, collector: Co
                 if minutes == 20:
                     await page.evaluate(f"() => {{{code}}}")
                 last = "[window.bars.size, window.bars.get(Math.max(...window.bars.keys()))?.close]"
-                await page_until(page, f"{last}.join() === '{count},{close:g}'", within_s=30)
+                await page_until(page, f"{last}.join() === '{count},{close:g}'", within_s=90)
                 if minutes == 20:
                     await asyncio.to_thread(wire.drop)
             found: list[Any] = await page.evaluate("[...window.bars.values()].sort((a, b) => a.time - b.time)")

@@ -58,7 +58,7 @@ def empty(here: Settings, engine: sa.Engine) -> None:
             marks = connection.scalar(sa.text("SELECT count(*) FROM touched"))
         return not (marks or client.llen("trades.0") or client.hlen("unacked"))
 
-    until(quiet, seconds=60, what="the platform came to rest")
+    until(quiet, seconds=180, what="the platform came to rest")
     with engine.begin() as connection:
         for tf in Timeframe:
             connection.execute(sa.text(f'TRUNCATE "candles_{tf.value}", "indicators_{tf.value}"'))
@@ -177,12 +177,12 @@ def test_a_worker_killed_in_the_middle(
         with engine.begin() as connection:
             return int(connection.scalar(sa.text("SELECT count(*) FROM candles_1m WHERE trade_count > 0")) or 0)
 
-    until(lambda: applied() > 50, every=0.02, seconds=60, what="the import began")
+    until(lambda: applied() > 50, every=0.02, seconds=180, what="the import began")
     run.kill("trades-victim")
     assert applied() < 2469, "the worker was to die in the middle"
     time.sleep(0.5)
     run.worker("trades", node="trades-heir")
-    said = importing.communicate(timeout=110)[0]
+    said = importing.communicate(timeout=400)[0]
     assert importing.returncode == 0, said + run.said()
     check(web, shared_data)
 

@@ -26,6 +26,7 @@ from app.local.servers import free_port
 from app.metrics import exposition
 from app.storage import catalog
 from tests.integration.web_data import bar, empty, store, utc
+from tests.processes import until
 from webapp import create_app
 from webapp.figures import Part
 
@@ -94,7 +95,7 @@ def test_what_is_known_is_told(
     assert found["market_feed_connected", "binance"] == 1 and found["market_feed_connected", "yahoo"] == 0
     assert ("market_feed_connected", "alpaca") not in found  # there is no key: that it is not collected is no news
     assert found["market_feed_in_session", "binance"] == 1 and found["market_feed_in_session", "yahoo"] == 0
-    assert 2.5 <= found["market_feed_silence_seconds", "binance"] < 10
+    assert 2.5 <= found["market_feed_silence_seconds", "binance"] < 60
     assert found["market_feed_trades_total", "streamer-binance"] == 70
     assert found["market_feed_reconnects_total", "streamer-binance"] == 2
     assert found["market_feed_buffered_trades", "streamer-binance"] == 9
@@ -179,10 +180,7 @@ def test_a_look_that_hangs_is_not_waited_for_and_not_begun_again() -> None:
     assert [part() for _ in range(5)] == [None] * 5
     assert time.monotonic() - began < 5 and len(looks) == 1
     hang.set()
-    end = time.monotonic() + 10
-    while part() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    assert part() == 7 and len(looks) == 1  # kept for a second
+    assert until(part, every=0.01) == 7 and len(looks) == 1
 
 
 def test_a_token_opens_it_where_reads_need_one_and_the_rate_limit_lets_it_be(

@@ -58,14 +58,15 @@ def test_a_migration_beside_ingest_and_a_long_reader(settings: Settings, engine:
             connection.execute(sa.text("SET idle_in_transaction_session_timeout = 0"))
             connection.execute(sa.text("SELECT count(*) FROM candles_1m"))
             reading.set()
-            time.sleep(5)
+            leave.wait(60)
 
-    reading = threading.Event()
+    reading, leave = threading.Event(), threading.Event()
     threads = [threading.Thread(target=trade), threading.Thread(target=read)]
     for thread in threads:
         thread.start()
-    reading.wait(10)
-    began = time.monotonic()
+    reading.wait(60)
+    began, patience = time.monotonic(), threading.Timer(8, leave.set)
+    patience.start()
     try:
         migrate.upgrade(settings.database_url)
         waited = time.monotonic() - began
@@ -74,10 +75,12 @@ def test_a_migration_beside_ingest_and_a_long_reader(settings: Settings, engine:
             time.sleep(0.05)
     finally:
         over.set()
+        leave.set()
+        patience.cancel()
         for thread in threads:
-            thread.join(30)
-    assert waited > 3, "the reader should have been in its way"
-    assert max(took) < 3, "ingest waited behind a migration that waited"
+            thread.join(60)
+    assert waited > 6, "the reader should have been in its way"
+    assert max(took) < 5, "ingest waited behind a migration that waited"
     (bar,) = bars(engine, instrument_id)
     assert bar.trade_count == applied[0] > 50
     with engine.connect() as connection:

@@ -25,6 +25,7 @@ from app.domain.timeframes import Timeframe
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.storage import candles, catalog, holes, ledger, outbox
 from tests.factories import bars, settle, waiting
+from tests.processes import until
 
 T0 = 1_570_752_000_000  # 2019-10-11 00:00 UTC
 E8 = 10**8
@@ -49,7 +50,7 @@ def live(run: int, n: int, upto_s: float, instrument: int, *, since_s: float = 0
 
 @pytest.fixture
 def core(settings: Settings, redis_client: redis.Redis) -> Iterator[Platform]:
-    changed = settings.model_copy(update={"import_idle_s": 0.0, "start_backfill_hours": 0, "feed_wait_s": 0.3})
+    changed = settings.model_copy(update={"import_idle_s": 0.0, "start_backfill_hours": 0, "feed_wait_s": 2.0})
     platform = Platform(changed, "tests")
     with platform.engine.begin() as connection:
         for table in ("feeds", "feed_batches", "touched", "holes", "ledger", "candles_1m", "coverage"):
@@ -217,8 +218,8 @@ class TestCrashes:
         paused = core.engine.connect()
         paused.begin()
         paused.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = '500ms'"))
-        ledger.take(paused, {stream: [(1, 5)]})
         started = time.monotonic()
+        ledger.take(paused, {stream: [(1, 5)]})
         with core.engine.begin() as connection:
             assert ledger.take(connection, {stream: [(1, 5)]}) == {}  # waited, then found it rolled back
         assert 0.2 < time.monotonic() - started < 8
@@ -340,7 +341,7 @@ class TestMarks:
             broken.run()
         assert waiting(engine)["publish"] >= 1
         core.publish.run()
-        message = next(m for m in iter(lambda: heard.get_message(timeout=2), None) if m)
+        message = until(lambda: heard.get_message(timeout=1), what="it was published")
         assert b'"5m"' in message["data"]
         heard.close()
 
@@ -459,9 +460,12 @@ class TestClock:
         core.ingest.apply(batch(trade(instrument, 130, 9), mark=live(22, 3, 140, instrument)))
         core.closing.run()
         assert self.clock(core, 22) == 10
-        time.sleep(0.4)
-        core.closing.run()
-        assert self.clock(core, 22) == 140
+
+        def given_up() -> bool:
+            core.closing.run()
+            return self.clock(core, 22) == 140
+
+        until(given_up, what="the batch is not waited for any more")
         with core.engine.begin() as connection:
             found = [
                 (hole.lo_ms - T0, hole.hi_ms - T0)

@@ -166,7 +166,7 @@ class TestBesideThemselves:
             instrument = alpaca.platform.catalogue({alpaca.instrument})[alpaca.instrument]
             bars = [official(alpaca, 1, 1.0, 1).bar()]
             verify.take(connection, instrument, bars, lo_ms=T0, end_ms=T0 + 3 * MINUTE_MS, now_ms=T0 + 600_000)
-        other.join(5)
+        other.join(60)
         bar = alpaca.stored()[1]
         assert (bar.state, bar.trade_count) in {(State.VERIFIED, 1), (State.CLOSED, 2)}, (
             "verified with a trade unheard of"
@@ -222,13 +222,13 @@ class TestBesideThemselves:
 
         other = threading.Thread(target=ingest)
         other.start()
-        taken.wait(3)
+        taken.wait(60)
         repair = replace(binance.platform.repair, ledger=proxied(ledger, add=add))
         try:
             repair.run()
         except sa.exc.OperationalError as error:
             failures.append(str(error.orig.pgcode))
-        other.join(10)
+        other.join(60)
         assert failures == []
         assert binance.counters().get("unequal_bars", 0) == len(binance.differences())
 
@@ -302,9 +302,9 @@ class TestStarvation:
             return []
 
         alpaca.shelf.klines = slow  # type: ignore[method-assign,assignment]
-        began = time.monotonic()
+        alpaca.shelf.asked.clear()
         alpaca.platform.sweep.run()
-        assert time.monotonic() - began < 0.5 + 0.25 + 0.15, "15 s and the answer under way, not twice as much"
+        assert 1 <= len(alpaca.shelf.asked) <= 3, "its time and the answer under way, not twice as much"
 
 
 class TestLongerBars:

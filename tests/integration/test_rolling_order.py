@@ -22,7 +22,7 @@ from app.local.rolling import Failed, Rolling
 from app.local.run import Platform
 from app.local.supervisor import Supervisor
 
-SERVES = "import os, pathlib, time; pathlib.Path(os.environ['READY_FILE']).touch(); time.sleep(60)"
+SERVES = "import os, pathlib, time; pathlib.Path(os.environ['READY_FILE']).touch(); time.sleep(900)"
 
 
 class Messages:
@@ -53,7 +53,7 @@ class Stage:
         self.drive(lambda: self.supervisor.settled)
 
     def drive(self, over: Callable[[], bool]) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while not over():
             assert time.monotonic() < end, self.said
             self.supervisor.tick()

@@ -24,7 +24,7 @@ LAST_MS = FIRST_MS + 59 * 60_000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_failover_loses_no_trade(settings: Settings, engine: sa.Engine, shared_data: Path, tmp_path: Path) -> None:
     """An hour of recorded trades in 15 s; the master and a Sentinel are killed in its first third."""
     market = {"replay": [shared_data / FILES[0]], "start": "2019-10-11T06:00", "end": "2019-10-11T07:00", "speed": 240}
@@ -34,12 +34,12 @@ def test_a_failover_loses_no_trade(settings: Settings, engine: sa.Engine, shared
         check_brokers(here, say=said.append)
         assert not said, "noeviction, and reachable"
         with replaying(settings, group.url, engine, **market) as (run, _, instrument), web_server(here) as address:
-            until(lambda: len(bars(engine, instrument)) > 10, seconds=60, every=0.05, what="bars are coming")
+            until(lambda: len(bars(engine, instrument)) > 10, seconds=120, every=0.05, what="bars are coming")
             with listen(address, "/ws/XRP-ETH?exchange=binance&timeframe=1m") as client:
                 client.wait("initial", timeout_s=30)
                 group.kill_master()
-                until(lambda: group.master_port() == group.second.port, seconds=60, what="the replica is the master")
-                await_settled(engine, instrument, FIRST_MS, LAST_MS, run, 90)
+                until(lambda: group.master_port() == group.second.port, seconds=120, what="the replica is the master")
+                await_settled(engine, instrument, FIRST_MS, LAST_MS, run, 180)
                 check(engine, instrument, recorded_minutes(shared_data), FIRST_MS, LAST_MS)
                 # The chart was told to load anew once the web process was subscribed to the new master.
                 try:

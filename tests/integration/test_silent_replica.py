@@ -31,7 +31,7 @@ from app.storage.engine import make_engine
 from app.storage.reads import Reads
 settings = load_settings(database_url=sys.argv[1], database_read_url=sys.argv[1], _env_file=None)
 began = time.monotonic()
-print(Reads(None, make_engine(settings, process="reads", replica=True)).state()["cause"], time.monotonic() - began < 3)
+print(Reads(None, make_engine(settings, process="reads", replica=True)).state()["cause"], time.monotonic() - began < 20)
 """
 
 
@@ -64,9 +64,9 @@ def test_nobody_waits_for_a_replica_that_falls_silent(
         assert reads._trouble == "it does not answer within 0.4 s"
         state = reads.state()
         assert state is not None and state["cause"] == "it does not answer within 0.4 s"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         door.go_on()
-        until(lambda: replica.pool.checkedout() == 0, seconds=10, what="what came too late was given back")  # type: ignore[attr-defined]
+        until(lambda: replica.pool.checkedout() == 0, what="what came too late was given back")  # type: ignore[attr-defined]
         state = reads.state()
         assert state is not None and state["cause"] == reading.NO_REPLICA
     finally:

@@ -101,7 +101,7 @@ async def test_a_disconnect_makes_a_new_run() -> None:
 
 async def test_a_silent_connection_is_replaced_before_it_is_closed() -> None:
     with start_sandbox(symbols="BTC/USDT", rate=100, history_hours=1) as market:
-        async with streaming(market, "BTC/USDT", stream_silence_s=1.0) as live:
+        async with streaming(market, "BTC/USDT", stream_silence_s=3.0) as live:
             await live.until(lambda: len(live.queue.trades) > 20)
             before = max(live.queue.ids(1))
             market.fault("silence", after=1)
@@ -132,7 +132,7 @@ async def test_a_server_that_ends_is_left_before_it_does_and_no_trade_is_lost() 
             await live.until(lambda: len(live.queue.trades) > 1000)
             for runs in (2, 3):
                 ending = {connection.run.id for feed in live.streamer.feeds for connection in feed.live}
-                market.fault("shutdown", duration_s=3)
+                market.fault("shutdown", duration_s=8)
                 await live.until(lambda runs=runs: len(live.queue.runs()) == runs)
                 await live.until(lambda ending=ending: all(live.queue.runs()[run][-1].over for run in ending))
                 seen = len(live.queue.trades)
@@ -193,10 +193,11 @@ async def test_the_exchange_s_own_bars_come_with_their_ids() -> None:
 async def test_klines_say_that_a_connection_lives_and_let_the_clock_go_on() -> None:
     """Where nobody trades the exchange's klines are its word: no connection is replaced, the claim keeps its second."""
     with start_sandbox(symbols="BTC/USDT", rate=0.0001, history_hours=1) as market:
-        async with streaming(market, "BTC/USDT", stream_silence_s=1.5) as live:
-            await live.until(lambda: live.streamer.stats.klines > 12)
+        async with streaming(market, "BTC/USDT", stream_silence_s=4.0) as live:
+            await live.until(lambda: live.streamer.stats.klines > 24)
+            before_us = live.queue.marks[-1].upto_us
             now_us = market.get("/sandbox/clock")["exchange_us"]
-            assert now_us - 3_000_000 < live.queue.marks[-1].upto_us < now_us
+            assert now_us - 6_000_000 < before_us < now_us
             assert (live.streamer.stats.runs, live.streamer.stats.dropped) == (1, {})
 
 
@@ -266,7 +267,7 @@ async def test_more_than_1024_streams_take_several_connections() -> None:
             assert sorted(len(feed.wanted) for feed in live.streamer.feeds) == [300 - SYMBOLS, SYMBOLS]
     sent = {mark.run: mark.subscribed for mark in live.queue.marks if mark.subscribed}
     assert sorted(one for subscribed in sent.values() for one, _ in subscribed) == list(range(1, 301))
-    assert SYMBOLS * STREAMS_OF_SYMBOL <= 1024 and subscribed_s < 15
+    assert SYMBOLS * STREAMS_OF_SYMBOL <= 1024 and subscribed_s < 60
     assert_marks(live.queue)
 
 
@@ -287,7 +288,7 @@ async def test_an_idle_connection_lets_the_clock_go_on() -> None:
             first, *_, last = live.queue.marks
             now_us = market.get("/sandbox/clock")["exchange_us"]
     assert last.upto_us > first.upto_us
-    assert now_us - 3_000_000 < last.upto_us < now_us - 400_000
+    assert now_us - 6_000_000 < last.upto_us < now_us - 400_000
 
 
 async def test_the_market_may_come_late() -> None:
@@ -306,6 +307,6 @@ async def test_a_whole_file_at_high_speed(shared_data: Path) -> None:
         async with streaming(market, "XRP/ETH") as live:
             await live.until(lambda: live.streamer.stats.runs == 1)
             market.start()
-            await live.until(lambda: live.queue.ids(1) == wanted, 60)
+            await live.until(lambda: live.queue.ids(1) == wanted, 180)
     assert_marks(live.queue)
     assert isinstance(live.queue.trades[0], Trade)

@@ -22,7 +22,7 @@ LAST_MS = FIRST_MS + 39 * 60_000
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_only_more_ticks(settings: Settings, engine: sa.Engine, own_redis: RedisServer, shared_data: Path) -> None:
     """Forty minutes of the market in 20 s, closed, rolled up, verified and repaired by two beats' ticks."""
     window = {"start": "2019-10-11T06:00", "end": "2019-10-11T06:40", "speed": 120}
@@ -34,17 +34,17 @@ def test_only_more_ticks(settings: Settings, engine: sa.Engine, own_redis: Redis
             instrument,
         ):
             run.beat("beat-second")
-            await_settled(engine, instrument, FIRST_MS, LAST_MS, run, 120)
+            await_settled(engine, instrument, FIRST_MS, LAST_MS, run, 240)
             check(engine, instrument, recorded_minutes(shared_data), FIRST_MS, LAST_MS)
-            until(lambda: verified(engine, instrument), seconds=60, what="all of it is verified")
+            until(lambda: verified(engine, instrument), seconds=120, what="all of it is verified")
             check(engine, instrument, recorded_minutes(shared_data), FIRST_MS, LAST_MS)
             # No bar was changed after it had closed: nothing was closed too early, nor done again with another result.
             assert {bar.revision for bar in bars(engine, instrument) if bar.time_ms <= LAST_MS} == {0}
-            before, began = ticks(client), time.monotonic()
-            until(lambda: ticks(client) - before >= 24, seconds=60, what="ticks go on")
-            rate = (ticks(client) - before) / (time.monotonic() - began)
+            began, before = ticks(client)
+            until(lambda: ticks(client)[1] - before >= 24, seconds=120, what="ticks go on")
+            rate = (ticks(client)[1] - before) / (time.monotonic() - began)
             assert run.running["beat"].poll() is None and run.running["beat-second"].poll() is None
-            assert rate > 1.5, "one beat gives one a second"
+            assert rate > 1.3, "one beat gives one a second"
             run.kill("beat-second")
     finally:
         client.close()
@@ -61,7 +61,14 @@ def verified(engine: sa.Engine, instrument: int) -> bool:
     return all(bar.state is State.VERIFIED for bar in found)
 
 
-def ticks(client: Celery) -> int:
-    """How many ticks to close the workers have had."""
-    stats = client.control.inspect(timeout=2).stats() or {}
-    return sum(node["total"].get("tasks.bars.close_due", 0) for node in stats.values())
+def ticks(client: Celery) -> tuple[float, int]:
+    """When the workers were asked, and how many ticks to close they have had; again if theirs is busy just then."""
+
+    def asked() -> tuple[float, int] | None:
+        at = time.monotonic()
+        stats = client.control.inspect(timeout=2).stats() or {}
+        found = sum(node["total"].get("tasks.bars.close_due", 0) for node in stats.values())
+        return (at, found) if found else None
+
+    answer: tuple[float, int] = until(asked, what="the worker of bars says what it did")
+    return answer

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 from app.config import ROOT
 from tests.integration.test_up import at_work, gone
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 class Demo:
@@ -53,20 +54,23 @@ class Demo:
     def bars(self, limit: int = 2) -> list[dict[str, Any]]:
         run = json.loads((self.data_dir / "run.json").read_text())
         url = f"{run['web_url']}/api/charts/BTC-USDT?exchange=binance&limit={limit}"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             found: list[dict[str, Any]] = json.load(answer)["bars"]
             return found
 
     def metrics(self) -> str:
         """What the web tells of all processes."""
         run = json.loads((self.data_dir / "run.json").read_text())
-        with urllib.request.urlopen(f"{run['web_url']}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{run['web_url']}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
     def live(self) -> bool:
         """Whether the newest bar holds trades of the stream."""
         try:
             bars = self.bars()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
         except (OSError, ValueError, KeyError):
             return False
         return bool(bars) and bars[-1]["origin"] == "trades" and bars[-1]["trade_count"] > 0
@@ -76,12 +80,12 @@ class Demo:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "app", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=100, check=False)
 
     def stop(self) -> float:
         began = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(120)
         return time.monotonic() - began
 
 
@@ -107,9 +111,12 @@ def start() -> Iterator[Callable[[], Demo]]:
 
 def test_a_live_chart_from_an_empty_directory_and_back_to_rest(start: Callable[[], Demo]) -> None:
     demo = start()
-    assert demo.wait_for(demo.live, 90) < 60  # 30 s on an idle machine; tests share theirs
-    demo.wait_for(demo.ready, 90)
+    live_s = demo.wait_for(demo.live, 240)
+    demo.wait_for(demo.ready, 240)
+    began = time.monotonic()
     status = demo.cli("status", "--json")
+    command_s = time.monotonic() - began  # of two seconds' work; tests share their machine
+    assert live_s < max(60, 20 + 20 * command_s)  # 30 s on an idle machine
     facts = json.loads(status.stdout)
     rows = {item["name"]: item for item in facts["processes"]}
     assert len(rows) == len(facts["processes"]), "each process once"
@@ -135,15 +142,15 @@ def test_a_live_chart_from_an_empty_directory_and_back_to_rest(start: Callable[[
         assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
         assert answer.stderr.startswith(message)
 
-    assert demo.stop() < 15
+    assert demo.stop() < max(15, 10 + 3 * command_s)
     assert demo.process.returncode == 0
     assert at_work(demo.data_dir) == []
 
 
 def test_what_a_killed_platform_left_is_ended_and_no_bar_is_lost(start: Callable[[], Demo]) -> None:
     killed = start()
-    killed.wait_for(killed.ready, 120)
-    killed.wait_for(killed.live, 60)
+    killed.wait_for(killed.ready, 240)
+    killed.wait_for(killed.live, 150)
     before = killed.bars()[-1]
     left = at_work(killed.data_dir)
     assert len(left) > 10
@@ -151,16 +158,16 @@ def test_what_a_killed_platform_left_is_ended_and_no_bar_is_lost(start: Callable
     killed.process.wait()
 
     demo = start()
-    demo.wait_for(demo.ready, 120)
-    demo.wait_for(demo.live, 60)
+    start_s = demo.wait_for(demo.ready, 240)
+    demo.wait_for(demo.live, 150)
     assert all(gone(process) for process in left)
     after = next(bar for bar in demo.bars(limit=30) if bar["time"] == before["time"])
     assert after["open"] == before["open"] and after["trade_count"] >= before["trade_count"]
 
     worker = next(p for p in psutil.Process(demo.process.pid).children() if "trades.0" in p.cmdline())
     worker.kill()
-    demo.wait_for(lambda: "worker-trades ready again" in demo.out.read_text(), 60)
+    demo.wait_for(lambda: "worker-trades ready again" in demo.out.read_text(), 150)
     moved = demo.bars()
-    demo.wait_for(lambda: demo.bars() != moved, 30)
-    assert demo.stop() < 15
+    demo.wait_for(lambda: demo.bars() != moved, 120)
+    assert demo.stop() < max(15, start_s / 2)
     assert at_work(demo.data_dir) == []

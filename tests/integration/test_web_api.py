@@ -48,7 +48,7 @@ def chart(client: FlaskClient, address: str = "/api/charts/BTC-USDT?limit=10", *
 
 def kept(redis_client: redis.Redis) -> bool:
     """Whether Redis has the chart, which is put there after the answer."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not redis_client.exists(keys.chart("binance", "BTC/USDT", "1m")):
         if time.monotonic() > end:
             return False

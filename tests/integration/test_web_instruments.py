@@ -163,6 +163,10 @@ def test_others_are_served_while_an_exchange_is_asked(settings: Settings, engine
     ):
         body = b'{"exchange": "binance", "symbol": "XRP/USDT"}'
         headers = {**AUTHORIZED, "Content-Type": "application/json"}
+        began = time.monotonic()
+        for _ in range(5):
+            urlopen(f"http://{address}/api/health/live", timeout=30).close()
+        usual_s = (time.monotonic() - began) / 5
         asked = pool.submit(urlopen, Request(f"http://{address}{ALL}", body, headers), timeout=60)
         waits = []
         while not asked.done():
@@ -175,7 +179,7 @@ def test_others_are_served_while_an_exchange_is_asked(settings: Settings, engine
             assert answer.status == 201
     logger.info("{} requests meanwhile, the longest took {:.3f} s", len(waits), max(waits))
     assert len(waits) > 5
-    assert sorted(waits)[len(waits) // 2] < 0.2
+    assert sorted(waits)[len(waits) // 2] < 0.2 + 5 * usual_s
     with engine.connect() as conn:
         assert catalog.find(conn, "XRP/USDT", "binance").active
 

@@ -209,19 +209,19 @@ def test_counting_goes_on_without_redis(make: Make, own_redis: RedisServer) -> N
     own_redis.stop()
     began = time.monotonic()
     assert [client.get("/api/kept").status_code for _ in range(4)] == [200] * 3 + [429]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert client.get("/api/kept").headers["Retry-After"]
 
 
 def test_a_redis_that_hangs_holds_nobody_up(make: Make, own_redis: RedisServer) -> None:
-    client = make(redis_url=own_redis.url, rate_limit_reads="100/minute")
+    client = make(redis_url=own_redis.url, rate_limit_reads="1000/minute")
     assert client.get("/api/kept").status_code == 200
     assert own_redis.process is not None
     own_redis.process.send_signal(signal.SIGSTOP)
     try:
         began = time.monotonic()
-        assert [client.get("/api/kept").status_code for _ in range(30)] == [200] * 30
-        assert time.monotonic() - began < 5, "0.2 s for the first, and for one of them a second"
+        assert [client.get("/api/kept").status_code for _ in range(100)] == [200] * 100
+        assert time.monotonic() - began < 15, "0.2 s for the first, and for one of them a second, not for each"
     finally:
         own_redis.process.send_signal(signal.SIGCONT)
 

@@ -50,17 +50,18 @@ def web_server(settings: Settings, **overrides: object) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _await(url: str, process: subprocess.Popen[bytes], said: Any) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while time.monotonic() < end:
         assert process.poll() is None, said()
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except urllib.error.HTTPError as error:
+            error.close()
             if error.code == 401:  # it serves, and lets nobody in
                 return
             time.sleep(0.1)
@@ -75,7 +76,7 @@ class Listener:
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
-    def wait(self, kind: str, *, timeout_s: float = 5.0, **fields: Any) -> Any:
+    def wait(self, kind: str, *, timeout_s: float = 30.0, **fields: Any) -> Any:
         """The data of the next message of this type whose data has these fields; others are passed over."""
         end = time.monotonic() + timeout_s
         seen: list[str] = []
@@ -90,7 +91,7 @@ class Listener:
                 return data
         raise AssertionError(f"no {kind} {fields} within {timeout_s} s, only {seen}")
 
-    def bar(self, time_ms: int, *, timeout_s: float = 5.0, **fields: Any) -> Any:
+    def bar(self, time_ms: int, *, timeout_s: float = 30.0, **fields: Any) -> Any:
         """The data of the next update whose bar is that of `time_ms` and has these fields."""
         end = time.monotonic() + timeout_s
         while (left := end - time.monotonic()) > 0:
@@ -104,5 +105,5 @@ class Listener:
 @contextmanager
 def listen(address: str, path: str, **options: Any) -> Iterator[Listener]:
     """A client of the WebSocket at `path`."""
-    with connect(f"ws://{address}{path}", open_timeout=5, max_size=2**24, **options) as connection:
+    with connect(f"ws://{address}{path}", open_timeout=30, max_size=2**24, **options) as connection:
         yield Listener(connection)

@@ -55,19 +55,20 @@ def test_a_worker_tells_how_its_tasks_ended(settings: Settings, engine: sa.Engin
     here = settings.model_copy(update={"visibility_timeout_s": 5})
     with processes(here, METRICS_PORT=port, MARKET="live", MAX_DELIVERIES=50) as run:
         run.worker("trades")
-        until(lambda: tasks(port, task)["success"] == 0, seconds=60, what="a zero before anything happened")
+        until(lambda: tasks(port, task)["success"] == 0, what="a zero before anything happened")
         send(batch(instrument, 1, rows=3))
         until(lambda: tasks(port, task)["success"] == 1, what="a batch")
         send()
         until(lambda: tasks(port, task)["failure"] == 1, what="a task that failed")
         with engine.begin() as connection:  # the next one waits for us
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             connection.execute(sa.text("LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE"))
             send(batch(instrument, 2, rows=5))
             until(lambda: _waits(engine), what="the child waits in its task")
             (child,) = psutil.Process(run.running["trades"].pid).children()
             child.kill()
             until(lambda: tasks(port, task)["lost"] == 1, what="a task that was lost")
-        until(lambda: tasks(port, task)["success"] == 2, seconds=60, what="it was delivered again")
+        until(lambda: tasks(port, task)["success"] == 2, what="it was delivered again")
         found = served(port)
     assert tasks_of(found, task) == {"success": 2, "failure": 1, "lost": 1}
     assert found['market_trades_total{exchange="binance"}'] == 8  # three of them told by a process that is gone

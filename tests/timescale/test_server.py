@@ -214,7 +214,7 @@ def test_a_folder_outlives_its_server(timescale_server: TimescaleServer, tmp_pat
             for statement in BARS.split(";"):
                 _run(client, statement)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(90) == 0
     with server.process(tmp_path / "data") as (process, port):
         with closing(_connect(_url(port))) as client:
             assert _run(client, "SELECT count(*) FROM bars") == [(192,)]
@@ -227,7 +227,7 @@ def test_a_fault_of_the_engine_is_told(timescale_server: TimescaleServer, tmp_pa
         with closing(_connect(_url(port))) as client:
             with pytest.raises(psycopg2.OperationalError):
                 _run(client, "CREATE TEMP TABLE copied (i int); COPY copied FROM STDIN")
-        assert process.wait(20) == 1
+        assert process.wait(90) == 1
         errors.seek(0)
         assert b"the engine ended in a message of type Q: CREATE TEMP TABLE copied" in errors.read()
 

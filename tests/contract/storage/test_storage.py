@@ -114,7 +114,7 @@ def test_a_page_that_meets_another_writer(filled_timescale: Database) -> None:
         pid = second.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
         pending = pool.submit(bulk.replace, second, page)
         try:
-            until(lambda: first.execute(WAITS, {"pid": pid}).scalar(), seconds=5, every=0.01)
+            until(lambda: first.execute(WAITS, {"pid": pid}).scalar(), every=0.01)
         finally:
             first.commit()
         changed = pending.result(10)
