@@ -149,7 +149,7 @@ def test_two_hours_with_faults(
     broker: str,
     request: pytest.FixtureRequest,
 ) -> None:
-    """400 times as fast; a fifth of the trades twice, a fifth late, the connection lost three times.
+    """600 times as fast; a fifth of the trades twice, a fifth late, the connection lost three times.
 
     Meanwhile the worker of trades is killed with a batch in its hands, and the broker is killed and comes back.
     """
@@ -160,7 +160,7 @@ def test_two_hours_with_faults(
         "duplicate:probability=0.2,seed=3;reorder:probability=0.2,seed=4;disconnect:after=120,count=3,duration_s=0.5"
     )
     window = {"start": "2019-10-11T06:00", "end": "2019-10-11T08:00"}
-    market = {"replay": [shared_data / FILES[0]], "speed": 400, "faults": faults, **window}
+    market = {"replay": [shared_data / FILES[0]], "speed": 600, "faults": faults, **window}
     url = rabbit.url if rabbit else ""
     with replaying(settings, own_redis.url, engine, broker_url=url, **market) as (run, sandbox, instrument):
         until(lambda: len(bars(engine, instrument)) > 20, seconds=120, every=0.05, what="bars are coming")
