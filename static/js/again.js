@@ -16,10 +16,10 @@ export class Again {
     for (const [target, event] of WAKING) target.addEventListener(event, this.#wake);
   }
 
-  /** Says when it is tried again (performance.now()), or null where trying again mends nothing. */
+  /** The state of the link from now on: when it is tried again, or off where trying again mends nothing. */
   failed(error) {
     this.stop();
-    if (!error.later) return null;
+    if (!error.later) return { phase: "off" };
     this.#attempt += 1;
     const now = performance.now();
     const told = (error.retryAfter ?? 0) * 1000;
@@ -27,7 +27,7 @@ export class Again {
     this.#earliest = now + told;
     this.#waiting = true;
     this.#timer = setTimeout(() => this.#due(), delay);
-    return now + delay;
+    return { phase: "reconnecting", retryAt: now + delay };
   }
 
   /** Something is under way, or nothing is wanted any more. */

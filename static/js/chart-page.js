@@ -81,8 +81,7 @@ const hooks = {
   },
   onFailed: (error) => {
     state("error");
-    const retryAt = again.failed(error);
-    connection.link(retryAt === null ? { phase: "off" } : { phase: "reconnecting", retryAt });
+    connection.link(again.failed(error));
     notice.show({ title: "The chart could not be loaded", text: error.message, retry: begin });
   },
   onChange: ({ changed, reshaped }) => {

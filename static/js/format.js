@@ -151,3 +151,8 @@ export function recent(ms, now) {
   if (!Number.isFinite(ms)) return NOTHING;
   return date(ms) === date(now) ? clock(ms) : `${shortDay(ms)} ${clock(ms, false)}`;
 }
+
+/** Puts words on the page; the same again are no news, and are not read out. */
+export function put(element, words) {
+  if (element.textContent !== words) element.textContent = words;
+}

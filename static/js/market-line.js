@@ -39,8 +39,8 @@ export class MarketLine {
     const alone = tone === "refused" || tone === "no_key"; // without a feed the hours matter less than what it lacks
     this.element.dataset.market = market?.state ?? "unknown";
     this.more.dataset.tone = tone;
-    write(this.hours, alone ? "" : hours);
-    write(this.delay, alone ? "" : behind);
+    format.put(this.hours, alone ? "" : hours);
+    format.put(this.delay, alone ? "" : behind);
     if (this.more.textContent !== words) this.more.replaceChildren(...words.split(/(?= × )|(?= {3})/).map(part));
     this.element.title = [hours, behind, words].filter(Boolean).join("\n");
   }
@@ -69,8 +69,4 @@ function part(text) {
   if (text.startsWith(" × ")) element.className = "size";
   element.textContent = text;
   return element;
-}
-
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }

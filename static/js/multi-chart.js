@@ -172,8 +172,7 @@ export class ChartCell extends Cell {
       },
       onFailed: (error) => {
         this.state("error");
-        const retryAt = this.again.failed(error);
-        this.connection.link(retryAt === null ? { phase: "off" } : { phase: "reconnecting", retryAt });
+        this.connection.link(this.again.failed(error));
         this.notice.show({ title: "The chart could not be loaded", text: error.message, retry: () => this.#begin() });
       },
       onChange: ({ changed, reshaped }) => {

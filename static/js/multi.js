@@ -78,7 +78,7 @@ async function load({ quietly = false } = {}) {
     instruments = new Map(all.map((one) => [nameOf(one), one]));
   } catch (error) {
     if (own.signal.aborted) return;
-    const text = again.failed(error) === null ? error.message : `${error.message.replace(/\.?$/, ".")} This page asks again by itself.`;
+    const text = again.failed(error).phase === "off" ? error.message : `${error.message.replace(/\.?$/, ".")} This page asks again by itself.`;
     say("error", { title: "The list of instruments could not be loaded", text, retry: load });
     return;
   }

@@ -1,4 +1,6 @@
 // A place on the page that says what cannot be shown, why, and offers to try again.
+import { put } from "./format.js";
+
 export class Notice {
   constructor(element) {
     this.element = element;
@@ -22,11 +24,6 @@ export class Notice {
   hide() {
     this.element.hidden = true;
   }
-}
-
-/** The same words again are no news, and are not read out. */
-function put(element, words) {
-  if (element.textContent !== words) element.textContent = words;
 }
 
 /** A few words on what the user just did; they go by themselves. */

@@ -1,4 +1,5 @@
 // An exchange's head in the overview: its name, the hours of its markets, the state of its feed.
+import { put } from "./format.js";
 import { delayWords, feedWords, marketWords } from "./hours.js";
 
 const TITLES = { binance: "Binance", alpaca: "Alpaca", yahoo: "Borsa Istanbul" };
@@ -34,14 +35,10 @@ export class OverviewGroup {
     const place = (calendar) => (markets.length > 1 ? `${PLACES[calendar] ?? calendar}: ` : "");
     const hours = markets.map((market) => [place(market.calendar), marketWords(market)]).filter(([, words]) => words);
     const delay = state.feed === "connected" ? "" : delayWords(state.delay_s); // else the feed's own words say it
-    write(this.hours, [...hours.map((words) => words.join("")), delay].filter(Boolean).join(" · "));
+    put(this.hours, [...hours.map((words) => words.join("")), delay].filter(Boolean).join(" · "));
     const [dot, words] = feedWords(state);
     this.state.dataset.state = dot;
-    write(this.state, words);
+    put(this.state, words);
     this.state.title = words;
   }
-}
-
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }

@@ -109,16 +109,16 @@ export class OverviewRow {
     const { price, change_24h: change, volume_24h: traded, time, price_decimals: decimals } = this.data;
     const known = Number.isFinite(price);
     this.element.dataset.empty = String(!known);
-    write(this.cells.last, format.price(price, decimals));
-    write(this.cells.change, format.percent(change));
+    format.put(this.cells.last, format.price(price, decimals));
+    format.put(this.cells.change, format.percent(change));
     this.cells.change.className = `change ${known ? format.direction(change) : ""}`;
-    write(this.cells.volume, format.volume(traded));
-    write(this.cells.updated, format.recent(time, OverviewRow.newest));
+    format.put(this.cells.volume, format.volume(traded));
+    format.put(this.cells.updated, format.recent(time, OverviewRow.newest));
     this.cells.updated.title = Number.isFinite(time) ? format.moment(time) : "";
     this.cells.last.title = bookWords(this.data.book, decimals);
     const [dot, words] = stateWords(this.data, known);
     this.state.dataset.state = dot;
-    write(this.state, words);
+    format.put(this.state, words);
     this.state.title = this.data.halt ? `${words}: ${this.data.halt.reason ?? ""} ${this.data.halt.code ?? ""}`.trim() : marketWords(this.data.market);
   }
 
@@ -127,10 +127,6 @@ export class OverviewRow {
     if (still.matches) return;
     this.#flash = this.cells.last.animate([{ backgroundColor: `var(--${tone}-soft)` }, { backgroundColor: "transparent" }], { duration: 280 });
   }
-}
-
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 OverviewRow.newest = 0; // the newest exchange time seen: what "today" means on this page

@@ -74,17 +74,17 @@ export class ScreenRow {
     const { market, time } = this.data;
     this.element.dataset.mark = this.mark;
     this.element.dataset.empty = String(!Number.isFinite(this.data.values.price));
-    write(this.said, this.mark === "gone" ? "no longer fits" : this.mark === "new" ? "new" : "");
+    format.put(this.said, this.mark === "gone" ? "no longer fits" : this.mark === "new" ? "new" : "");
     ScreenRow.columns.forEach((column, index) => {
       if (column.key === "symbol" || column.key === "state") return;
       const cell = this.cells[index];
       const value = column.key === "time" ? time : this.data.values[column.key];
-      write(cell, column.text(value, this.data));
+      format.put(cell, column.text(value, this.data));
       if (column.unit === "percent") cell.className = `${column.kind} ${format.direction(value)}`;
     });
     const [dot, words] = stateWords(this.data, Number.isFinite(this.data.values.price));
     this.state.dataset.state = dot;
-    write(this.state, words);
+    format.put(this.state, words);
     this.state.title = marketWords(market);
   }
 
@@ -98,10 +98,6 @@ export class ScreenRow {
 
 ScreenRow.columns = []; // [{key, label, kind, unit, text}] of the table, the symbol first, the market's state last
 ScreenRow.timeframe = "1h";
-
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
 
 const TEXTS = {
   price: (value, { price_decimals: decimals }) => format.price(value, decimals),

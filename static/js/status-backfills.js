@@ -1,8 +1,8 @@
 // Backfills on the status page: their progress, an end to one, and the form that asks for one.
 import { getBackfills, getSymbols } from "./api.js";
-import { put, StatusTable } from "./status-table.js";
+import { StatusTable } from "./status-table.js";
 import { left, range, whole } from "./status-words.js";
-import { NOTHING } from "./format.js";
+import { NOTHING, put } from "./format.js";
 import { write } from "./writes.js";
 
 const DOTS = { running: "connected", waiting: "none", done: "none", failed: "down", cancelled: "closed" };

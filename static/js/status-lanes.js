@@ -1,5 +1,5 @@
 // The five stages of a trade's way, and the line above them that says whether all is well.
-import { put } from "./status-table.js";
+import { put } from "./format.js";
 import { span, whole } from "./status-words.js";
 
 export const DOTS = { ok: "connected", quiet: "closed", behind: "reconnecting", broken: "down", unknown: "none" };

@@ -1,4 +1,5 @@
 // A table whose rows stay the same elements from look to look: only texts that differ are written, so nothing jumps.
+import { put } from "./format.js";
 
 export class StatusTable {
   #rows = new Map();
@@ -61,8 +62,4 @@ function plain(cell, { text, title, dot }) {
     if (cell.title !== more) cell.title = more;
     if (dot) holder.dataset.state = dot(item);
   };
-}
-
-export function put(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }

@@ -1,11 +1,10 @@
 // The status page: one answer of the API each second or two, drawn in place; what is old is marked with its age.
 import { getStatus } from "./api.js";
-import { clock, zoneName } from "./format.js";
+import { clock, put, zoneName } from "./format.js";
 import { Notice } from "./notice.js";
 import { Backfills } from "./status-backfills.js";
 import { showLanes, showSaid, showSummary } from "./status-lanes.js";
 import { Poll } from "./status-poll.js";
-import { put } from "./status-table.js";
 import { makeTables } from "./status-tables.js";
 import { span } from "./status-words.js";
 import { bindThemeButton } from "./theme.js";
