@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from app.config import Settings
@@ -37,7 +38,7 @@ def _require_free(host: str, port: int, setting: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is free
             probe.bind(address)
     except OSError as error:
-        reason = "is in use" if error.errno in {98, 48} else f"cannot be opened ({error.strerror})"
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be opened ({error.strerror})"
         raise ServerFailed(
             f"port {port} on {host} {reason}: set {setting} to another port (0 takes a free one)"
         ) from error

@@ -7,7 +7,9 @@ stopped before a new one starts.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import random
 import secrets
 import signal
 import socket
@@ -15,7 +17,6 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -26,19 +27,30 @@ from app.errors import ServerFailed
 HOST = "127.0.0.1"
 START_S = 30.0
 RECOVER_S = 900.0  # after a crash, with much to read again
+# Below what systems give to outgoing connections (from 32,768 on Linux), any of which could take a port between its
+# choice and its use, or while its server restarts. A member of a Redis Cluster also needs port + 10,000.
+PORTS = range(20_000, 32_768)
 _given: deque[int] = deque(maxlen=100)  # who asks for several has them listened on later
+_draw = random.SystemRandom()  # each process its own; the shared generator may have been seeded
 
 
 def free_port() -> int:
     """A TCP port of loopback that nobody listens on just now, and that was not given away before."""
-    with ExitStack() as stack:
-        while True:  # those that are known are held meanwhile, so that another one comes
-            probe = stack.enter_context(socket.socket())
-            probe.bind((HOST, 0))
-            port = int(probe.getsockname()[1])
-            if port not in _given:
-                _given.append(port)
-                return port
+    while (port := _draw.choice(PORTS)) in _given or not _is_free(port):
+        continue
+    _given.append(port)
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 class Server(ABC):
