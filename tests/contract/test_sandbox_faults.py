@@ -123,7 +123,7 @@ def test_a_slow_answer_in_time_is_an_answer(sandbox: RunningSandbox, source: Bin
     sandbox.fault("slow", duration_s=0.4)
     begun = time.monotonic()
     assert len(_bars(source)) == 90
-    assert 0.4 <= time.monotonic() - begun < 2
+    assert 0.4 <= time.monotonic() - begun < 10
 
 
 @pytest.mark.parametrize("kind", ["truncated", "malformed", "refused", "slow", "status"])

@@ -225,10 +225,11 @@ def test_health_by_url_wants_a_good_answer(capsys: pytest.CaptureFixture[str]) -
 def test_sentinels_that_say_nothing_hold_a_loop_no_longer_than_one_server(settings: Settings) -> None:
     doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]  # they take connections, and that is all
     places = ",".join(f"127.0.0.1:{door.getsockname()[1]}" for door in doors)
-    heart = heart_of(settings.model_copy(update={"redis_url": f"sentinel://{places}/mymaster/0"}), "beat")
-    began = time.monotonic()
-    heart.beat()
-    took = time.monotonic() - began
+    away, times = settings.model_copy(update={"redis_url": f"sentinel://{places}/mymaster/0"}), list[float]()
+    for _ in range(3):  # the machine is shared: the best of three counts
+        heart, began = heart_of(away, "beat"), time.monotonic()
+        heart.beat()
+        times.append(time.monotonic() - began)
     for door in doors:
         door.close()
-    assert 0.5 < took < 2
+    assert 0.5 < min(times) < 2, times

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -243,37 +244,58 @@ def silent(running: Running, ended: float) -> dict[str, int]:
     return {name: counted[name] for name in SILENT if name in counted}
 
 
-def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running) -> None:
-    begun = running.begun
+@dataclass(frozen=True)
+class Roll:
+    """What one rolling restart said, how long it took, and what was seen meanwhile."""
+
+    said: str
+    took: float
+    rate: float  # trades a second that the market made
+    late_s: float  # the longest that the machine held up even the market's process
+    lags: Lags
+
+
+def rolled(running: Running) -> Roll:
+    """Every process restarted in turn."""
     before, lags = running.children(), Lags(running)
     running.until(lambda: len(lags.committed) > 20 and lags.sockets, 120)
-    time.sleep(max(0.0, begun / 1000 + 2 - time.time()))  # what a socket shows is judged from a whole minute on
+    time.sleep(max(0.0, running.begun / 1000 + 2 - time.time()))  # a socket is judged from a whole minute on
     earlier, began = running.exchange.facts(anew=1), time.monotonic()
     lags.begin()
     answer = running.restart()
     took, facts = time.monotonic() - began, running.exchange.facts()
-    rate = (facts["made"] - earlier["made"]) / (facts["made_at"] - earlier["made_at"])
     assert answer.returncode == 0, answer.stdout + answer.stderr + running.out.read_text()[-2000:]
     after = running.children()
     assert before.keys() == after.keys() and not set(before.values()) & set(after.values())
     time.sleep(2)
     lags.end()
-    ended, over = time.time(), whole_minute()  # compared with the minute in which the streamers changed shifts
-    assert settled(running, begun, over) == []
-    assert silent(running, ended) == {}
-    assert running.counters()["known"] > 0, "both streamers should have delivered while they ran side by side"
-    shown = lags.shown(begun)
-    print(
-        f"\n{answer.stdout}{took:.0f} s at {rate:,.0f} trades/s; longest lag: committed {max(lags.committed):.2f} s, "
-        f"clock {max(lags.clock):.2f} s, WebSocket {max(shown):.2f} s ({lags.sockets} connections); "
-        f"the market itself was held up {facts['late_s']:.2f} s"
-    )
-    assert rate > RATE * 0.99
-    assert facts["late_s"] < STALL_S, f"too slow a machine to judge: it held the market up {facts['late_s']:.1f} s"
+    rate = (facts["made"] - earlier["made"]) / (facts["made_at"] - earlier["made_at"])
+    return Roll(answer.stdout, took, rate, facts["late_s"], lags)
+
+
+def test_every_process_in_turn_and_no_trade_is_lost_or_doubled(running: Running) -> None:
+    begun = running.begun
+    for _ in range(3):  # one in which the machine stood still judges the machine, so there is another
+        roll = rolled(running)
+        ended, over = time.time(), whole_minute()  # compared with the minute in which the streamers changed shifts
+        assert settled(running, begun, over) == []
+        assert silent(running, ended) == {}
+        assert running.counters()["known"] > 0, "both streamers should have delivered while they ran side by side"
+        lags, shown = roll.lags, roll.lags.shown(begun)
+        print(
+            f"\n{roll.said}{roll.took:.0f} s at {roll.rate:,.0f} trades/s; longest lag: committed "
+            f"{max(lags.committed):.2f} s, clock {max(lags.clock):.2f} s, WebSocket {max(shown):.2f} s "
+            f"({lags.sockets} connections); the market itself was held up {roll.late_s:.2f} s"
+        )
+        if roll.late_s < STALL_S:
+            break
+    else:
+        pytest.fail(f"too slow a machine to judge: it held the market up {roll.late_s:.1f} s")
+    assert roll.rate > RATE * 0.99
     # What held up the market's process meanwhile held up everybody, and is no fault of the restart.
-    assert max(lags.committed) - facts["late_s"] < LAG_S
-    assert max(lags.clock) - facts["late_s"] < LAG_S
-    assert max(shown) - facts["late_s"] < LAG_S
+    assert max(lags.committed) - roll.late_s < LAG_S
+    assert max(lags.clock) - roll.late_s < LAG_S
+    assert max(shown) - roll.late_s < LAG_S
 
 
 def test_more_shards_while_running(running: Running) -> None:

@@ -54,7 +54,7 @@ def test_live_updates_go_on_after_redis_was_away(
         socket.wait("status", feed="reconnecting")
         began = time.monotonic()
         assert get(f"http://{address}/api/charts/BTC-USDT")[0] == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         assert get(f"http://{address}/api/health")[1]["status"] == "degraded"
         with listen(address, "/ws/BTC-USDT") as newcomer:
             assert len(newcomer.wait("initial")["bars"]) == 1

@@ -153,7 +153,7 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
         print(f"workers came back after {time.monotonic() - began:.0f} s")
 
         # The exchange says nothing; then the streamer is killed, and what is missed cannot be repaired.
-        sandbox.fault("silence", exchange="binance", duration_s=30)
+        sandbox.fault("silence", exchange="binance", duration_s=120)
         here.fires("FeedSilent")
         here.parts.run.kill("streamer-binance")
         here.fires("FeedDown", "ProcessMissing", "HoleOpen", "VerificationLow")
