@@ -66,7 +66,8 @@ export class Chart {
     this.draw();
     const scale = this.api.timeScale();
     scale.applyOptions({ barSpacing: Math.min(MOST_SPACING, Math.max(LEAST_SPACING, spacing)) });
-    scale.scrollToPosition(at === null ? scale.options().rightOffset : this.#positionOf(at), false);
+    const place = series.last === null ? null : at; // an address may name a place of a series that has no bars here
+    scale.scrollToPosition(place === null ? scale.options().rightOffset : this.#positionOf(place), false);
     this.api.priceScale("right", 0).applyOptions({ autoScale: true });
   }
 

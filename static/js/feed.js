@@ -7,6 +7,8 @@ const PAGE = 1000;
 const LARGEST = 5000;
 const MOST_REACHED = 4; // so many of the largest pages are asked for to show a place in the past, or what was missed
 const BEFORE = 500; // bars left of that place
+const CALM_MS = 3000; // an import changes bars all the time: what lies before a fresh chart is read once that has passed
+const AGAIN_MS = 15_000; // until what could not be read then is asked for again
 export const STEPS = { "1m": 60_000, "5m": 300_000, "15m": 900_000, "1h": 3_600_000, "4h": 14_400_000, "1d": 86_400_000 };
 
 export class ChartFeed {
@@ -16,6 +18,7 @@ export class ChartFeed {
   #complete = false; // no older bars exist
   #loaded = new Set();
   #since = null; // from when on the next `initial` was asked for
+  #calm = null; // the timer that reads again what lies before a fresh chart
 
   /**
    * hooks: onLoaded(), onFailed(error), onChange({changed, reshaped}), onTick(bar), onMarket({market, feed,
@@ -63,6 +66,7 @@ export class ChartFeed {
 
   close() {
     this.#abort.abort();
+    clearTimeout(this.#calm);
     this.#live?.close();
   }
 
@@ -132,14 +136,14 @@ export class ChartFeed {
 
   #address() {
     const query = new URLSearchParams({ exchange: this.instrument.exchange, timeframe: this.timeframe });
-    this.#since = this.series.refillFrom(this.names);
+    this.#since = this.series.refillFrom(this.names, { away: this.#live !== null });
     if (this.#since !== null) query.set("since", String(this.#since));
     return `/ws/${inAddress(this.instrument.symbol)}?${query}`;
   }
 
   #said({ type, data }) {
     if (type === "initial") this.#takeChart(data);
-    else if (type === "update") this.#take([data.bar], data.indicators);
+    else if (type === "update") this.#takeBar(data);
     else if (type === "status") this.hooks.onStatus(data);
     else if (type === "quote") this.hooks.onQuote(data);
     else if (type === "holes") this.#takeGaps(data);
@@ -151,13 +155,34 @@ export class ChartFeed {
     const { gaps, last } = this.series;
     const asked = this.#since ?? last?.time ?? Infinity;
     const from = bars[0]?.time ?? this.#since ?? Infinity;
+    const fresh = this.#since === null;
     this.#since = null;
     const gone = this.series.retain(timesOf(bars), { from });
     const changed = this.#gapsChanged(holes, from);
     this.#take(bars, indicators);
     if (changed || gone) this.hooks.onChange({ changed: [], reshaped: true });
     this.#close(uncovered(gaps, this.series.gaps), from);
-    if (bars.length > 0 && from > asked) this.#fill(asked, from);
+    if (bars.length === 0) return;
+    if (from > asked) this.#fill(asked, from);
+    else if (fresh) this.#readBefore(from);
+  }
+
+  /** A bar as it stands now; one older than all at hand comes with those between, once they are scrolled to. */
+  #takeBar({ bar, indicators }) {
+    const { first } = this.series;
+    if (first === null || bar.time >= first.time) this.#take([bar], indicators);
+    else this.#complete = false;
+  }
+
+  /** A chart that comes unasked says that much has changed: what is at hand before it may have, too. */
+  #readBefore(until, wait = CALM_MS) {
+    clearTimeout(this.#calm);
+    const calm = setTimeout(async () => {
+      const from = this.series.first?.time ?? until;
+      const left = await this.#read(from, until);
+      if (left > from && this.#calm === calm && !this.#abort.signal.aborted) this.#readBefore(left, AGAIN_MS);
+    }, wait);
+    this.#calm = calm;
   }
 
   /** Every gap there is now: where one is no more, its bars are asked for. */

@@ -1,4 +1,5 @@
 // The bars and indicator values of one series, by time, and how they become chart data (UTC seconds).
+const REFILLED = 300; // bars that are asked for again after a disconnect
 const LONGEST_HOLE = 240; // empty slots drawn for one hole; a longer one is shown this wide
 
 export class BarSeries {
@@ -74,11 +75,14 @@ export class BarSeries {
     return true;
   }
 
-  /** From where a reconnected client should ask again: the oldest recent bar that may still change or lacks its values. */
-  refillFrom(names) {
-    const tail = this.bars.slice(-300);
-    const found = tail.find((bar) => bar.state !== "verified" || (names.length > 0 && !this.rows.has(bar.time)));
-    return (found ?? this.last)?.time ?? null;
+  /**
+   * From where to ask again: the oldest recent bar that may have changed since it was read or lacks its values. Who was
+   * `away` for a while asks for all recent ones: even a verified bar may have been revised.
+   */
+  refillFrom(names, { away }) {
+    const tail = this.bars.slice(-REFILLED);
+    const lacks = (bar) => bar.state !== "verified" || (names.length > 0 && !this.rows.has(bar.time));
+    return (away ? tail[0] : (tail.find(lacks) ?? this.last))?.time ?? null;
   }
 
   /** Takes the gaps from `from` (ms) on anew. */

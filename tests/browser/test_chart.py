@@ -239,8 +239,10 @@ async def test_older_bars_that_fail_offer_a_retry(chart: ChartPage, market: Mark
     await chart.wait_for_data("bars", 2000)
 
 
-async def test_an_instrument_without_bars_is_calm(chart: ChartPage) -> None:
-    await chart.open("alpaca", "AAPL", wait=False)
+@pytest.mark.parametrize("query", ["", f"?timeframe=1m&at={NOW - 86_400_000}"])
+async def test_an_instrument_without_bars_is_calm(chart: ChartPage, query: str) -> None:
+    """Also at an address that names a place in the past, as one from elsewhere may."""
+    await chart.open("alpaca", "AAPL", query=query, wait=False)
     await chart.wait_for_data("chart-state", "empty")
     await expect(chart.page.locator("#notice")).to_contain_text("No data yet")
     assert await chart.wait_for_connection("none") == "no feed yet"

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 const MINUTE = 60_000;
 const sockets = [];
 const asked = []; // ranges that were asked for over REST, in minutes
-const server = { minutes: new Set(), holes: [], failing: false };
+const server = { minutes: new Set(), revised: new Set(), holes: [], failing: false };
 
 globalThis.document = Object.assign(new EventTarget(), { documentElement: { dataset: {} }, hidden: false });
 globalThis.window = new EventTarget();
@@ -35,7 +35,10 @@ const { ChartFeed } = await import("./feed.js");
 const range = (from, until) => Array.from({ length: until - from }, (_, index) => from + index);
 const gap = (from, until) => ({ start: from * MINUTE, end: until * MINUTE, reason: "the feed was down" });
 const add = (...minutes) => minutes.forEach((minute) => server.minutes.add(minute));
-const bar = (minute) => ({ time: minute * MINUTE, close: 1, state: "verified", completed: true, revision: 0 });
+const bar = (minute) => {
+  const [close, revision] = server.revised.has(minute) ? [2, 1] : [1, 0];
+  return { time: minute * MINUTE, close, state: "verified", completed: true, revision };
+};
 
 /** The newest `limit` bars of [start, end), as both REST and an `initial` have them. */
 function chart(start, { end = Infinity, limit = 5000 } = {}) {
@@ -78,17 +81,17 @@ const gaps = (feed) => feed.series.gaps.map(({ start, end }) => [start / MINUTE,
 
 const SCENARIOS = {
   async a_gap_that_was_repaired_while_the_chart_was_away() {
-    add(...range(0, 10), ...range(20, 30));
+    add(...range(0, 10), ...range(20, 330));
     server.holes = [gap(10, 20)];
     const feed = await opened();
     assert.deepEqual(gaps(feed), [[10, 20]]);
-    add(...range(10, 20), 30);
+    add(...range(10, 20), 330);
     server.holes = [];
     const socket = await reconnected(2);
-    assert.equal(socket.since, 29);
+    assert.equal(socket.since, 30);
     socket.say("holes", []);
-    await until(() => feed.series.bars.length === 31);
-    assert.deepEqual([shown(feed), gaps(feed)], [range(0, 31), []]);
+    await until(() => feed.series.bars.length === 331);
+    assert.deepEqual([shown(feed), gaps(feed)], [range(0, 331), []]);
   },
 
   async a_gap_of_which_a_part_is_left_asks_for_the_rest_and_a_growing_one_for_nothing() {
@@ -127,7 +130,7 @@ const SCENARIOS = {
     await reconnected(2);
     await until(() => feed.series.bars.length === 11_000);
     assert.deepEqual(shown(feed), range(0, 11_000));
-    assert.deepEqual(asked.slice(1), [[99, 6_000], [99, 1_000]]);
+    assert.deepEqual(asked.slice(1), [[0, 6_000], [0, 1_000]]);
   },
 
   async a_later_initial_that_begins_behind_the_newest_bar() {
@@ -159,6 +162,38 @@ const SCENARIOS = {
     await reconnected(2);
     await until(() => feed.series.first.time > 0);
     assert.deepEqual(shown(feed), range(43_000 - 25_000, 43_000));
+  },
+
+  async a_verified_bar_that_was_revised_while_the_chart_was_away() {
+    add(...range(0, 100));
+    const feed = await opened();
+    assert.equal(sockets[0].since, 99, "what was read just now is not sent again");
+    server.revised.add(90);
+    await reconnected(2);
+    assert.equal(feed.series.at(90 * MINUTE).close, 2);
+  },
+
+  async bars_before_a_fresh_chart_are_read_again_once_it_is_calm() {
+    add(...range(0, 2_500));
+    const feed = await opened();
+    await feed.older();
+    const before = asked.length;
+    server.revised.add(600);
+    server.minutes.delete(700);
+    for (let turn = 0; turn < 3; turn += 1) sockets[0].say("initial", chart(0, { limit: 1000 }));
+    await until(() => feed.series.at(600 * MINUTE).close === 2);
+    assert.deepEqual(shown(feed), [...range(500, 700), ...range(701, 2_500)]);
+    assert.deepEqual(asked.slice(before), [[500, 1_500]]);
+  },
+
+  async a_bar_older_than_all_at_hand_comes_with_those_between() {
+    add(...range(500, 600));
+    const feed = await opened();
+    add(...range(0, 500));
+    sockets[0].say("update", { bar: bar(5), indicators: { time: 5 * MINUTE, rsi_14: 50 } });
+    assert.deepEqual(shown(feed), range(500, 600));
+    await feed.older();
+    assert.deepEqual(shown(feed), range(0, 600));
   },
 
   async bars_that_were_taken_back() {
