@@ -174,17 +174,22 @@ class OverviewChannel(Channel):
     def __init__(self, *, every_s: float) -> None:
         super().__init__(OVERVIEW, every_s=every_s)
         self._prices: dict[tuple[str, str], tuple[float, int]] = {}
+        self._newest: dict[tuple[str, str], tuple[int, int, int]] = {}  # minute, its revision, time of its last trade
 
     def receive(self, message: dict[str, Any]) -> bool:
-        """Take in the price of a `chart_updates` message; whether there is one, and somebody to tell."""
+        """Take in the price of a `chart_updates` message; whether it is the last one, and there is somebody to tell."""
         bars = message["series"].get("1m", {}).get("bars")
-        if not (bars and self.subscribers):
+        if not bars:
             return False
         newest, name = max(bars, key=lambda bar: bar["time"]), (message["exchange"], message["symbol"])
         close_ms = newest["order"][2] // 1000 or newest["time"]
-        known = self._prices.get(name)
-        if known is None or known[1] <= close_ms:
-            self._prices[name] = (newest["close"], close_ms)
+        place = newest["time"], newest["revision"], close_ms
+        if place < self._newest.get(name, place):
+            return False  # of a minute that was closed, repaired or imported behind the last one
+        self._newest[name] = place
+        if not self.subscribers:
+            return False
+        self._prices[name] = (newest["close"], close_ms)
         return True
 
     def take(self) -> tuple[bytes, bytes | None]:

@@ -7,6 +7,7 @@ outbox publishes again. So a failure here is said once in a while and never fail
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import orjson
@@ -16,6 +17,16 @@ from redis import Redis, RedisError
 from app.cache import charts, keys, pubsub
 from app.cache.trail import add_to_trail
 from app.domain.instruments import Instrument
+
+# A late batch and an import of old trades tell of older prices than the last one. ARGV: field, JSON, time (ms), …
+_KEEP_NEWER = """
+for i = 1, #ARGV, 3 do
+    local known = redis.call('HGET', KEYS[1], ARGV[i])
+    if not known or cjson.decode(known)['time'] <= tonumber(ARGV[i + 2]) then
+        redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    end
+end
+"""
 
 
 class Committed(Protocol):
@@ -54,9 +65,9 @@ class RedisPublisher:
         self._try(lambda: self.send(channel, messages))
 
     def quote(self, quotes: Mapping[str, tuple[float, int]]) -> None:
-        """Keeps last prices and their exchange times (ms) by instrument key."""
+        """Keeps last prices and their exchange times (ms) by instrument key, where none is known that is newer."""
         if quotes:
-            self._try(lambda: self._redis.hset(keys.QUOTES, mapping=_rows(quotes)))
+            self._try(lambda: self._redis.eval(*_keeping(quotes)))
 
     def bump(self, instruments: Iterable[Instrument]) -> None:
         """Makes cached charts stale; raises RedisError with Redis away."""
@@ -70,7 +81,7 @@ class RedisPublisher:
         """Publishes, keeps last prices, leaves the trail and counts, all in one round trip."""
         pipe = self._redis.pipeline(transaction=False)
         if trail.quotes:  # first: who hears of a bar may ask for the price
-            pipe.hset(keys.QUOTES, mapping=_rows(trail.quotes))
+            pipe.eval(*_keeping(trail.quotes))
         if messages:
             pubsub.add(pipe, channel, messages)
         if trail.batch and trail.facts:
@@ -87,5 +98,7 @@ class RedisPublisher:
             logger.warning("Redis is away, charts are told later: {}", type(error).__name__)
 
 
-def _rows(quotes: Mapping[str, tuple[float, int]]) -> dict[Any, Any]:
-    return {key: orjson.dumps({"price": price, "time": at}) for key, (price, at) in quotes.items()}
+def _keeping(quotes: Mapping[str, tuple[float, int]]) -> tuple[Any, ...]:
+    """The arguments of EVAL that keep them."""
+    rows = ((key, orjson.dumps({"price": price, "time": at}), at) for key, (price, at) in quotes.items())
+    return _KEEP_NEWER, 1, keys.QUOTES, *chain.from_iterable(rows)

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from app.cache import charts as cache
 from app.cache import health, keys
 from app.cache.publisher import RedisPublisher
+from app.cache.pubsub import quotes
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.instruments import Instrument
@@ -361,6 +362,10 @@ def test_the_overview_tells_price_change_and_shape(
     assert bitcoin["feed"] == "none"
     assert rows["AAPL"]["price"] is None
     assert rows["AAPL"]["sparkline"] == []
-    RedisPublisher(redis_client).quote({"binance:BTC/USDT": (152.5, now)})
+    publisher = RedisPublisher(redis_client)
+    publisher.quote({"binance:BTC/USDT": (152.5, now)})
+    publisher.quote({"binance:BTC/USDT": (7.0, now - 1), "alpaca:AAPL": (7.5, now - 1)})  # a late batch, an import
+    assert quotes(redis_client) == {"binance:BTC/USDT": (152.5, now), "alpaca:AAPL": (7.5, now - 1)}
+    redis_client.hdel(keys.QUOTES, "alpaca:AAPL")
     rows = {row["symbol"]: row for row in client.get("/api/overview").get_json()["instruments"]}
     assert rows["BTC/USDT"]["price"] == 152.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.unit.test_web_clients import FakeSocket, wait_for
-from webapp.channels import Channel
-from webapp.clients import Client
+from webapp.channels import Channel, OverviewChannel
+from webapp.clients import Client, Subscription
 from webapp.live import Hub
 from webapp.members import Members
 
@@ -66,6 +67,29 @@ def test_what_was_told_while_it_was_read_is_read_again() -> None:
 
     assert channel.load(read) == b"before;"
     assert channel.load(lambda: b"after;") == b"after;"
+
+
+def test_the_overview_tells_no_price_of_before_the_last_one() -> None:
+    """A minute is closed after the first trades of the next; a repair and an import bring minutes of long ago."""
+    channel = OverviewChannel(every_s=0)
+    channel.subscribers.add(Subscription(Client(FakeSocket(), limit=10), bytes))
+
+    def told(minute: int, close: float, *, last_ms: int, revision: int = 0) -> list[float]:
+        bar = {"time": minute * 60_000, "close": close, "order": [0, 1, last_ms * 1000, 2], "revision": revision}
+        message = {"exchange": "binance", "symbol": "BTC/USDT", "series": {"1m": {"bars": [bar]}}}
+        if not channel.receive(message):
+            return []
+        frames, _ = channel.take()
+        (row,) = json.loads(frames[frames.index(b"{") :])["data"]
+        assert row["time"] == last_ms
+        return [row["price"]]
+
+    assert told(5, 5.1, last_ms=301_000) == [5.1]
+    assert told(4, 5.0, last_ms=298_000) == []
+    assert told(5, 5.2, last_ms=301_000) == [5.2], "another trade of the same millisecond"
+    assert told(5, 5.3, last_ms=300_000) == []
+    assert told(5, 5.3, last_ms=300_000, revision=1) == [5.3], "its last trade was taken back"
+    assert told(6, 5.4, last_ms=360_500) == [5.4]
 
 
 def test_news_reach_a_client_that_waits_for_its_initial() -> None:
