@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
 import jwt
-from flask import Flask, request
+from flask import Flask, g, request
 
 from app.config import Settings
 from app.errors import ConfigError
@@ -20,6 +21,7 @@ OPEN = frozenset({"/api/health/live", "/api/docs", "/api/openapi.json"})  # of t
 ALGORITHM = "HS256"
 LEEWAY_S = 10  # clocks that differ
 LONGEST = 4096  # bytes of a token that is looked at
+EXPIRED, EXPIRED_TEXT = "token_expired", "the token has expired: ask for a new one"
 SET_ONE = "set API_TOKEN or JWT_SECRET"
 
 
@@ -39,8 +41,8 @@ class Guard:
             raise ConfigError(f"API_READS_NEED_TOKEN=1 without a token to ask for: {SET_ONE}")
         return cls(token, secret, settings.api_reads_need_token)
 
-    def judge(self, authorization: str | None) -> None:
-        """Raise Refused unless the header `Authorization` carries a token that is right."""
+    def judge(self, authorization: str | None) -> float:
+        """Until when (seconds) the token of the header `Authorization` is good; raise Refused unless it is right."""
         scheme, _, given = (authorization or "").partition(" ")
         given = given.strip()
         if not authorization or not given or scheme.lower() != "bearer":
@@ -48,16 +50,17 @@ class Guard:
         if len(given) > LONGEST or not given.isascii():
             _refuse("token_wrong", "the token is not right", error="invalid_token")
         if self.token and hmac.compare_digest(given.encode(), self.token.encode()):
-            return
+            return math.inf
         if not self.jwt_secret:
             _refuse("token_wrong", "the token is not right", error="invalid_token")
         try:
-            jwt.decode(
+            claims = jwt.decode(
                 given, self.jwt_secret, algorithms=[ALGORITHM], leeway=LEEWAY_S,
                 options={"require": ["exp"], "verify_aud": False},
             )  # fmt: skip
+            return float(claims["exp"]) + LEEWAY_S
         except jwt.ExpiredSignatureError:
-            _refuse("token_expired", "the token has expired: ask for a new one", error="invalid_token")
+            _refuse(EXPIRED, EXPIRED_TEXT, error="invalid_token")
         except jwt.MissingRequiredClaimError:
             _refuse("token_wrong", "the token never expires: it needs the claim exp", error="invalid_token")
         except jwt.PyJWTError:
@@ -80,6 +83,12 @@ def below(path: str, *places: str) -> bool:
     return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
+def good_until() -> float:
+    """Until when (seconds) the token of this request is good; for ever where none was needed."""
+    until: float = g.get("token_good_until", math.inf)
+    return until
+
+
 def install(app: Flask, settings: Settings) -> None:
     """Ask every request for its token that needs one; an address nobody serves stays 404 or 405."""
     guard = Guard.of(settings)
@@ -90,7 +99,7 @@ def install(app: Flask, settings: Settings) -> None:
             return
         if not (guard.token or guard.jwt_secret):
             raise Refused(403, "writes_disabled", f"this platform takes no writes: {SET_ONE}, and restart it")
-        guard.judge(request.headers.get("Authorization"))
+        g.token_good_until = guard.judge(request.headers.get("Authorization"))
 
 
 def _refuse(code: str, message: str, *, error: str = "") -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from simple_websocket import ConnectionClosed  # type: ignore[import-untyped]
 
 from app.metrics.recorded import socket_closed, socket_opened
 from webapp import frames
+from webapp.auth import EXPIRED, EXPIRED_TEXT, good_until
 from webapp.channels import Channel, SeriesChannel
 from webapp.clients import TRY_AGAIN_LATER, UNSUPPORTED, Client, Socket, Subscription
 from webapp.composition import Web
@@ -98,7 +100,7 @@ def _serve(web: Web, ws: Socket, *, begin: Callable[[Client], tuple[Hear, Callab
     members.enter(client)
     socket_opened(route())
     try:
-        _listen(ws, client, hear, per_s=web.settings.ws_messages_per_s)
+        _listen(ws, client, hear, per_s=web.settings.ws_messages_per_s, until_s=good_until())
     except ConnectionClosed:
         logger.debug("client left")
     finally:
@@ -107,11 +109,18 @@ def _serve(web: Web, ws: Socket, *, begin: Callable[[Client], tuple[Hear, Callab
         members.exit(client)
 
 
-def _listen(ws: Socket, client: Client, hear: Hear, *, per_s: float) -> None:
-    """Hear what the client says, at most so many messages a second; what comes faster waits at its end."""
+def _listen(ws: Socket, client: Client, hear: Hear, *, per_s: float, until_s: float) -> None:
+    """Hear what the client says, at most so many messages a second; what comes faster waits at its end.
+
+    At `until_s` (by the clock) its token is good no more, and the connection ends.
+    """
     credit, counted = per_s, time.monotonic()
     while not client.over:
-        text = ws.receive(timeout=LOOK_S)
+        text = ws.receive(timeout=min(LOOK_S, max(0.1, until_s - time.time())))
+        if time.time() >= until_s:
+            client.say(frames.error(EXPIRED, EXPIRED_TEXT))
+            client.close(UNSUPPORTED, EXPIRED)
+            until_s = math.inf  # that is said once; what it says until it is gone is heard
         if text is None:
             continue
         now = time.monotonic()

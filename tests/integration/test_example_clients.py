@@ -88,6 +88,7 @@ def test_the_python_client_holds_the_series_through_a_disconnect(
     count, close = collector.add(20)
     with python_client(wire, tmp_path) as (said, held):
         wait_for(said, line(count, close))
+        collector.revise(3)
         wire.drop()
         wait_for(said, line(*collector.add(7)))
         wait_for(said, line(*collector.add(1)))
@@ -131,6 +132,7 @@ async def _in_the_browser(page_url: str, code: str, *, wire: Wire, collector: Co
                 last = "[window.bars.size, window.bars.get(Math.max(...window.bars.keys()))?.close]"
                 await page_until(page, f"{last}.join() === '{count},{close:g}'", within_s=90)
                 if minutes == 20:
+                    await asyncio.to_thread(collector.revise, 3)
                     await asyncio.to_thread(wire.drop)
             found: list[Any] = await page.evaluate("[...window.bars.values()].sort((a, b) => a.time - b.time)")
             return found

@@ -10,15 +10,17 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import jwt
 import pytest
 import sqlalchemy as sa
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from app.config import Settings
 from tests.integration.web_server import Listener, listen, web_server
 
 TOKEN = "a-token-of-these-tests/+ 0123456789"
 QUOTED = "a-token-of-these-tests%2F%2B%200123456789"
+SECRET = "a secret of these tests that is long enough"
 PATH = "/ws/BTC-USDT?timeframe=1m"
 LIMIT_S = 2.0
 MOST = 3
@@ -28,6 +30,7 @@ MOST = 3
 def address(settings: Settings) -> Iterator[str]:
     values = {
         "API_TOKEN": TOKEN,
+        "JWT_SECRET": SECRET,
         "API_READS_NEED_TOKEN": "1",
         "WS_PER_CLIENT": MOST,
         "REQUEST_TIMEOUT_S": LIMIT_S,
@@ -70,6 +73,18 @@ def test_a_socket_takes_the_token_in_header_or_address(address: str, settings: S
     assert TOKEN not in logs
     assert QUOTED not in logs
     assert "wrong-and-secret" not in logs
+
+
+def test_a_socket_ends_with_its_token(address: str) -> None:
+    """By the claim exp, of which 10 s are forgiven to clocks that differ."""
+    token = jwt.encode({"exp": int(time.time()) - 4}, SECRET)
+    with listen(address, "/ws/overview", additional_headers={"Authorization": f"Bearer {token}"}) as client:
+        assert client.wait("error")["code"] == "token_expired"
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                client.connection.recv(timeout=60)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "token_expired")
 
 
 def test_pages_of_other_origins_do_not_connect(address: str) -> None:
