@@ -174,12 +174,13 @@ class Platform:
     @cached_property
     def search(self) -> Search:
         """Holes nobody reported are found."""
+        from app.services.feed_states import missing_keys
         from app.services.search import Search
 
         s = self.settings
         return Search(
             self.engine, holes, outbox, self.catalogue, self._active, self.expected, self.clock, self.publisher,
-            s.grace_s, s.outage_s,
+            s.grace_s, s.outage_s, missing_keys(s),
         )  # fmt: skip
 
     def _active(self) -> list[Instrument]:

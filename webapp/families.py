@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,12 +113,16 @@ def _known(count: int | None) -> dict[str, float]:
     return {} if count is None else {"": float(count)}
 
 
-def _feeds(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metric]:
+def unasked(settings: Settings, heard: Heard | None) -> frozenset[str]:
+    """The exchanges that nothing can be had from: a key is missing, and nobody else is heard to have it."""
     missing = missing_keys(settings)
+    return frozenset(name for name in missing if heard is None or heard.states[name]["feed"] in UNHEARD)
+
+
+def _feeds(heard: Heard, settings: Settings, *, speed: float) -> Iterator[Metric]:
+    absent = unasked(settings, heard)
     wanted = {
-        name: state["feed"]
-        for name, state in heard.states.items()
-        if state["feed"] != "idle" and not (name in missing and state["feed"] in UNHEARD)
+        name: state["feed"] for name, state in heard.states.items() if state["feed"] != "idle" and name not in absent
     }
     connected = {name: float(feed == "connected") for name, feed in wanted.items()}
     yield gauge("market_feed_connected", "Whether an exchange's feed is connected", connected, "exchange")
@@ -164,11 +168,12 @@ def _counted(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield counter("market_counted", "What else is counted, by reason", happened, "reason")
 
 
-def of_database(read: Read) -> Iterator[Metric]:
-    """Hours, closing, holes, verification, backfills, size."""
+def of_database(read: Read, *, absent: Collection[str] = ()) -> Iterator[Metric]:
+    """Hours, closing, holes, verification, backfills, size; nothing waits for the exchanges `absent`."""
 
     def each(values: Mapping[str, float]) -> dict[str, float]:
-        return {name: float(values.get(name, 0.0)) for name in sorted(read.exchanges | values.keys())}
+        names = sorted(read.exchanges | values.keys())
+        return {name: 0.0 if name in absent else float(values.get(name, 0.0)) for name in names}
 
     label = "exchange"
     hours = {name: float(name in read.open_now) for name in sorted(read.exchanges)}
@@ -180,7 +185,8 @@ def of_database(read: Read) -> Iterator[Metric]:
     ages = {name: age_s for name, (_, age_s) in read.holes.items()}
     yield gauge("market_hole_oldest_seconds", "How long the oldest open hole has waited", each(ages), label)
     said = "Verified share of the last day's 1m bars that closed over ten minutes ago"
-    yield gauge("market_verification_ratio", said, read.shares, label)
+    shares = {name: share for name, share in read.shares.items() if name not in absent}
+    yield gauge("market_verification_ratio", said, shares, label)
     running, unfinished = read.backfills
     yield gauge("market_backfills_running", "Backfills that are worked on", {"": float(running)})
     yield gauge("market_backfills_open", "Backfills that are not over", {"": float(unfinished)})

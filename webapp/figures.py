@@ -27,7 +27,7 @@ from app.services.markets import Markets
 from app.services.status import Facts
 from app.storage import backfills, catalog, figures, inventory, sessions
 from webapp.errors import AWAY
-from webapp.families import Heard, Read, disks, gauge, of_database, of_redis
+from webapp.families import Heard, Read, disks, gauge, of_database, of_redis, unasked
 
 KEEP_S = 1.0
 WAIT_S = 2.5
@@ -99,7 +99,7 @@ class Figures(Collector):
         read = self._database()
         yield gauge("market_database_up", "Whether the database answers", {"": float(read is not None)})
         if read is not None:
-            yield from of_database(read)
+            yield from of_database(read, absent=unasked(self.platform.settings, heard))
 
     def _hear(self) -> Heard:
         platform, facts = self.platform, Facts()

@@ -20,7 +20,7 @@ def served() -> Iterator[Settings]:
     none; what the database refuses becomes Unavailable or SchemaError.
     """
     settings = load_settings()
-    run = _running(settings)
+    run = running(settings)
     if run is not None:
         with one_line():
             yield attach(settings)
@@ -38,7 +38,7 @@ def served() -> Iterator[Settings]:
 def alone(why: str) -> Iterator[Settings]:
     """As `served`, of a database nobody works on; raises AlreadyRunning with `why` it must be so."""
     settings = load_settings()
-    if run := _running(settings):
+    if run := running(settings):
         raise AlreadyRunning(f"the platform runs on {settings.data_dir} (pid {run.pid}): stop it first, {why}")
     # With a URL of one's own, too, `up` is kept from starting meanwhile.
     held = settings.database_url and settings.data_dir.exists() and run is None
@@ -84,7 +84,7 @@ def _embedded(settings: Settings) -> Iterator[Settings]:
         yield settings.model_copy(update={"database_url": server.url})
 
 
-def _running(settings: Settings) -> Run | None:
+def running(settings: Settings) -> Run | None:
     """The platform of this DATA_DIR, where it runs on the database we mean."""
     run = read_run(settings.data_dir)
     ours = run is not None and run.alive and settings.database_url in ("", run.database_url)

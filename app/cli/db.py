@@ -25,7 +25,7 @@ def upgrade(
 ) -> None:
     """Bring the schema up to date, and the retention to what the settings say; does nothing where they are.
 
-    `up` does so at every start.
+    `up` does so at every start. While it runs the retention stays as it was started with.
     """
     from app.cli.database import served
     from app.cli.schema import upgrade as bring

@@ -8,19 +8,26 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 import typer
 
-from app.cli.database import connected
+from app.cli.database import connected, running
 from app.cli.inventory import size
 from app.config import Settings
+from app.domain.keeping import Kept
+from app.domain.timeframes import Timeframe
 from app.storage import inventory, migrate, retention, timescale
 
 
 def upgrade(settings: Settings, revision: str) -> None:
-    """Migrates, has the table `retention` say what the settings do, and prints what came of it."""
+    """Migrates, has the table `retention` say what the settings do, and prints what came of it.
+
+    The retention of a running platform stays what its own settings said when it started: they may stand in an
+    environment that this command does not have, and bars that are deleted by mistake do not come back.
+    """
     notes = migrate.upgrade(settings.database_url, revision)
+    retain = _differ if running(settings) else _retain
     with connected(settings) as connection:
         at = migrate.current(connection)
         if at == migrate.newest():
-            notes += _retain(connection, settings)
+            notes += retain(connection, settings)
     for note in notes:
         print(f"! {note}")
     print("the schema is up to date" if at == migrate.newest() else f"the schema is at {at or migrate.BASE}")
@@ -68,9 +75,23 @@ def _retain(connection: sa.Connection, settings: Settings) -> list[str]:
     for tf, cutoff_ms in retention.cutoffs(connection).items():
         if cutoff_ms > before.get(tf, -1) and retention.oldest(connection, tf, cutoff_ms):
             day = f"{datetime.fromtimestamp(cutoff_ms / 1000, UTC):%Y-%m-%d}"
-            name = f"RETENTION_DAYS_{tf.value.upper()}"
-            notes.append(f"{tf.value} bars before {day} are deleted from now on; {name}=0 keeps them")
+            notes.append(f"{tf.value} bars before {day} are deleted from now on; {_setting(tf)}=0 keeps them")
     return notes
+
+
+def _differ(connection: sa.Connection, settings: Settings) -> list[str]:
+    """Says what the settings have otherwise than the table, which stays."""
+    held = retention.settings(connection)
+    asked = {Timeframe(name): days for name, days in settings.keep_days.items()}
+    others = [_setting(tf) for tf, days in asked.items() if held.get(tf, Kept(None, None)).days != days]
+    if not others:
+        return []
+    names = ", ".join(others)
+    return [f"retention stays as the running `up` has set it, though {names} differ here: start it anew to change it"]
+
+
+def _setting(tf: Timeframe) -> str:
+    return f"RETENTION_DAYS_{tf.value.upper()}"
 
 
 def _sure() -> bool:

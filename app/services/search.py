@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -36,6 +36,7 @@ class Search:
     publisher: Publisher
     grace_s: float
     outage_s: float
+    skip: Collection[str] = ()  # exchanges that cannot be asked: the next connection doubts all since the last bar
     places: dict[str, int] = field(default_factory=dict)  # where the next turn goes on
 
     def outages(self) -> int:
@@ -49,8 +50,8 @@ class Search:
             seen: dict[tuple[str, int], list[Window]] = {}  # hundreds stand still at the same moment
             for instrument_id, at_ms in still:
                 lo_ms = at_ms // MINUTE_MS * MINUTE_MS
-                if instrument_id in known and lo_ms < hi_ms:
-                    instrument = known[instrument_id]
+                instrument = known.get(instrument_id)
+                if instrument is not None and instrument.exchange.value not in self.skip and lo_ms < hi_ms:
                     key = (instrument.calendar, lo_ms)
                     if key not in seen:
                         seen[key] = self.expected.windows(connection, instrument, lo_ms, hi_ms)
@@ -62,7 +63,8 @@ class Search:
 
     def scan(self) -> int:
         """A turn of the scan over the expected grid; returns how many holes it found."""
-        instruments = sorted(self.active(), key=lambda item: item.id)
+        asked = [item for item in self.active() if item.exchange.value not in self.skip]
+        instruments = sorted(asked, key=lambda item: item.id)
         if not instruments:
             return 0
         now_ms = self.clock.now_us() // 1000 // MINUTE_MS * MINUTE_MS - SETTLED_MS

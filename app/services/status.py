@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
@@ -54,9 +54,17 @@ class Records(Protocol):
 
     def last_trades(self, connection: sa.Connection, /, *, since_ms: int) -> list[dict[str, Any]]: ...
     def clocks(self, connection: sa.Connection, /) -> dict[str, int]: ...
-    def waiting_holes(self, connection: sa.Connection, /, *, late_s: float) -> tuple[int, int]: ...
+    def waiting_holes(
+        self, connection: sa.Connection, /, *, late_s: float, skip: Collection[str] = ...
+    ) -> tuple[int, int]: ...
     def holes(
-        self, connection: sa.Connection, /, *, open_only: bool = ..., limit: int = ...
+        self,
+        connection: sa.Connection,
+        /,
+        *,
+        open_only: bool = ...,
+        skip: Collection[str] | None = ...,
+        limit: int = ...,
     ) -> list[dict[str, Any]]: ...
     def verification(self, connection: sa.Connection, since_ms: int, /) -> list[dict[str, Any]]: ...
 
@@ -87,7 +95,7 @@ class Facts:
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar
     clocks: dict[str, int] = field(default_factory=dict)  # exchange → ms up to which its feed is stored
     prices: dict[str, int] = field(default_factory=dict)  # exchange → ms of the newest price that charts were told
-    open_holes: int = 0
+    open_holes: int = 0  # of symbols that are collected, of exchanges that can be asked
     late_holes: int = 0
     holes: list[dict[str, Any]] = field(default_factory=list)  # the newest open ones
     verification: list[dict[str, Any]] = field(default_factory=list)  # of the last 24 hours, by exchange
@@ -162,9 +170,10 @@ class Status:
         """
         facts.last_trades = self.records.last_trades(connection, since_ms=now_ms - DAY_MS)
         facts.clocks = self.records.clocks(connection)
-        facts.open_holes, facts.late_holes = self.records.waiting_holes(connection, late_s=HOLE_S)
+        skip = [row["exchange"] for row in facts.sources if row["feed"] == "no_key"]  # nobody can fill these
+        facts.open_holes, facts.late_holes = self.records.waiting_holes(connection, late_s=HOLE_S, skip=skip)
         self._hours(facts, connection, now_ms)
-        facts.holes = self.records.holes(connection, open_only=True, limit=HOLES_SHOWN)
+        facts.holes = self.records.holes(connection, open_only=True, skip=skip, limit=HOLES_SHOWN)
         for row in facts.holes:
             row["reason"] = CAUSES.get(row["cause"], row["cause"])
         facts.verification = self.verification(connection, now_ms) if verification is None else verification

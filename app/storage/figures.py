@@ -13,7 +13,10 @@ def oldest_open(connection: sa.Connection, since_ms: int) -> dict[str, int]:
 
 
 def open_holes(connection: sa.Connection) -> dict[str, tuple[int, float]]:
-    """Exchange → how many holes wait for repair, and for how many seconds the oldest; one without any is left out."""
+    """Exchange → how many holes wait for repair, and for how many seconds the oldest; one without any is left out.
+
+    Those of symbols that are not collected any more do not count.
+    """
     return {row[0]: (int(row[1]), float(row[2])) for row in connection.execute(sql("figures", "open_holes"))}
 
 

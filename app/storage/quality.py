@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,11 +35,15 @@ def holes(
     exchange: str | None = None,
     symbol: str | None = None,
     open_only: bool = False,
+    skip: Collection[str] | None = None,
     before: int | None = None,
     limit: int = 100,
 ) -> list[dict[str, Any]]:
-    """Recorded holes, newest first; times in ms."""
-    values = {"exchange": exchange, "symbol": symbol, "open": open_only, "before": before, "limit": limit}
+    """Recorded holes, newest first; times in ms. With `skip` only those that waiting_holes() counts with it."""
+    values = {
+        "exchange": exchange, "symbol": symbol, "open": open_only, "skip": None if skip is None else list(skip),
+        "before": before, "limit": limit,
+    }  # fmt: skip
     return [dict(row) for row in connection.execute(sql("quality", "holes"), values).mappings()]
 
 
@@ -72,7 +76,10 @@ def clocks(connection: sa.Connection) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in connection.execute(sql("quality", "clocks"))}
 
 
-def waiting_holes(connection: sa.Connection, *, late_s: float) -> tuple[int, int]:
-    """How many holes wait for repair, and how many of them for longer than so many seconds."""
-    count, late = connection.execute(sql("quality", "waiting_holes"), {"late": late_s}).one()
+def waiting_holes(connection: sa.Connection, *, late_s: float, skip: Collection[str] = ()) -> tuple[int, int]:
+    """How many holes wait for repair, and how many of them for longer than so many seconds.
+
+    Those of symbols that are not collected any more, and of the exchanges `skip`, do not count.
+    """
+    count, late = connection.execute(sql("quality", "waiting_holes"), {"late": late_s, "skip": list(skip)}).one()
     return int(count), int(late)

@@ -88,6 +88,16 @@ def kept(engine: sa.Engine) -> dict[Timeframe, Kept]:
     return found
 
 
+def _run_here(app: Command, settings: Settings, *, market: str) -> psutil.Process:
+    """This process is the platform that runs in the folder."""
+    me = psutil.Process()
+    write_run(
+        app.folder,
+        Run(me.pid, me.create_time(), "", "", "", settings.database_url, settings.redis_url, "", "", market),
+    )
+    return me
+
+
 class TestUpgrade:
     def test_writes_the_retention_that_the_settings_say(self, app: Command, engine: sa.Engine) -> None:
         done = app("db", "upgrade", MARKET="live", RETENTION_DAYS_1M=30)
@@ -109,6 +119,23 @@ class TestUpgrade:
         )
         again = app("db", "upgrade", MARKET="live", RETENTION_DAYS_1M=1)
         assert again.stdout == "the schema is up to date\n", "said once"
+
+    @pytest.mark.parametrize("own_server", [True, False])
+    def test_leaves_the_retention_of_a_running_platform_alone(
+        self, app: Command, engine: sa.Engine, settings: Settings, *, own_server: bool
+    ) -> None:
+        app("db", "upgrade", MARKET="live", RETENTION_DAYS_1M=0, RETENTION_DAYS_1H=30)
+        before = kept(engine)
+        _run_here(app, settings, market="live")
+        url: dict[str, str] = {} if own_server else {"DATABASE_URL": ""}
+        done = app("db", "upgrade", **url)
+        assert done.stdout == (
+            "! retention stays as the running `up` has set it, though RETENTION_DAYS_1M, RETENTION_DAYS_1H differ "
+            "here: start it anew to change it\nthe schema is up to date\n"
+        )
+        assert kept(engine) == before
+        done = app("db", "upgrade", RETENTION_DAYS_1M=0, RETENTION_DAYS_1H=30, **url)
+        assert done.stdout == "the schema is up to date\n"
 
     def test_a_bad_setting_or_revision(self, app: Command) -> None:
         assert "RETENTION_DAYS_1M" in app.refused("db", "upgrade", RETENTION_DAYS_1M=-1)
@@ -169,9 +196,7 @@ class TestDowngrade:
             said = app.refused("db", *arguments)
         assert said.startswith("a platform works on this database (market tests): stop it first, ")
         engine.dispose()
-        me = psutil.Process()
-        run = Run(me.pid, me.create_time(), "", "", "", settings.database_url, settings.redis_url, "", "", "sandbox")
-        write_run(app.folder, run)
+        me = _run_here(app, settings, market="sandbox")
         said = app.refused("db", *arguments, DATABASE_URL="")
         assert said.startswith(f"the platform runs on {app.folder} (pid {me.pid}): stop it first, ")
         assert app("db", "status", DATABASE_URL="").returncode == 0, "to look is no harm"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import redis
 import sqlalchemy as sa
 
+from app.bootstrap import Platform
 from app.config import Settings
 from app.domain.bars import State
 from app.domain.sessions import Session
 from app.domain.timeframes import DAY_MS, MINUTE_MS
-from app.storage import catalog, holes, sessions
+from app.domain.trades import Mark, TradeBatch
+from app.storage import catalog, figures, holes, quality, sessions
 from tests.integration.test_verification import T0, Core, _core, official
 
 HOUR_MS = 60 * MINUTE_MS
@@ -48,6 +51,13 @@ def open_holes(core: Core) -> list[tuple[int, int, str]]:
     with core.platform.engine.begin() as connection:
         found = holes.open_holes(connection, due_only=False)
     return sorted(((h.lo_ms - T0) // MINUTE_MS, (h.hi_ms - T0) // MINUTE_MS, h.cause) for h in found)
+
+
+def connect(core: Core, second: int) -> None:
+    """Another run of Alpaca's begins."""
+    since_us = T0 * 1000 + second * 1_000_000
+    mark = Mark(8, 1, since_us, "alpaca", since_us=since_us, subscribed=((core.instrument, since_us),))
+    core.platform.ingest.apply(TradeBatch.of((), mark=mark))
 
 
 def stand_still(core: Core) -> None:
@@ -98,12 +108,55 @@ def test_the_hole_of_a_connection_is_cut_to_the_sessions(alpaca: Core) -> None:
     alpaca.shelf.bars = [official(alpaca, 60, 1.0, 1).bar()]
     alpaca.repair()
     alpaca.sql("UPDATE feeds SET ended = true RETURNING 1")
-    since_us = T0 * 1000 + (86_400 + 3600 + 330) * 1_000_000
-    from app.domain.trades import Mark, TradeBatch
-
-    mark = Mark(8, 1, since_us, "alpaca", since_us=since_us, subscribed=((alpaca.instrument, since_us),))
-    alpaca.platform.ingest.apply(TradeBatch.of((), mark=mark))
+    connect(alpaca, 86_400 + 3600 + 330)
     assert [hole[:2] for hole in open_holes(alpaca)] == [(61, 120), (1500, 1506)]
+
+
+def test_without_its_key_an_exchange_is_not_searched_and_with_it_all_comes_back(alpaca: Core) -> None:
+    alpaca.feed(alpaca.trade(3605, 1), upto_s=3700, n=1, exchange="alpaca")
+    alpaca.clock.second = 4000
+    alpaca.shelf.bars = [official(alpaca, 60, 1.0, 1).bar()]
+    alpaca.repair()
+    alpaca.sql("UPDATE feeds SET ended = true RETURNING 1")
+    stand_still(alpaca)
+    keyless = replace(alpaca.platform.search, skip={"alpaca"})
+    alpaca.clock.second = 2 * 86_400
+    assert (keyless.outages(), keyless.scan(), open_holes(alpaca)) == (0, 0, [])
+    alpaca.clock.second = 2 * 86_400 + 4000
+    connect(alpaca, 2 * 86_400 + 3600 + 30)
+    alpaca.shelf.bars += [official(alpaca, minute, 2.0, 1).bar() for minute in (70, 1530)]
+    alpaca.clock.second = 2 * 86_400 + 5000
+    alpaca.repair()
+    assert open_holes(alpaca) == []
+    assert {60, 70, 1530} <= alpaca.stored().keys()
+
+
+def test_who_has_no_key_is_known_where_the_search_is_made(settings: Settings) -> None:
+    live = Platform(settings.model_copy(update={"market": "live"}), "tests")
+    assert (set(live.search.skip), set(Platform(settings, "tests").search.skip)) == ({"alpaca"}, set())
+
+
+def test_holes_that_nobody_can_fill_do_not_count_until_somebody_can(alpaca: Core) -> None:
+    with alpaca.platform.engine.begin() as connection:
+        gone = catalog.add(connection, "yahoo", "GONE.IS").id
+        for instrument in (alpaca.instrument, gone):
+            holes.record(connection, instrument, T0, T0 + HOUR_MS, "feed down")
+
+    def counted(*skip: str) -> tuple[int, list[str], set[str]]:
+        with alpaca.platform.engine.begin() as connection:
+            symbols = [row["symbol"] for row in quality.holes(connection, open_only=True, skip=skip)]
+            count, _ = quality.waiting_holes(connection, late_s=0, skip=skip)
+            return count, symbols, set(figures.open_holes(connection))
+
+    assert counted() == (2, ["GONE.IS", "YYY"], {"alpaca", "yahoo"})
+    assert counted("alpaca") == (1, ["GONE.IS"], {"alpaca", "yahoo"}), "the metrics leave it out by themselves"
+    with alpaca.platform.engine.begin() as connection:
+        catalog.set_active(connection, gone, False)
+    assert counted("alpaca") == (0, [], {"alpaca"})
+    with alpaca.platform.engine.begin() as connection:
+        catalog.add(connection, "yahoo", "GONE.IS")
+        assert len(quality.holes(connection, open_only=True)) == 2, "none of them is forgotten"
+    assert counted() == (2, ["GONE.IS", "YYY"], {"alpaca", "yahoo"})
 
 
 def test_a_doubt_about_closed_hours_goes_without_asking(alpaca: Core) -> None:
@@ -146,8 +199,6 @@ def test_the_scan_asks_for_sessions_without_any_bar(alpaca: Core) -> None:
 
 
 def test_a_connection_that_took_over_from_a_living_one_leaves_no_doubt(binance: Core) -> None:
-    from app.domain.trades import Mark, TradeBatch
-
     def say(run: int, n: int, upto_s: float, *, since_s: float, over: bool = False) -> None:
         since_us = T0 * 1000 + int(since_s * 1_000_000)
         subscribed = ((binance.instrument, since_us),) if n == 1 else None

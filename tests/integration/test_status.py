@@ -63,8 +63,17 @@ def test_a_closed_market_and_a_missing_key_are_no_trouble(
         redis_client, "streamer-binance", {"exchange": "binance", "feed": "connected", "since": 1, "at": now_ms}
     )
     health.beat(redis_client, "poller-yahoo", {"exchange": "yahoo", "feed": "closed"})
+    with engine.begin() as conn:
+        conn.execute(
+            sa.text(
+                "INSERT INTO holes (instrument_id, lo, hi, cause, found)"
+                " SELECT id, :lo, :lo + interval '1 hour', 'feed down', :lo FROM instruments WHERE symbol = 'AAPL'"
+            ),
+            {"lo": utc(now_ms - DAY_MS)},
+        )
     code, facts = told(settings)
     assert (code, facts["status"], facts["troubles"]) == (0, "ok", [])
+    assert (facts["open_holes"], facts["holes"]) == (0, []), "nobody can fill what Alpaca's key was for"
     assert facts["notes"] == ["Alpaca is not collected: set ALPACA_API_KEY and ALPACA_SECRET_KEY"]
     sources = {row["exchange"]: row for row in facts["sources"]}
     assert {name: row["feed"] for name, row in sources.items()} == {

@@ -44,25 +44,29 @@ def test_the_example_of_settings_shows_the_defaults() -> None:
 
 
 def test_prometheus_asks_every_service_that_serves_metrics_and_no_other() -> None:
-    named: dict[tuple[str, str], set[str]] = {}
-    for service, its in SERVICES.items():
-        networks = its["networks"] if isinstance(its["networks"], dict) else dict.fromkeys(its["networks"])
-        for network, options in networks.items():
-            for name in (service, *(options or {}).get("aliases", [])):
-                named.setdefault((network, name), set()).add(service)
-    asked: dict[str, int] = {}
-    for host, port in _targets():
-        found = {
-            service for network in SERVICES["prometheus"]["networks"] for service in named.get((network, host), ())
-        }
-        assert found, f"{host} is no service on a network of prometheus"
-        asked |= dict.fromkeys(found, port)
-    served = {
-        name: int(service["environment"]["WEB_PORT" if name == "web" else "METRICS_PORT"])
-        for name, service in SERVICES.items()
-        if compose.is_ours(service) and (name == "web" or service["environment"]["METRICS_PORT"])
-    }
-    assert asked == served
+    by_address = {name: port for host, port in _targets("dns_sd_configs") for name in _services(host)}
+    by_name = {name: port for host, port in _targets("static_configs") for name in _services(host)}
+    assert by_address | by_name == _served()
+
+
+def test_prometheus_misses_a_service_of_which_no_container_is_left() -> None:
+    """Who is stopped has no address: only what is asked by a name, and one of that service alone, is found down."""
+    hosts = [host for host, _ in _targets("static_configs")]
+    alone = [service for host in hosts if len(found := _services(host)) == 1 for service in found]
+    assert sorted(alone) == sorted(_served())
+
+
+def test_what_is_asked_twice_is_counted_once() -> None:
+    twice = {name for host, _ in _targets("dns_sd_configs") for name in _services(host)}
+    for job in _jobs():
+        drops = job.get("metric_relabel_configs", [])
+        for static in job.get("static_configs", []):
+            for target in static["targets"]:
+                dropped = [drop["action"] for drop in drops if re.fullmatch(drop["regex"], target)]
+                assert dropped == (["drop"] if _services(target.split(":")[0]) & twice else []), target
+        for address in ("172.18.0.5:9100", "[fd00::5]:9100"):
+            assert not any(re.fullmatch(drop["regex"], address) for drop in drops)
+        assert all(drop["source_labels"] == ["instance"] for drop in drops)
 
 
 def test_the_example_of_an_alertmanager_is_valid_and_reached_by_prometheus(tmp_path: Path) -> None:
@@ -97,12 +101,37 @@ def test_the_example_of_an_alertmanager_is_valid_and_reached_by_prometheus(tmp_p
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def _targets() -> list[tuple[str, int]]:
-    """(host, port) of all that Prometheus asks, itself apart."""
-    found = []
-    for job in yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))["scrape_configs"]:
-        for static in job.get("static_configs", []):
-            found += [tuple(target.split(":")) for target in static["targets"]]
-        for lookup in job.get("dns_sd_configs", []):
-            found += [(name, lookup["port"]) for name in lookup["names"]]
+def _jobs() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load(PROMETHEUS.read_text(encoding="utf-8"))["scrape_configs"]
+    return found
+
+
+def _targets(kind: str) -> list[tuple[str, int]]:
+    """(host, port) of all that Prometheus asks in one of its ways, itself apart."""
+    found: list[tuple[str, str]] = []
+    for job in _jobs():
+        for way in job.get(kind, []):
+            found += [tuple(target.split(":")) for target in way.get("targets", [])]
+            found += [(name, way["port"]) for name in way.get("names", [])]
     return [(host, int(port)) for host, port in found if host != "localhost"]
+
+
+def _services(host: str) -> set[str]:
+    """The services that answer to a name on the networks of prometheus."""
+    found = set()
+    for service, its in SERVICES.items():
+        networks = its["networks"] if isinstance(its["networks"], dict) else dict.fromkeys(its["networks"])
+        for network in networks.keys() & set(SERVICES["prometheus"]["networks"]):
+            if host in (service, *(networks[network] or {}).get("aliases", [])):
+                found.add(service)
+    assert found or host == "localhost", f"{host} is no service on a network of prometheus"
+    return found
+
+
+def _served() -> dict[str, int]:
+    """Service → port at which its metrics are."""
+    return {
+        name: int(service["environment"]["WEB_PORT" if name == "web" else "METRICS_PORT"])
+        for name, service in SERVICES.items()
+        if compose.is_ours(service) and (name == "web" or service["environment"]["METRICS_PORT"])
+    }

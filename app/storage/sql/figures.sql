@@ -5,9 +5,9 @@ FROM candles_1m c JOIN instruments i ON i.id = c.instrument_id
 WHERE c.state = 0 AND c.time >= CAST(:since AS timestamptz) AND i.active GROUP BY i.exchange
 
 -- name: open_holes
--- Of each exchange: holes that wait for repair, and for how many seconds the oldest of them.
+-- Of each exchange: holes of collected symbols that wait for repair, and for how many seconds the oldest of them.
 SELECT i.exchange, count(*), extract(epoch FROM clock_timestamp() - min(h.found))::float8
-FROM holes h JOIN instruments i ON i.id = h.instrument_id WHERE h.repaired IS NULL GROUP BY i.exchange
+FROM holes h JOIN instruments i ON i.id = h.instrument_id WHERE h.repaired IS NULL AND i.active GROUP BY i.exchange
 
 -- name: unverified
 -- Of each exchange: closed 1m bars since :since that are not verified.

@@ -9,7 +9,7 @@ WHERE repaired IS NULL AND instrument_id = ANY(CAST(:instruments AS int[])) AND 
 ORDER BY holes.lo DESC LIMIT :limit
 
 -- name: holes
--- Newest first; :before is the id that the page before ended with.
+-- Newest first; :before is the id that the page before ended with. With :skip only those that `waiting_holes` counts.
 SELECT h.id, i.exchange, i.symbol, (extract(epoch FROM h.lo) * 1000)::bigint AS start,
     (extract(epoch FROM h.hi) * 1000)::bigint AS end, h.cause, (extract(epoch FROM h.found) * 1000)::bigint AS found,
     (extract(epoch FROM h.repaired) * 1000)::bigint AS repaired, h.attempts,
@@ -21,6 +21,7 @@ SELECT h.id, i.exchange, i.symbol, (extract(epoch FROM h.lo) * 1000)::bigint AS 
 FROM holes h JOIN instruments i ON i.id = h.instrument_id
 WHERE (CAST(:exchange AS text) IS NULL OR i.exchange = :exchange) AND (CAST(:symbol AS text) IS NULL OR i.symbol = :symbol)
     AND (NOT :open OR h.repaired IS NULL) AND (CAST(:before AS bigint) IS NULL OR h.id < :before)
+    AND (CAST(:skip AS text[]) IS NULL OR i.active AND i.exchange <> ALL(CAST(:skip AS text[])))
 ORDER BY h.id DESC LIMIT :limit
 
 -- name: differences
@@ -66,5 +67,7 @@ SELECT exchange, (extract(epoch FROM min(clock)) * 1000)::bigint FROM feeds
 WHERE kind = 'live' AND NOT ended AND clock IS NOT NULL GROUP BY exchange ORDER BY exchange
 
 -- name: waiting_holes
-SELECT count(*), count(*) FILTER (WHERE found < now() - CAST(:late AS float8) * interval '1 second')
-FROM holes WHERE repaired IS NULL
+-- Nobody waits for those of symbols that are not collected, nor for those of the exchanges :skip.
+SELECT count(*), count(*) FILTER (WHERE h.found < now() - CAST(:late AS float8) * interval '1 second')
+FROM holes h JOIN instruments i ON i.id = h.instrument_id
+WHERE h.repaired IS NULL AND i.active AND i.exchange <> ALL(CAST(:skip AS text[]))

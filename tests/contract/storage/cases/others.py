@@ -175,7 +175,14 @@ def quality_gaps(c: sa.Connection) -> object:
 def quality_holes(c: sa.Connection) -> object:
     found = quality.holes(c, exchange="binance", open_only=True)
     assert [row["id"] for row in found] == [10, 4, 3, 2, 1]
-    return _aged(found), _aged(quality.holes(c, symbol="AAPL")), _aged(quality.holes(c, before=9, limit=3))
+    others = quality.holes(c, open_only=True, skip=["binance"])
+    assert others and {row["exchange"] for row in others} <= {"alpaca", "yahoo"}
+    return (
+        _aged(found),
+        _aged(quality.holes(c, symbol="AAPL")),
+        _aged(quality.holes(c, before=9, limit=3)),
+        _aged(others),
+    )
 
 
 @case(quality.differences)
@@ -208,7 +215,9 @@ def quality_clocks(c: sa.Connection) -> object:
 def quality_waiting_holes(c: sa.Connection) -> object:
     found = [quality.waiting_holes(c, late_s=late) for late in (0, 3600, 10**7)]
     assert found[0][0] == found[2][0] > 0 == found[2][1]
-    return found
+    others = quality.waiting_holes(c, late_s=0, skip=["binance"])
+    assert 0 < others[0] < found[0][0]
+    return found, others
 
 
 @case()
