@@ -80,6 +80,16 @@ def attach(settings: Settings) -> Settings:
     return settings.model_copy(update=found)
 
 
+def attach_celery(settings: Settings) -> Settings:
+    """The same for Celery's processes: a broker that is set will do, since Flower and beat ask no database."""
+    try:
+        return attach(settings)
+    except NotRunning:
+        if settings.broker_url:
+            return settings
+        raise
+
+
 def sandbox_urls(url: str) -> dict[str, str]:
     """The exchanges' base URLs, by setting, when the simulated market at `url` takes their place."""
     stream = url.replace("http://", "ws://", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from app.config import load_settings
+from app.config import ROOT, load_settings
 from app.errors import BadInput, NotRunning
 from app.local.orphans import end_orphans, record_children
 from app.local.restarts import ask
-from app.local.runfile import Run, attach, read_run, write_run
+from app.local.runfile import Run, attach, attach_celery, read_run, write_run
 from app.metrics.alive import began
 
 Shift = Callable[[float], None]
@@ -96,3 +97,22 @@ def test_what_an_older_run_left_is_known_by_the_clock(tmp_path: Path, left: int)
     path.write_text(json.dumps([["first", left, created]]))
     assert end_orphans(tmp_path) == ["first"]
     assert not psutil.pid_exists(left)
+
+
+def test_celery_by_hand_finds_the_platform_that_runs(tmp_path: Path) -> None:
+    write_run(tmp_path, a_run(celery_broker_url="redis://:secret@here/0"))
+    asked = "from celery_config import celery; from tasks.base import platform; found = platform().settings; "
+    asked += "print(celery.conf.broker_url, found.database_url, found.redis_url)"
+    without = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
+    out = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env={**os.environ, **without, "DATA_DIR": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert out.stdout == "redis://:secret@here/0 postgresql://here/market redis://here/0\n", out.stderr
+
+
+def test_celery_by_hand_needs_a_broker_or_a_platform(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="nothing runs on"):
+        attach_celery(load_settings(data_dir=tmp_path, _env_file=None))
+    settings = load_settings(data_dir=tmp_path, redis_url="redis://there/0", _env_file=None)
+    assert attach_celery(settings) == settings
