@@ -6,12 +6,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from app.config import Settings
+from app.config import ROOT, Settings
 from app.errors import AlreadyRunning, NotRunning
 from app.metrics.alive import lives
 
@@ -128,4 +128,20 @@ def hold(data_dir: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        with _checkout_in_use():
+            yield
+
+
+@contextmanager
+def _checkout_in_use() -> Iterator[None]:
+    """Shares a lock on the checkout with every `up` that runs from it: `make clean` looks (app/local/running.py).
+
+    On the folder itself, which this user need not be able to write to. A file system without locks has none.
+    """
+    checkout = os.open(ROOT, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(checkout, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield
+    finally:
+        os.close(checkout)
