@@ -29,11 +29,13 @@ setup: $(PY_STAMP) $(JS_STAMP) ## Make .venv and fetch the npm files; nothing wh
 # A Python of the wanted version: PYTHON, PATH, then pyenv's.
 FIND_PYTHON = for python in "$(PYTHON)" python$(WANTED) python3 python \
     "$$(pyenv root 2>/dev/null)"/versions/$(WANTED)*/bin/python3; do \
-    if [ -n "$$python" ] && "$$python" -c 'import sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' \
-        2>/dev/null; then break; fi; python=; done
+    if [ -n "$$python" ] && "$$python" -c 'import ensurepip, sys, venv; \
+        sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' 2>/dev/null; then break; fi; python=; done
 
 $(PY_STAMP):
-	@if ! $(PY) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' 2>/dev/null; then \
+	@# pip's metadata is written last: without it the environment was left half made.
+	@if ! $(PY) -c 'import importlib.metadata as found, sys; found.version("pip"); \
+	    sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' 2>/dev/null; then \
 	    $(FIND_PYTHON); \
 	    if [ -z "$$python" ]; then echo "Python $(WANTED) is needed and was not found: install it (its venv module" \
 	        "too), or say where it is: make PYTHON=/path/to/python$(WANTED) $(MAKECMDGOALS)" >&2; exit 1; fi; \

@@ -11,8 +11,9 @@ from app.cache.broker import worker_conf
 from app.config import load_settings
 from app.local.lifecycle import connect_celery
 from app.local.measuring import connect_metrics
+from app.local.runfile import attach_celery
 
-settings = load_settings()
+settings = attach_celery(load_settings())  # started by hand, they find what runs here
 connect_celery(settings)
 connect_metrics(settings)
 

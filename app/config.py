@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import PydanticBaseSettingsSource as Source
 
 from app.errors import ConfigError
 
@@ -167,6 +168,19 @@ class Settings(BaseSettings):
     ws_initial_bars: int = Field(100_000, ge=1, description="bars that one subscription's `initial` may have in all")
     ws_message_bytes: int = Field(65_536, ge=128, le=1 << 20, description="a longer message closes with 1009")
     ws_messages_per_s: float = Field(20.0, gt=0, description="further messages of a socket wait to be read")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: Source, env_settings: Source, dotenv_settings: Source,
+        file_secret_settings: Source,
+    ) -> tuple[Source, ...]:  # fmt: skip
+        """Where values come from, the first one first: a file that the environment names goes before `.env`, too."""
+
+        def dotenv() -> dict[str, Any]:
+            found = dotenv_settings().items()
+            return {name: value for name, value in found if not os.environ.get(f"{name.upper()}_FILE")}
+
+        return init_settings, env_settings, dotenv  # type: ignore[return-value]  # it is called, no more
 
     @model_validator(mode="before")
     @classmethod

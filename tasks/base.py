@@ -16,8 +16,10 @@ from loguru import logger
 from app.bootstrap import Platform
 from app.bootstrap import platform as build
 from app.cache import keys, parked
+from app.config import load_settings
 from app.domain.summaries import batch_in
 from app.errors import NewerMessage, Poisoned, SchemaError, SourceError, WireError
+from app.local.runfile import attach_celery
 from app.storage import revision
 from app.storage.trouble import Trouble, may_be_old, reason, trouble_of
 
@@ -30,7 +32,7 @@ WAIT_S = 20.0  # a task waits so long for a database that is away, then goes bac
 @cache
 def platform() -> Platform:
     """The platform of this worker process."""
-    return build(process="worker")
+    return build(attach_celery(load_settings()), process="worker")
 
 
 class PlatformTask(Task):  # type: ignore[misc]  # celery has no types

@@ -50,7 +50,7 @@ def queues(settings: Settings) -> list[Queue]:
 
 def worker_conf(settings: Settings) -> dict[str, Any]:
     """Celery's settings of workers and beat."""
-    url = settings.broker_url or "redis://127.0.0.1:6379/0"
+    url = settings.broker_url
     common = {"task_default_queue": DEFAULT_QUEUE, "task_queues": queues(settings)}
     if is_amqp(url):
         # At each start it warns of every queue that tasks cannot be delayed there; none are.

@@ -8,6 +8,7 @@ from celery.beat import PersistentScheduler
 
 from app.config import load_settings
 from app.local.heart import Heart, heart_of
+from app.local.runfile import attach_celery
 
 
 class HeartScheduler(PersistentScheduler):  # type: ignore[misc]  # celery has no types
@@ -19,7 +20,7 @@ class HeartScheduler(PersistentScheduler):  # type: ignore[misc]  # celery has n
         """One turn; the seconds until the next."""
         wait_s = super().tick(*arguments, **options)
         if self._heart is None:
-            settings = load_settings()
+            settings = attach_celery(load_settings())
             self._heart = heart_of(settings, settings.named(settings.process_name or "beat"))
         self._heart.beat()
         return wait_s

@@ -16,10 +16,12 @@ from pathlib import Path
 import psutil
 
 from app.local.servers import tail
+from app.metrics.alive import began
 
 DEATHS = 5  # in WINDOW_S: given up
 WINDOW_S = 60.0
 BACKOFF_S = (0.5, 8.0)  # first delay and cap
+NEVER = "0"  # a beginning that no process has
 OUTPUT_LIMIT = 10 * 2**20  # bytes of raw output kept; the proper log rotates by itself
 
 
@@ -63,7 +65,7 @@ class Child:
         label = f"{spec.name}.b" if turn % 2 else spec.name
         self.state = State.WAITING
         self.restarts = 0
-        self.created = 0.0
+        self.began = NEVER
         self.ready_after_s: float | None = None
         self.started = 0.0  # monotonic
         self.start_at = 0.0  # monotonic: not before
@@ -106,9 +108,9 @@ class Child:
             return
         self.state = State.STARTING
         try:
-            self.created = psutil.Process(self._process.pid).create_time()
+            self.began = began(self._process.pid)
         except psutil.Error:
-            self.created = 0.0  # it died already: the next look says so
+            self.began = NEVER  # it died already: the next look says so
 
     def look(self) -> None:
         """Notices death and readiness."""

@@ -1,4 +1,4 @@
-"""Children that a killed `up` left behind: known by recorded pid and creation time, never by a process's name."""
+"""Children that a killed `up` left behind: known by recorded pid and beginning, never by a process's name."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import psutil
 
 from app.local.runfile import write_private
+from app.metrics.alive import lives
 
 MARK = "UP_DATA_DIR"  # environment variable every child carries: the DATA_DIR it works for
 GRACE_S = 5.0
 
 
-def record_children(data_dir: Path, children: Iterable[tuple[str, int, float]]) -> None:
-    """Writes down (name, pid, creation time) of each running child."""
+def record_children(data_dir: Path, children: Iterable[tuple[str, int, str]]) -> None:
+    """Writes down (name, pid, beginning) of each running child."""
     write_private(data_dir / "children.json", [list(child) for child in children])
 
 
@@ -36,21 +37,22 @@ def end_orphans(data_dir: Path) -> list[str]:
     return [name for name, pid, _ in recorded if pid in pids]
 
 
-def _recorded(data_dir: Path) -> list[tuple[str, int, float]]:
+def _recorded(data_dir: Path) -> list[tuple[str, int, str]]:
     try:
         rows = json.loads((data_dir / "children.json").read_text(encoding="utf-8"))
-        return [(str(name), int(pid), float(created)) for name, pid, created in rows]
+        # An older `up` wrote the clock's seconds, as a number.
+        return [(str(name), int(pid), x if isinstance(x, str) else str(int(x))) for name, pid, x in rows]
     except (OSError, ValueError, TypeError):
         return []  # a first start, or a clean end
 
 
-def _find(data_dir: Path, recorded: list[tuple[str, int, float]]) -> dict[int, psutil.Process]:
+def _find(data_dir: Path, recorded: list[tuple[str, int, str]]) -> dict[int, psutil.Process]:
     """The living orphans: recorded children, and whatever carries this DATA_DIR's mark (their own children)."""
-    known = {(pid, round(created)) for _, pid, created in recorded}
+    known = {pid for _, pid, began in recorded if lives(pid, began)}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            ours = (process.pid, round(process.create_time())) in known or process.environ().get(MARK) == str(data_dir)
+            ours = process.pid in known or process.environ().get(MARK) == str(data_dir)
             if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                 found[process.pid] = process
         except psutil.Error:

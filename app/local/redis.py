@@ -26,7 +26,8 @@ class RedisServer(Server):
         config = self.dir / "redis.conf"
         config.touch(mode=0o600)
         config.write_text(
-            f"bind {HOST}\nport {self.port}\nrequirepass {self.password}\ndir {self.dir}\npidfile {self._pid_file()}\n"
+            f"bind {HOST}\nport {self.port}\nrequirepass {self.password}\n"
+            f"dir {_quoted(self.dir)}\npidfile {_quoted(self._pid_file())}\n"
             "appendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\ndaemonize no\n"
             "save 900 1\nmaxclients 5000\n",
             encoding="utf-8",
@@ -43,3 +44,9 @@ class RedisServer(Server):
             return False  # not up yet, or still loading its append-only file
         finally:
             client.close()
+
+
+def _quoted(path: Path) -> str:
+    """A path as redis.conf takes it, with its blanks."""
+    escaped = str(path).replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.markup import escape
 
 from app.config import Settings, load_settings
@@ -22,10 +21,11 @@ from app.errors import BadInput, ConfigError
 from app.local.child import ChildSpec
 from app.local.flower import with_flower_password
 from app.local.rolling import Failed, Rolling, Work
-from app.local.runfile import is_process, write_private
+from app.local.runfile import write_private
 from app.local.supervisor import Supervisor
 from app.local.token import with_token
 from app.logs import logger
+from app.metrics.alive import began, lives
 
 SHARDS = ("trade_shards", "stream_shards")  # settings that a restart may change
 # What the whole run stands on: its servers, ports, folders and market. Only another `up` changes these.
@@ -43,14 +43,13 @@ class Request:
     names: tuple[str, ...] = ()
     settings: dict[str, int] = field(default_factory=dict)
     pid: int = 0  # of who asks
-    created: float = 0.0
+    began: str = ""  # when that one did
 
 
 def ask(run_dir: Path, names: Sequence[str], settings: dict[str, int]) -> Path:
     """Leaves a request for `up`; returns the file that its answer grows in. Raises BadInput where another one waits."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    created = psutil.Process().create_time()
-    request = Request(secrets.token_hex(8), tuple(names), settings, os.getpid(), created)
+    request = Request(secrets.token_hex(8), tuple(names), settings, os.getpid(), began())
     path, answer = run_dir / "restart.json", run_dir / f"restart.{request.id}"
     if not _waits(path):
         path.unlink(missing_ok=True)
@@ -69,7 +68,7 @@ def _waits(path: Path) -> bool:
     """Whether a request is there whose asker still lives."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
-        return is_process(int(body["pid"]), float(body["created"]))
+        return lives(int(body["pid"]), str(body["began"]))
     except (OSError, ValueError, KeyError, TypeError):
         return False  # none, or nobody's
 

@@ -41,6 +41,7 @@ from app.local.token import with_token
 from app.local.work import Queues
 from app.logs import logger, setup_logging
 from app.metrics import empty
+from app.metrics.alive import began
 
 BEAT_S = 5.0
 START_S = 90.0
@@ -193,6 +194,7 @@ class Platform:
         return Run(
             pid=os.getpid(),
             created=psutil.Process().create_time(),
+            began=began(),
             web_url=f"http://{_visible(settings.web_host)}:{settings.web_port}",
             flower_url=f"http://127.0.0.1:{settings.flower_port}",
             sandbox_url=sandbox,
@@ -227,7 +229,7 @@ class Platform:
     def _record(self) -> None:
         assert self._supervisor is not None
         children = self._supervisor.everyone
-        known = [(child.spec.name, child.pid, child.created) for child in children if child.pid is not None]
+        known = [(child.spec.name, child.pid, child.began) for child in children if child.pid is not None]
         try:
             record_children(self._settings.data_dir, known)
         except OSError as error:  # a full disk: the children are found by their mark, too

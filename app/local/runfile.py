@@ -6,15 +6,14 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from app.config import Settings
+from app.config import ROOT, Settings
 from app.errors import AlreadyRunning, NotRunning
+from app.metrics.alive import lives
 
 START_HINT = "start it with `make demo` or `python -m app up`"
 
@@ -24,7 +23,7 @@ class Run:
     """Where a running platform is; its database URLs carry passwords, so the file is its owner's alone."""
 
     pid: int
-    created: float  # the process's creation time, so that a reused pid is not taken for it
+    created: float  # the process's creation time by the clock, which may be set: only where the last field is missing
     web_url: str
     flower_url: str
     sandbox_url: str
@@ -33,20 +32,12 @@ class Run:
     celery_broker_url: str
     log_dir: str
     market: str
+    began: str = ""  # when the process did, so that a reused pid is not taken for it; an older `up` does not say
 
     @property
     def alive(self) -> bool:
         """Whether the `up` that wrote this still runs."""
-        return is_process(self.pid, self.created)
-
-
-def is_process(pid: int, created: float) -> bool:
-    """Whether `pid` is still the process that was created at `created` (and no zombie)."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False  # gone, or not ours to look at
+        return lives(self.pid, self.began or str(int(self.created)))
 
 
 def write_run(data_dir: Path, run: Run) -> None:
@@ -56,9 +47,11 @@ def write_run(data_dir: Path, run: Run) -> None:
 
 def read_run(data_dir: Path) -> Run | None:
     """What `run.json` says, whether or not that platform still runs; None without a (readable) one."""
+    known = {field.name for field in fields(Run)}
     try:
-        return Run(**json.loads((data_dir / "run.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = json.loads((data_dir / "run.json").read_text(encoding="utf-8"))
+        return Run(**{name: value for name, value in found.items() if name in known})  # a newer one may say more
+    except (OSError, ValueError, TypeError, AttributeError):
         return None  # never written, half a disk, or another version's: nothing to go by
 
 
@@ -85,6 +78,16 @@ def attach(settings: Settings) -> Settings:
     if run.sandbox_url and ours:
         found |= sandbox_urls(run.sandbox_url)
     return settings.model_copy(update=found)
+
+
+def attach_celery(settings: Settings) -> Settings:
+    """The same for Celery's processes: a broker that is set will do, since Flower and beat ask no database."""
+    try:
+        return attach(settings)
+    except NotRunning:
+        if settings.broker_url:
+            return settings
+        raise
 
 
 def sandbox_urls(url: str) -> dict[str, str]:
@@ -125,4 +128,20 @@ def hold(data_dir: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        with _checkout_in_use():
+            yield
+
+
+@contextmanager
+def _checkout_in_use() -> Iterator[None]:
+    """Shares a lock on the checkout with every `up` that runs from it: `make clean` looks (app/local/running.py).
+
+    On the folder itself, which this user need not be able to write to. A file system without locks has none.
+    """
+    checkout = os.open(ROOT, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(checkout, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield
+    finally:
+        os.close(checkout)

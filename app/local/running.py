@@ -6,6 +6,7 @@ It is run by its path and needs the standard library alone: who cleans up may ha
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
 from pathlib import Path
 
@@ -22,12 +23,27 @@ def running(folder: Path) -> list[Path]:
     return found
 
 
+def in_use(folder: Path) -> bool:
+    """Whether an `up` of the checkout `folder` runs, wherever its data is: each one shares a lock on the folder."""
+    checkout = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(checkout, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # a file system without such locks: nobody has one
+    finally:
+        os.close(checkout)
+    return False
+
+
 def main() -> int:
     """1 with a message where one runs here."""
-    found = running(Path())
-    if found:
-        print(f"the platform runs on {', '.join(map(str, found))}: stop it first", file=sys.stderr)
-    return 1 if found else 0
+    found = ", ".join(map(str, running(Path())))
+    if found or in_use(Path()):
+        print(f"the platform runs on {found or 'a DATA_DIR elsewhere'}: stop it first", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

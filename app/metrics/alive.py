@@ -1,4 +1,4 @@
-"""Which process made a file: its id, and when it began by a clock that nobody sets.
+"""Which process it is that is written down: its id, and when it began by a clock that nobody sets.
 
 The kernel counts from the boot, and gives each boot an id. psutil adds the time of the boot to that, which moves with
 the machine's clock: by it every process would be another one after the clock was set.
@@ -17,12 +17,12 @@ CLOCK_S = 5  # two readings of the same process's beginning may differ by so muc
 _STATE, _STARTED = 0, 19  # of the fields after the name
 
 
-def began() -> str:
-    """When this process began, as files are named: ticks since the boot and the boot, else the clock's seconds."""
+def began(pid: int | None = None) -> str:
+    """When this process, or another, began: ticks since the boot and the boot, else the clock's seconds."""
     try:
-        return f"{_stat(os.getpid())[_STARTED]}x{_boot()}"
+        return f"{_stat(pid or os.getpid())[_STARTED]}x{_boot()}"
     except OSError:
-        return str(int(psutil.Process().create_time()))
+        return str(int(psutil.Process(pid).create_time()))
 
 
 def lives(pid: int, began: str) -> bool:

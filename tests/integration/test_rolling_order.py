@@ -272,7 +272,7 @@ def test_only_one_restart_waits_and_none_of_somebody_gone(tmp_path: Path) -> Non
     path = tmp_path / "restart.json"
     body = json.loads(path.read_text())
     assert body["names"] == ["web"]
-    path.write_text(json.dumps({**body, "created": body["created"] - 100}))
+    path.write_text(json.dumps({**body, "began": f"1{body['began']}"}))
     ask(tmp_path, ["beat"], {})
     assert json.loads(path.read_text())["names"] == ["beat"]
     assert [left.name for left in tmp_path.iterdir()] == ["restart.json"]

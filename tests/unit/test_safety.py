@@ -75,6 +75,28 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
         _settings(tmp_path)
 
 
+def test_a_file_that_the_environment_names_goes_before_what_is_in_env(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def token() -> str:
+        return load_settings(_env_file=env).api_token.get_secret_value()
+
+    fresh, env = tmp_path / "token", tmp_path / "env"
+    fresh.write_text("f" * 40 + "\n")
+    env.write_text(f"API_TOKEN={'o' * 40}\nJWT_SECRET_FILE={fresh}\nJWT_SECRET={'j' * 40}\n")
+    assert token() == "o" * 40
+    monkeypatch.setenv("API_TOKEN_FILE", str(fresh))
+    assert token() == "f" * 40, "the environment goes before .env"
+    assert load_settings(_env_file=env).jwt_secret.get_secret_value() == "j" * 40
+    monkeypatch.setenv("API_TOKEN", "e" * 40)
+    assert token() == "e" * 40
+    assert load_settings(_env_file=env, api_token="i" * 40).api_token.get_secret_value() == "i" * 40
+    monkeypatch.delenv("API_TOKEN")
+    fresh.unlink()
+    with pytest.raises(ConfigError, match=f"^API_TOKEN_FILE={fresh}: No such file"):
+        token()
+
+
 def test_origins_are_a_list(tmp_path: Path) -> None:
     found = _settings(tmp_path, cors_origins="https://A.example.org, http://localhost:3000,,http://[::1]:8080").origins
     assert found == ("https://a.example.org", "http://localhost:3000", "http://[::1]:8080")
