@@ -20,7 +20,7 @@ from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import PAGES, settled_ms
 from app.services.ports import Catalogue, Clock, Cutoffs, History, Publisher, keeps_all
-from app.services.stores import Candles, Holes, Ledger, Outbox
+from app.services.stores import Holes, Ledger, Outbox
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
@@ -41,7 +41,6 @@ class Repair:
 
     engine: sa.Engine
     holes: Holes
-    candles: Candles
     verify: Verify
     outbox: Outbox
     ledger: Ledger
@@ -122,7 +121,7 @@ class Repair:
         try:
             if source is None:
                 raise SourceError(f"{instrument.exchange.value} has no history source yet")
-            before = self._revisions(instrument, lo_ms, end_ms)
+            before = self.verify.revisions(instrument, lo_ms, end_ms)
             bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
         except (SourceError, UnknownInstrument) as error:  # one instrument's trouble must not stop the others
             logger.warning("repair of {} waits: {}", instrument.key, error)
@@ -132,13 +131,6 @@ class Repair:
                 self.holes.failed(connection, [hole.id for hole in group], str(error))
             return 0
         return self._store(instrument, group, bars, before, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
-
-    def _revisions(self, instrument: Instrument, lo_ms: int, end_ms: int) -> dict[int, int]:
-        """What stands there before history is asked: a newer word may come meanwhile."""
-        bounds = {"start_ms": lo_ms, "end_ms": end_ms}
-        with self.engine.begin() as connection:
-            stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, **bounds)
-        return {bar.time_ms: bar.revision for bar in stored}
 
     def _store(
         self,

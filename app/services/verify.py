@@ -188,6 +188,13 @@ class Verify:
         self,
         connection: sa.Connection,
         instrument: Instrument,
+    def revisions(self, instrument: Instrument, lo_ms: int, end_ms: int) -> dict[int, int]:
+        """What stands in [lo, end), revisions by ms, before history is asked: a newer word may come meanwhile."""
+        bounds = {"start_ms": lo_ms, "end_ms": end_ms}
+        with self.engine.begin() as connection:
+            stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, **bounds)
+        return {bar.time_ms: bar.revision for bar in stored}
+
         bars: Sequence[Bar],
         *,
         lo_ms: int,

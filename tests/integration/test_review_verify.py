@@ -98,6 +98,23 @@ class TestWordsOutOfOrder:
         alpaca.follow()
         assert alpaca.stored()[1].close == 1.5
 
+    def test_an_audit_that_asked_before_a_newer_word_does_not_undo_it(self, alpaca: Core) -> None:
+        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
+        quiet(alpaca)
+        first = official(alpaca, 1, 1.0, 1)
+        alpaca.say(first, exchange="alpaca")
+        alpaca.follow()
+
+        def slow(*args: object) -> list[Bar]:
+            alpaca.say(first._replace(close=1.5, trade_count=2, revised=True), exchange="alpaca")
+            alpaca.follow()
+            return [first.bar()]
+
+        alpaca.shelf.klines = slow  # type: ignore[method-assign,assignment]
+        apple = alpaca.platform.catalogue({alpaca.instrument})[alpaca.instrument]
+        assert len(list(alpaca.platform.audit.pages(apple, Timeframe.M1, T0, T0 + 5 * MINUTE_MS, repair=True))) == 1
+        assert alpaca.stored()[1].close == 1.5
+
 
 class TestBesideThemselves:
     def test_two_sweeps_note_a_difference_once(self, binance: Core) -> None:
