@@ -67,7 +67,8 @@ class Repair:
             if kept_ms := self.cutoffs(connection).get(Timeframe.M1, 0):  # nobody misses what is let go
                 self.holes.let_go(connection, kept_ms)
             self.holes.bridge(connection, NUMBERED)
-            due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
+            resting = [exchange.value for exchange, until in self.rest_until.items() if until > monotonic()]
+            due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000), resting=resting)
         known = self.catalogue({hole.instrument_id for hole in due})
         closed = self._needless(due, known) + self._out_of_reach(due, known, now_ms)
         spent, end = 0, monotonic() + RUN_S

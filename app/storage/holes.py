@@ -104,13 +104,19 @@ def record(
 
 
 def open_holes(
-    connection: sa.Connection, *, due_only: bool = True, before_ms: int | None = None, limit: int = 200
+    connection: sa.Connection,
+    *,
+    due_only: bool = True,
+    before_ms: int | None = None,
+    resting: Iterable[str] = (),
+    limit: int = 200,
 ) -> list[Hole]:
-    """The holes not repaired yet, longest waiting first; only those that end by `before_ms` where it is given.
+    """The holes not repaired yet: each instrument's longest waiting, then each one's next.
 
-    `due_only` leaves out those whose last attempt is too fresh.
+    Only those that end by `before_ms` where it is given, and none of the exchanges `resting`. `due_only` leaves out
+    those whose last attempt is too fresh.
     """
-    values = {"all": not due_only, "before": before_ms, "limit": limit}
+    values = {"all": not due_only, "before": before_ms, "resting": list(resting), "limit": limit}
     return [Hole(*row) for row in connection.execute(sql("holes", "open"), values)]
 
 

@@ -85,13 +85,18 @@ def record(c: sa.Connection) -> object:
     return found
 
 
-@case(holes.open_holes)
+@case(holes.open_holes, holes=(3, 3))
 def open_holes(c: sa.Connection) -> object:
     found = holes.open_holes(c, due_only=False)
     assert [hole.id for hole in found] == [4, 1, 3, 6, 8, 2, 10]  # longest waiting first
     due, early = holes.open_holes(c, limit=3), holes.open_holes(c, before_ms=EDGE + 5 * M)
     assert [hole.id for hole in early] == [1, 3]
-    return aged(found), aged(due), aged(early)
+    others = holes.open_holes(c, due_only=False, resting=["binance", "yahoo"])
+    assert [hole.id for hole in others] == [6]
+    c.execute(sa.text("UPDATE holes SET found = now() - interval '99 hours', tried = NULL WHERE instrument_id = 1"))
+    turns = holes.open_holes(c, due_only=False, limit=6)
+    assert [hole.id for hole in turns] == [2, 4, 1, 6, 8, 3]  # one with many leaves the others their turn
+    return aged(found), aged(due), aged(early), aged(others), aged(turns)
 
 
 @case(holes.repaired, holes=(2, 2))
