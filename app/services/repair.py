@@ -95,7 +95,7 @@ class Repair:
                     continue
                 if not self.expected.windows(connection, instrument, hole.lo_ms, hole.hi_ms):
                     needless.append(hole)
-            self.holes.repaired(connection, [hole.id for hole in needless])
+            self.holes.repaired(connection, {hole.id: hole.hi_ms for hole in needless})
         for hole in needless:
             due.remove(hole)
         return len(needless)
@@ -147,26 +147,27 @@ class Repair:
         rules = RULES[instrument.exchange]
         whole = rules.flat_bars and len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
         settled = whole or end_ms <= settled_ms(instrument.exchange, now_ms)
+        ids, closed = [hole.id for hole in group], 0
         with self.engine.begin() as connection:
-            done = [hole for hole in group if settled and hole.hi_ms <= end_ms]
-            for hole in done:  # the ledger's row before bars, as in every other writer
-                if hole.first_id is not None and hole.last_id is not None:
+            for hole in group:  # the ledger's row before bars, as in every other writer
+                over = settled and hole.hi_ms <= end_ms
+                if over and hole.first_id is not None and hole.last_id is not None:
                     # The exchange's own bars hold these ids, or it has no bar there.
                     self.ledger.add(connection, instrument.id, hole.first_id, hole.last_id + 1)
             changed = self.verify.take(
                 connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms, before=before
             )
             if settled:
-                self.holes.shrink(connection, [hole.id for hole in group if hole.hi_ms > end_ms], end_ms)
-                self.holes.repaired(connection, [hole.id for hole in done])
+                closed = self.holes.repaired(connection, dict.fromkeys(ids, end_ms))
+                self.holes.shrink(connection, ids, end_ms)  # longer ones, and what grew while history was asked
                 if not rules.flat_bars or not changed:  # what was open for the hole's sake may close now
                     self.outbox.mark(connection, "rollup", [Span(instrument.id, lo_ms, end_ms - MINUTE_MS)])
             else:
                 reason = "the exchange has not listed every minute yet"
-                self.holes.failed(connection, [hole.id for hole in group], reason)
+                self.holes.failed(connection, ids, reason)
         if changed:
             self.publisher.count("repaired_bars", changed)
-        return len(done)
+        return closed
 
     def find_gaps(self) -> int:
         """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes.

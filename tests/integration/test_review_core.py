@@ -217,6 +217,27 @@ class TestRepair:
         replace(repairing(core, source), holes=few(4), budget=2).run()
         assert sorted(asked[0] for asked in source.asked) == [many, other]
 
+    def test_what_grows_while_history_is_asked_keeps_what_was_not(
+        self, core: Platform, add: Callable[[str], int]
+    ) -> None:
+        """The search lets a hole grow beside repair: closed whole, its newest minute was never fetched."""
+        instrument = add("GROWS/USDT")
+
+        def down(hi: int) -> None:
+            with core.engine.begin() as connection:
+                holes.extend_all(connection, [(instrument, T0, T0 + hi * MINUTE_MS)], "feed down")
+
+        class Slow(Source):
+            def klines(self, *args: Any, **kwargs: Any) -> list[Bar]:
+                down(6)
+                return super().klines(*args, **kwargs)
+
+        down(5)
+        repair = repairing(core, source := Slow())
+        assert repair.run() == 0 and open_holes(core) == [(instrument, 5, 6, "feed down")]
+        assert repair.run() == 1 and source.asked == [(instrument, 0, 5), (instrument, 5, 6)]
+        assert open_holes(core) == []
+
     def test_late_trades_of_a_batch_near_each_other_are_one_hole(
         self, core: Platform, add: Callable[[str], int]
     ) -> None:

@@ -36,7 +36,7 @@ SELECT i, lo, hi, :cause FROM (
     SELECT i, timestamptz 'epoch' + l * interval '1 millisecond' AS lo, timestamptz 'epoch' + h * interval '1 millisecond' AS hi
     FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, l, h)
 ) w
-WHERE NOT EXISTS (
+WHERE CAST(:again AS boolean) OR NOT EXISTS (
     SELECT 1 FROM holes h WHERE h.instrument_id = w.i AND h.repaired IS NULL AND h.lo <= w.lo AND h.hi >= w.hi)
 
 -- name: record
@@ -65,8 +65,10 @@ FROM (
 ORDER BY turn, since, id LIMIT :limit
 
 -- name: repaired
-UPDATE holes SET repaired = clock_timestamp(), attempts = attempts + 1, tried = clock_timestamp(), error = NULL
-WHERE id = ANY(CAST(:ids AS bigint[])) AND repaired IS NULL
+-- One that has grown beyond what was looked at stays.
+UPDATE holes h SET repaired = clock_timestamp(), attempts = h.attempts + 1, tried = clock_timestamp(), error = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:ends AS bigint[])) AS u (id, hi)
+WHERE h.id = u.id AND h.repaired IS NULL AND h.hi <= timestamptz 'epoch' + u.hi * interval '1 millisecond'
 
 -- name: given_up
 UPDATE holes SET repaired = clock_timestamp(), tried = clock_timestamp(), error = :reason

@@ -55,11 +55,12 @@ def last_known(c: sa.Connection) -> object:
     return found, holes.last_known(c, {})
 
 
-@case(holes.record_all, holes=(0, 2))
+@case(holes.record_all, holes=(0, 3))
 def record_all(c: sa.Connection) -> None:
     holes.record_all(
         c, [(BTC, LIVE + 6 * M, LIVE + 8 * M), (BTC, LIVE + 6 * M, LIVE + 10 * M), (4, OLD, EDGE)], "missing bars"
     )
+    holes.record_all(c, [(BTC, LIVE + 6 * M, LIVE + 8 * M)], "cancel", again=True)
     holes.record_all(c, [], "missing bars")
 
 
@@ -101,7 +102,9 @@ def open_holes(c: sa.Connection) -> object:
 
 @case(holes.repaired, holes=(2, 2))
 def repaired(c: sa.Connection) -> object:
-    holes.repaired(c, [1, 2, 5, 999])
+    looked = {1: HAND + 5 * M, 2: LIVE + 30 * M, 3: EDGE + 4 * M, 5: LIVE, 999: LIVE}
+    assert holes.repaired(c, looked) == 2  # the third reaches farther, the fifth was
+    assert holes.repaired(c, {}) == 0
     return aged(holes.open_holes(c, due_only=False))
 
 
