@@ -206,8 +206,8 @@ class Platform:
         from app.services.repair import Repair
 
         return Repair(
-            self.engine, holes, candles, self.verify, outbox, ledger, self.catalogue, self.expected, self.history,
-            self.clock, self.publisher, self.settings.grace_s, retention.cutoffs,
+            self.engine, holes, self.verify, outbox, ledger, self.catalogue, self.expected, self.history, self.clock,
+            self.publisher, self.settings.grace_s, retention.cutoffs,
         )  # fmt: skip
 
     @cached_property

@@ -125,7 +125,7 @@ def _doubts(connection: sa.Connection, ids: dict[str, int]) -> None:
     aapl, btc = ids["AAPL"], ids["BTC/USDT"]
     old = ms(known.utc("2025-11-26 16:00"))
     holes.record(connection, aapl, old, old + 60 * MINUTE_MS, "feed down")
-    mended = [hole.id for hole in holes.open_holes(connection, due_only=False) if hole.instrument_id == aapl]
+    mended = {h.id: h.hi_ms for h in holes.open_holes(connection, due_only=False) if h.instrument_id == aapl}
     holes.repaired(connection, mended)
     late = ms(known.utc("2025-11-28 20:10"))
     holes.record(connection, btc, late, late + MINUTE_MS, "late trade")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
@@ -52,6 +52,14 @@ class BarColumns:
     def part(self, places: slice) -> BarColumns:
         """The bars in these places."""
         return BarColumns(self.instrument_id, *(getattr(self, name)[places] for name in _COLUMNS))
+
+    def without(self, times_ms: Collection[int]) -> BarColumns:
+        """The bars but those of these times."""
+        if not times_ms:
+            return self
+        places = [place for place, time_ms in enumerate(self.time_ms) if time_ms not in times_ms]
+        columns = (getattr(self, name) for name in _COLUMNS)
+        return BarColumns(self.instrument_id, *([column[place] for place in places] for column in columns))
 
     def bars(self) -> list[Bar]:
         """The same as bars, verified."""

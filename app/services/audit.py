@@ -57,12 +57,14 @@ class Audit:
             lo_ms = max(lo_ms, self.cutoffs(connection).get(tf, 0))
         for start_ms in range(lo_ms, hi_ms, CHUNK * tf.ms):
             end_ms = min(start_ms + CHUNK * tf.ms, hi_ms)
+            bounds = {"lo_ms": start_ms, "end_ms": end_ms}
+            before = self.verify.revisions(instrument, **bounds) if repair and tf is Timeframe.M1 else None
             theirs = _patiently(source, instrument, tf, start_ms, end_ms)
             with self.engine.begin() as connection:
                 ours = self.candles.read_many(connection, [instrument.id], tf, start_ms=start_ms, end_ms=end_ms)
-                if repair and tf is Timeframe.M1:
+                if before is not None:
                     now_ms = self.clock.now_us() // 1000
-                    self.verify.take(connection, instrument, theirs, lo_ms=start_ms, end_ms=end_ms, now_ms=now_ms)
+                    self.verify.take(connection, instrument, theirs, **bounds, now_ms=now_ms, before=before)
             yield _page(ours, theirs, tf, RULES[instrument.exchange].compared, end_ms)
 
 

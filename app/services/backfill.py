@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -123,6 +123,8 @@ class Backfill:
             if isinstance(ask, Request) or ask is None:
                 return ask
             limit = PAGES[instrument.exchange].bars
+            with self.engine.begin() as connection:  # a newer word may come while the source is asked
+                before = self.backfills.revisions(connection, instrument.id, item.timeframe, *ask)
             bars = _page(source, instrument, item.timeframe, ask, limit)
             part = self._part(item, instrument, bars, ask)
         except RateLimited as error:
@@ -142,7 +144,7 @@ class Backfill:
             wait_s = YOUNG_S if item.timeframe is Timeframe.M1 else YOUNG_LONG_S
             self._leave(item, error="the exchange has not listed the newest bars yet", wait_s=wait_s)
             return None
-        return self._store(item, instrument, part)
+        return self._store(item, instrument, part, before=before)
 
     def _next(self, item: Request, instrument: Instrument) -> Stretch | Request | None:
         """What to ask for next; or the backfill moved past what is held, or None as in _step."""
@@ -196,7 +198,7 @@ class Backfill:
                     return Part(bars, lo_ms, hi_ms, first_ms)
         return Part(bars, lo_ms, hi_ms, lo_ms)
 
-    def _store(self, item: Request, instrument: Instrument, part: Part) -> Request | None:
+    def _store(self, item: Request, instrument: Instrument, part: Part, *, before: Mapping[int, int]) -> Request | None:
         """The bars in short transactions, each of which ends at a bar and can be the last."""
         now: Request | None = item
         cuts = list(range(0, len(part.bars), STORE)) or [0]
@@ -205,12 +207,19 @@ class Backfill:
             bars = part.bars.part(slice(cut, cut + STORE))
             hi_ms = part.hi_ms if cut == cuts[-1] else bars.time_ms[-1] + item.timeframe.ms
             if now is not None and not now.over:
-                now = self._commit(now, instrument, Part(bars, lo_ms, hi_ms, max(lo_ms, part.claim_ms)))
+                cut_part = Part(bars, lo_ms, hi_ms, max(lo_ms, part.claim_ms))
+                now = self._commit(now, instrument, cut_part, before=before)
             lo_ms = hi_ms
         return now
 
-    def _commit(self, item: Request, instrument: Instrument, part: Part) -> Request | None:
-        """Progress first: its row is locked by it, and where it is not ours any more nothing is written."""
+    def _commit(
+        self, item: Request, instrument: Instrument, part: Part, *, before: Mapping[int, int]
+    ) -> Request | None:
+        """Progress first: its row is locked by it, and where it is not ours any more nothing is written.
+
+        `before` are the revisions (by ms) of what was verified when the source was asked: a verified bar that has
+        another now, or had none, got a word meanwhile that may be newer, and keeps it.
+        """
         tf, empty = item.timeframe, part.claim_ms if part.claim_ms > part.lo_ms else None
         with self.engine.begin() as connection:
             now = self.backfills.advance(
@@ -219,7 +228,9 @@ class Backfill:
             if now is None:
                 return None
             flats = RULES[instrument.exchange].flat_bars
-            changed = self.candles.replace(connection, part.bars, tf=tf, flats=flats)
+            there = self.backfills.revisions(connection, instrument.id, tf, part.lo_ms, part.hi_ms)
+            bars = part.bars.without({t for t, revision in there.items() if before.get(t, -1) != revision})
+            changed = self.candles.replace(connection, bars, tf=tf, flats=flats)
             if part.claim_ms < part.hi_ms:
                 self.holes.cover(connection, instrument.id, part.claim_ms, part.hi_ms, tf=tf)
             if changed:

@@ -13,7 +13,7 @@ from app.domain.bars import UNPRICED, Bar, Merged, State, partial_bars
 from app.domain.feeds import Stream
 from app.domain.history import LATE
 from app.domain.instruments import RULES, Exchange
-from app.domain.outbox import Span
+from app.domain.outbox import Span, joined
 from app.domain.trades import Mark, TradeBatch
 from app.services.runs import RunOpener
 from app.services.stores import Candles, Feeds, Holes, Ledger, Outbox
@@ -86,14 +86,17 @@ class Ingest:
         return fresh, known, partial
 
     def _follow(self, connection: sa.Connection, bars: Sequence[Bar], verified: Sequence[tuple[int, int]]) -> None:
-        """Late trades: a closed bar that changed is derived again; a verified one is checked again."""
+        """Late trades: a closed bar that changed is derived again; a verified one is checked again.
+
+        Those near each other are one hole: history is asked about them at once, and an import has thousands.
+        """
         late: dict[tuple[int, int], list[int]] = {}
         for bar in bars:
             if bar.state is State.CLOSED:
                 late.setdefault((bar.instrument_id, bar.time_ms // HOUR_MS), []).append(bar.time_ms)
         self.outbox.mark(connection, "rollup", [Span(key[0], min(times), max(times)) for key, times in late.items()])
-        for instrument_id, time_ms in verified:
-            self.holes.record(connection, instrument_id, time_ms, time_ms + 60_000, LATE)
+        again = joined((Span(i, time_ms, time_ms) for i, time_ms in verified), within_ms=HOUR_MS)
+        self.holes.record_all(connection, [(i, lo, hi + 60_000) for i, lo, hi in again], LATE)
 
     def _note(
         self,

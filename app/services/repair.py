@@ -20,7 +20,7 @@ from app.errors import RateLimited, SourceError, UnknownInstrument
 from app.services.expected import Expected
 from app.services.pages import PAGES, settled_ms
 from app.services.ports import Catalogue, Clock, Cutoffs, History, Publisher, keeps_all
-from app.services.stores import Candles, Holes, Ledger, Outbox
+from app.services.stores import Holes, Ledger, Outbox
 from app.services.verify import Verify
 
 CHUNK = 1000  # minutes a request
@@ -41,7 +41,6 @@ class Repair:
 
     engine: sa.Engine
     holes: Holes
-    candles: Candles
     verify: Verify
     outbox: Outbox
     ledger: Ledger
@@ -68,7 +67,8 @@ class Repair:
             if kept_ms := self.cutoffs(connection).get(Timeframe.M1, 0):  # nobody misses what is let go
                 self.holes.let_go(connection, kept_ms)
             self.holes.bridge(connection, NUMBERED)
-            due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000))
+            resting = [exchange.value for exchange, until in self.rest_until.items() if until > monotonic()]
+            due = self.holes.open_holes(connection, before_ms=now_ms - int(self.grace_s * 1000), resting=resting)
         known = self.catalogue({hole.instrument_id for hole in due})
         closed = self._needless(due, known) + self._out_of_reach(due, known, now_ms)
         spent, end = 0, monotonic() + RUN_S
@@ -95,7 +95,7 @@ class Repair:
                     continue
                 if not self.expected.windows(connection, instrument, hole.lo_ms, hole.hi_ms):
                     needless.append(hole)
-            self.holes.repaired(connection, [hole.id for hole in needless])
+            self.holes.repaired(connection, {hole.id: hole.hi_ms for hole in needless})
         for hole in needless:
             due.remove(hole)
         return len(needless)
@@ -122,7 +122,7 @@ class Repair:
         try:
             if source is None:
                 raise SourceError(f"{instrument.exchange.value} has no history source yet")
-            before = self._revisions(instrument, lo_ms, end_ms)
+            before = self.verify.revisions(instrument, lo_ms, end_ms)
             bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
         except (SourceError, UnknownInstrument) as error:  # one instrument's trouble must not stop the others
             logger.warning("repair of {} waits: {}", instrument.key, error)
@@ -132,13 +132,6 @@ class Repair:
                 self.holes.failed(connection, [hole.id for hole in group], str(error))
             return 0
         return self._store(instrument, group, bars, before, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
-
-    def _revisions(self, instrument: Instrument, lo_ms: int, end_ms: int) -> dict[int, int]:
-        """What stands there before history is asked: a newer word may come meanwhile."""
-        bounds = {"start_ms": lo_ms, "end_ms": end_ms}
-        with self.engine.begin() as connection:
-            stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, **bounds)
-        return {bar.time_ms: bar.revision for bar in stored}
 
     def _store(
         self,
@@ -154,26 +147,27 @@ class Repair:
         rules = RULES[instrument.exchange]
         whole = rules.flat_bars and len({bar.time_ms for bar in bars}) == (end_ms - lo_ms) // MINUTE_MS
         settled = whole or end_ms <= settled_ms(instrument.exchange, now_ms)
+        ids, closed = [hole.id for hole in group], 0
         with self.engine.begin() as connection:
-            done = [hole for hole in group if settled and hole.hi_ms <= end_ms]
-            for hole in done:  # the ledger's row before bars, as in every other writer
-                if hole.first_id is not None and hole.last_id is not None:
+            for hole in group:  # the ledger's row before bars, as in every other writer
+                over = settled and hole.hi_ms <= end_ms
+                if over and hole.first_id is not None and hole.last_id is not None:
                     # The exchange's own bars hold these ids, or it has no bar there.
                     self.ledger.add(connection, instrument.id, hole.first_id, hole.last_id + 1)
             changed = self.verify.take(
                 connection, instrument, bars, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms, before=before
             )
             if settled:
-                self.holes.shrink(connection, [hole.id for hole in group if hole.hi_ms > end_ms], end_ms)
-                self.holes.repaired(connection, [hole.id for hole in done])
+                closed = self.holes.repaired(connection, dict.fromkeys(ids, end_ms))
+                self.holes.shrink(connection, ids, end_ms)  # longer ones, and what grew while history was asked
                 if not rules.flat_bars or not changed:  # what was open for the hole's sake may close now
                     self.outbox.mark(connection, "rollup", [Span(instrument.id, lo_ms, end_ms - MINUTE_MS)])
             else:
                 reason = "the exchange has not listed every minute yet"
-                self.holes.failed(connection, [hole.id for hole in group], reason)
+                self.holes.failed(connection, ids, reason)
         if changed:
             self.publisher.count("repaired_bars", changed)
-        return len(done)
+        return closed
 
     def find_gaps(self) -> int:
         """Missing ids inside coverage: those whose minutes are all verified count as in, the rest become holes.

@@ -46,13 +46,17 @@ class Verify:
 
     def receive(self, batch: OfficialBatch) -> None:
         """Keeps what the exchange said until our bars are closed; what it took back is fetched again at once."""
+        doubted: dict[str, set[tuple[int, int, int]]] = {}
         with self.engine.begin() as connection:
             self.official.put(connection, batch.bars)
             for doubt in batch.doubts:
                 for lo_ms, hi_ms in self.holes.covered(connection, doubt.instrument_id):
                     lo_ms, hi_ms = max(lo_ms, doubt.lo_ms), min(doubt.hi_ms if hi_ms is None else hi_ms, doubt.hi_ms)
                     if lo_ms < hi_ms:  # what we do not claim is not made by a correction of it
-                        self.holes.record(connection, doubt.instrument_id, lo_ms, hi_ms, doubt.cause)
+                        doubted.setdefault(doubt.cause, set()).add((doubt.instrument_id, lo_ms, hi_ms))
+            for cause, stretches in doubted.items():
+                # Also what an open hole holds: history may be asked about that one already, before this word.
+                self.holes.record_all(connection, sorted(stretches), cause, again=True)
         for cause, n in Counter(doubt.cause for doubt in batch.doubts).items():
             self.publisher.count(cause.replace(" ", "_") + "s", n)
 
@@ -183,6 +187,13 @@ class Verify:
             if unequal:
                 self.publisher.count("rollups_unequal", len(unequal))
         return checked
+
+    def revisions(self, instrument: Instrument, lo_ms: int, end_ms: int) -> dict[int, int]:
+        """What stands in [lo, end), revisions by ms, before history is asked: a newer word may come meanwhile."""
+        bounds = {"start_ms": lo_ms, "end_ms": end_ms}
+        with self.engine.begin() as connection:
+            stored = self.candles.read_many(connection, [instrument.id], Timeframe.M1, **bounds)
+        return {bar.time_ms: bar.revision for bar in stored}
 
     def take(
         self,

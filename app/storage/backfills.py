@@ -170,6 +170,12 @@ def any_before(connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_
     return bool(connection.execute(sql("backfills", "any_before", tf), values).scalar_one())
 
 
+def revisions(connection: sa.Connection, instrument_id: int, tf: Timeframe, lo_ms: int, hi_ms: int) -> dict[int, int]:
+    """Start (ms) → revision of the verified bars of [lo, hi)."""
+    values = {"instrument_id": instrument_id, "lo": lo_ms, "hi": hi_ms}
+    return {row[0]: row[1] for row in connection.execute(sql("backfills", "revisions", tf), values)}
+
+
 def _mine(item: Backfill) -> sa.ColumnElement[bool]:
     """Whether it is still this worker's: its lease is the one it took."""
     lease = None if item.lease_us is None else _EPOCH + timedelta(microseconds=item.lease_us)

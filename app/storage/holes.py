@@ -67,11 +67,13 @@ def last_known(connection: sa.Connection, before: Mapping[int, int]) -> dict[int
     return known
 
 
-def record_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str) -> None:
-    """Records the holes (instrument id, lo, hi) that no open hole holds already."""
+def record_all(
+    connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str, *, again: bool = False
+) -> None:
+    """Records the holes (instrument id, lo, hi) that no open hole holds already; with `again` those, too."""
     if stretches:
         columns = dict(zip(("instruments", "lows", "highs"), map(literal, zip(*stretches, strict=True)), strict=True))
-        connection.execute(sql("holes", "record_all"), {**columns, "cause": cause})
+        connection.execute(sql("holes", "record_all"), {**columns, "cause": cause, "again": again})
 
 
 def extend_all(connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str) -> int:
@@ -104,19 +106,26 @@ def record(
 
 
 def open_holes(
-    connection: sa.Connection, *, due_only: bool = True, before_ms: int | None = None, limit: int = 200
+    connection: sa.Connection,
+    *,
+    due_only: bool = True,
+    before_ms: int | None = None,
+    resting: Iterable[str] = (),
+    limit: int = 200,
 ) -> list[Hole]:
-    """The holes not repaired yet, longest waiting first; only those that end by `before_ms` where it is given.
+    """The holes not repaired yet: each instrument's longest waiting, then each one's next.
 
-    `due_only` leaves out those whose last attempt is too fresh.
+    Only those that end by `before_ms` where it is given, and none of the exchanges `resting`. `due_only` leaves out
+    those whose last attempt is too fresh.
     """
-    values = {"all": not due_only, "before": before_ms, "limit": limit}
+    values = {"all": not due_only, "before": before_ms, "resting": list(resting), "limit": limit}
     return [Hole(*row) for row in connection.execute(sql("holes", "open"), values)]
 
 
-def repaired(connection: sa.Connection, ids: Sequence[int]) -> None:
-    """Closes holes."""
-    connection.execute(sql("holes", "repaired"), {"ids": list(ids)})
+def repaired(connection: sa.Connection, ends: Mapping[int, int]) -> int:
+    """Closes holes, each by its id, if they end by the time (ms) up to which they were looked at; returns how many."""
+    values = {"ids": literal(ends), "ends": literal(ends.values())}
+    return connection.execute(sql("holes", "repaired"), values).rowcount
 
 
 def given_up(connection: sa.Connection, ids: Sequence[int], reason: str) -> None:

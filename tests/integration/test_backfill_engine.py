@@ -173,6 +173,26 @@ def test_what_is_not_verified_is_asked_for_again_in_few_requests(
     assert len(stored(work, bitcoin)) == 3000 and {one.state for one in stored(work, bitcoin)} == {State.VERIFIED}
 
 
+@pytest.mark.parametrize("tf", [M1, H1])
+def test_a_word_that_came_while_the_source_was_asked_is_not_undone(
+    work: Backfill, source: Source, bitcoin: Instrument, tf: Timeframe
+) -> None:
+    """A page fetches held bars between missing ones again; a bar corrected meanwhile once got its old values back."""
+    first, second, third, fourth = (bar(bitcoin.id, T0 + n * tf.ms, tf) for n in range(4))
+    held, corrected = replace(first, close=1.0), replace(second, close=1.0)
+
+    def put(*bars: Bar) -> None:
+        with work.engine.begin() as connection:
+            candles.replace(connection, bars, tf=tf)
+
+    put(held, second)
+    source.meanwhile = lambda: put(corrected, replace(fourth, close=2.0))
+    assert fetch(work, bitcoin, 0, 4 * tf.minutes, tf).state == "done"
+    found = [(one.time_ms, one.close) for one in stored(work, bitcoin, tf)]
+    assert found == [(one.time_ms, one.close) for one in (first, corrected, third, replace(fourth, close=2.0))]
+    assert covered(work, bitcoin, tf) == [(0, 4 * tf.minutes)]
+
+
 def test_a_range_before_the_first_bar_ends_and_says_so(work: Backfill, source: Source, bitcoin: Instrument) -> None:
     source.first_ms = at(0)
     nothing = fetch(work, bitcoin, -1_000_000, -500_000)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg2.errors
 import pytest
@@ -25,7 +28,7 @@ from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.trades import Mark, Trade, TradeBatch
 from app.errors import RateLimited, SourceAway, UnknownInstrument, WireError
 from app.services.repair import Repair
-from app.storage import backfills, catalog, feeds, holes, ledger, outbox
+from app.storage import backfills, candles, catalog, feeds, holes, ledger, outbox
 from app.storage.imports import ImportProgress
 from tasks import base
 from tests.factories import bars
@@ -108,6 +111,12 @@ def repairing(core: Platform, source: Source) -> Repair:
     return replace(core.repair, history=lambda _: source, clock=Clock())
 
 
+def few(limit: int) -> Any:
+    """The store of holes, of which a run reads so many."""
+    names = {name: getattr(holes, name) for name in dir(holes) if not name.startswith("__")}
+    return SimpleNamespace(**{**names, "open_holes": partial(holes.open_holes, limit=limit)})
+
+
 def record(core: Platform, instrument: int, lo: int, hi: int) -> None:
     with core.engine.begin() as connection:
         holes.record(connection, instrument, T0 + lo * MINUTE_MS, T0 + hi * MINUTE_MS, "test")
@@ -179,6 +188,64 @@ class TestRepair:
             record(core, early, 200_000 + 2 * minute, 200_001 + 2 * minute)
         record(core, late, 0, 1)
         assert repairing(core, Source()).run() == 1
+
+    def test_an_exchange_that_rests_takes_no_place(
+        self, core: Platform, add: Callable[[str], int], engine: sa.Engine
+    ) -> None:
+        """200 due holes of an exchange that was resting once kept those of all others from being read."""
+        with engine.begin() as connection:
+            stocks = [
+                catalog.add(connection, "alpaca", symbol, active=False).id for symbol in ("RESTA", "RESTB", "RESTC")
+            ]
+        for instrument in (*stocks, coin := add("AWAKE/USDT")):
+            record(core, instrument, 0, 1)
+        source = Source(refused={stock: RateLimited("slow down", retry_after_s=60) for stock in stocks})
+        repair = replace(repairing(core, source), holes=few(2))
+        repair.run()
+        repair.run()
+        assert [asked[0] for asked in source.asked] == [stocks[0], coin]
+
+    def test_one_instruments_many_holes_leave_the_others_their_turn(
+        self, core: Platform, add: Callable[[str], int]
+    ) -> None:
+        """An import over verified minutes leaves thousands; a live hole found later once waited for all of them."""
+        many, other = add("MANY/USDT"), add("ONE/USDT")
+        for minute in range(9):
+            record(core, many, 2 * minute, 2 * minute + 1)
+        record(core, other, 0, 1)
+        source = Source()
+        replace(repairing(core, source), holes=few(4), budget=2).run()
+        assert sorted(asked[0] for asked in source.asked) == [many, other]
+
+    def test_what_grows_while_history_is_asked_keeps_what_was_not(
+        self, core: Platform, add: Callable[[str], int]
+    ) -> None:
+        """The search lets a hole grow beside repair: closed whole, its newest minute was never fetched."""
+        instrument = add("GROWS/USDT")
+
+        def down(hi: int) -> None:
+            with core.engine.begin() as connection:
+                holes.extend_all(connection, [(instrument, T0, T0 + hi * MINUTE_MS)], "feed down")
+
+        class Slow(Source):
+            def klines(self, *args: Any, **kwargs: Any) -> list[Bar]:
+                down(6)
+                return super().klines(*args, **kwargs)
+
+        down(5)
+        repair = repairing(core, source := Slow())
+        assert repair.run() == 0 and open_holes(core) == [(instrument, 5, 6, "feed down")]
+        assert repair.run() == 1 and source.asked == [(instrument, 0, 5), (instrument, 5, 6)]
+        assert open_holes(core) == []
+
+    def test_late_trades_of_a_batch_near_each_other_are_one_hole(
+        self, core: Platform, add: Callable[[str], int]
+    ) -> None:
+        instrument, minutes = add("IMPORT/USDT"), (0, 1, 2, 40, 140)
+        with core.engine.begin() as connection:
+            candles.replace(connection, [kline(instrument, minute) for minute in minutes])
+        core.ingest.apply(batch(None, *(trade(instrument, 60 * m + 1, m + 1) for m in minutes)))
+        assert open_holes(core) == [(instrument, 0, 41, "late trade"), (instrument, 140, 141, "late trade")]
 
     def test_a_small_hole_beside_a_long_one_is_closed_not_turned_round(
         self, core: Platform, add: Callable[[str], int]

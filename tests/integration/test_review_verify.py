@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from app.cache import keys
 from app.domain.bars import Bar, State
-from app.domain.history import CORRECTED
+from app.domain.history import CANCELLED, CORRECTED
 from app.domain.official import Doubt
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.storage import catalog, holes, ledger
@@ -96,6 +96,43 @@ class TestWordsOutOfOrder:
         alpaca.shelf.klines = slow  # type: ignore[method-assign,assignment]
         alpaca.platform.repair.run()
         alpaca.follow()
+        assert alpaca.stored()[1].close == 1.5
+
+    def test_a_second_cancel_while_history_is_asked_has_it_asked_again(self, alpaca: Core) -> None:
+        """What was on its way knew the first one only, and closed the hole of both."""
+        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
+        quiet(alpaca)
+        alpaca.say(official(alpaca, 1, 1.0, 3), exchange="alpaca")
+        alpaca.follow()
+        cancel = Doubt(alpaca.instrument, T0 + MINUTE_MS, T0 + 2 * MINUTE_MS, CANCELLED)
+        alpaca.say(doubts=[cancel], exchange="alpaca")
+        counts = [2, 1]  # of trades, after each cancel
+
+        def slow(*args: object) -> list[Bar]:
+            if len(counts) == 2:
+                alpaca.say(doubts=[cancel, cancel], exchange="alpaca")
+            return [official(alpaca, 1, 1.0, counts.pop(0)).bar()]
+
+        alpaca.shelf.klines = slow  # type: ignore[method-assign,assignment]
+        assert (alpaca.platform.repair.run(), alpaca.stored()[1].trade_count) == (1, 2)
+        assert (alpaca.platform.repair.run(), alpaca.stored()[1].trade_count) == (1, 1)
+        assert (alpaca.platform.repair.run(), counts) == (0, [])
+
+    def test_an_audit_that_asked_before_a_newer_word_does_not_undo_it(self, alpaca: Core) -> None:
+        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
+        quiet(alpaca)
+        first = official(alpaca, 1, 1.0, 1)
+        alpaca.say(first, exchange="alpaca")
+        alpaca.follow()
+
+        def slow(*args: object) -> list[Bar]:
+            alpaca.say(first._replace(close=1.5, trade_count=2, revised=True), exchange="alpaca")
+            alpaca.follow()
+            return [first.bar()]
+
+        alpaca.shelf.klines = slow  # type: ignore[method-assign,assignment]
+        apple = alpaca.platform.catalogue({alpaca.instrument})[alpaca.instrument]
+        assert len(list(alpaca.platform.audit.pages(apple, Timeframe.M1, T0, T0 + 5 * MINUTE_MS, repair=True))) == 1
         assert alpaca.stored()[1].close == 1.5
 
 

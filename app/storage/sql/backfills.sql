@@ -58,5 +58,10 @@ ORDER BY 1
 SELECT count(*) FROM "candles_{tf}" WHERE instrument_id = :instrument_id AND state = 2
     AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
 
+-- name: revisions
+SELECT (extract(epoch FROM time) * 1000)::bigint, revision FROM "candles_{tf}"
+WHERE instrument_id = :instrument_id AND state = 2
+    AND time >= CAST(:lo AS timestamptz) AND time < CAST(:hi AS timestamptz)
+
 -- name: any_before
 SELECT EXISTS (SELECT FROM "candles_{tf}" WHERE instrument_id = :instrument_id AND time < CAST(:lo AS timestamptz))

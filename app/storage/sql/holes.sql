@@ -36,7 +36,7 @@ SELECT i, lo, hi, :cause FROM (
     SELECT i, timestamptz 'epoch' + l * interval '1 millisecond' AS lo, timestamptz 'epoch' + h * interval '1 millisecond' AS hi
     FROM unnest(CAST(:instruments AS int[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS u (i, l, h)
 ) w
-WHERE NOT EXISTS (
+WHERE CAST(:again AS boolean) OR NOT EXISTS (
     SELECT 1 FROM holes h WHERE h.instrument_id = w.i AND h.repaired IS NULL AND h.lo <= w.lo AND h.hi >= w.hi)
 
 -- name: record
@@ -49,18 +49,26 @@ WHERE NOT EXISTS (
             OR h.first_id <= CAST(:first_id AS bigint) AND h.last_id >= CAST(:last_id AS bigint)))
 
 -- name: open
--- Who has waited longest comes first, so that nobody starves; a hole that is not over by :before takes no place.
+-- Each instrument's hole that has waited longest, then each one's next, so that one with thousands keeps no other from
+-- its turn; a hole that is not over by :before takes no place, nor does one whose exchange rests.
 SELECT id, instrument_id, (extract(epoch FROM lo) * 1000)::bigint, (extract(epoch FROM hi) * 1000)::bigint, cause, attempts,
     extract(epoch FROM clock_timestamp() - found)::float8, first_id, last_id
-FROM holes WHERE repaired IS NULL
-    AND (CAST(:before AS timestamptz) IS NULL OR hi <= CAST(:before AS timestamptz))
-    AND (CAST(:all AS boolean) OR tried IS NULL
-        OR tried < clock_timestamp() - least(300, power(2, least(attempts, 9))) * interval '1 second')
-ORDER BY coalesce(tried, found), id LIMIT :limit
+FROM (
+    SELECT h.*, coalesce(tried, found) AS since,
+        row_number() OVER (PARTITION BY instrument_id ORDER BY coalesce(tried, found), id) AS turn
+    FROM holes h WHERE repaired IS NULL
+        AND (CAST(:before AS timestamptz) IS NULL OR hi <= CAST(:before AS timestamptz))
+        AND (CAST(:all AS boolean) OR tried IS NULL
+            OR tried < clock_timestamp() - least(300, power(2, least(attempts, 9))) * interval '1 second')
+        AND NOT EXISTS (SELECT FROM instruments i WHERE i.id = h.instrument_id AND i.exchange = ANY(CAST(:resting AS text[])))
+) w
+ORDER BY turn, since, id LIMIT :limit
 
 -- name: repaired
-UPDATE holes SET repaired = clock_timestamp(), attempts = attempts + 1, tried = clock_timestamp(), error = NULL
-WHERE id = ANY(CAST(:ids AS bigint[])) AND repaired IS NULL
+-- One that has grown beyond what was looked at stays.
+UPDATE holes h SET repaired = clock_timestamp(), attempts = h.attempts + 1, tried = clock_timestamp(), error = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:ends AS bigint[])) AS u (id, hi)
+WHERE h.id = u.id AND h.repaired IS NULL AND h.hi <= timestamptz 'epoch' + u.hi * interval '1 millisecond'
 
 -- name: given_up
 UPDATE holes SET repaired = clock_timestamp(), tried = clock_timestamp(), error = :reason

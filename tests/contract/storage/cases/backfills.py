@@ -143,6 +143,13 @@ def _with(tf: Timeframe, spans: list[tuple[int, int, int]]) -> list[tuple[int, T
     return [(i, tf, tf.floor(lo), tf.floor(hi) + tf.ms) for i, lo, hi in spans]
 
 
+@case(backfills.revisions)
+def revisions(c: sa.Connection) -> object:
+    found = backfills.revisions(c, SOL, Timeframe.M1, HAND, HAND + 10 * M)
+    assert sorted(found) == [HAND + 6 * M, HAND + 8 * M]
+    return sorted(found.items()), [sorted(backfills.revisions(c, BTC, tf, OLD - H, NOW).items()) for tf in Timeframe]
+
+
 @case(backfills.count)
 def count(c: sa.Connection) -> object:
     found = [backfills.count(c, i, tf, OLD, NOW) for tf in Timeframe for i in (BTC, SOL, AAPL, THYAO)]

@@ -55,11 +55,12 @@ def last_known(c: sa.Connection) -> object:
     return found, holes.last_known(c, {})
 
 
-@case(holes.record_all, holes=(0, 2))
+@case(holes.record_all, holes=(0, 3))
 def record_all(c: sa.Connection) -> None:
     holes.record_all(
         c, [(BTC, LIVE + 6 * M, LIVE + 8 * M), (BTC, LIVE + 6 * M, LIVE + 10 * M), (4, OLD, EDGE)], "missing bars"
     )
+    holes.record_all(c, [(BTC, LIVE + 6 * M, LIVE + 8 * M)], "cancel", again=True)
     holes.record_all(c, [], "missing bars")
 
 
@@ -85,18 +86,25 @@ def record(c: sa.Connection) -> object:
     return found
 
 
-@case(holes.open_holes)
+@case(holes.open_holes, holes=(3, 3))
 def open_holes(c: sa.Connection) -> object:
     found = holes.open_holes(c, due_only=False)
     assert [hole.id for hole in found] == [4, 1, 3, 6, 8, 2, 10]  # longest waiting first
     due, early = holes.open_holes(c, limit=3), holes.open_holes(c, before_ms=EDGE + 5 * M)
     assert [hole.id for hole in early] == [1, 3]
-    return aged(found), aged(due), aged(early)
+    others = holes.open_holes(c, due_only=False, resting=["binance", "yahoo"])
+    assert [hole.id for hole in others] == [6]
+    c.execute(sa.text("UPDATE holes SET found = now() - interval '99 hours', tried = NULL WHERE instrument_id = 1"))
+    turns = holes.open_holes(c, due_only=False, limit=6)
+    assert [hole.id for hole in turns] == [2, 4, 1, 6, 8, 3]  # one with many leaves the others their turn
+    return aged(found), aged(due), aged(early), aged(others), aged(turns)
 
 
 @case(holes.repaired, holes=(2, 2))
 def repaired(c: sa.Connection) -> object:
-    holes.repaired(c, [1, 2, 5, 999])
+    looked = {1: HAND + 5 * M, 2: LIVE + 30 * M, 3: EDGE + 4 * M, 5: LIVE, 999: LIVE}
+    assert holes.repaired(c, looked) == 2  # the third reaches farther, the fifth was
+    assert holes.repaired(c, {}) == 0
     return aged(holes.open_holes(c, due_only=False))
 
 
