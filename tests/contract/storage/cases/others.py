@@ -102,6 +102,14 @@ def settled_forward(c: sa.Connection) -> None:
     settled.forward(c, 14, NOW)
 
 
+@case(settled.back, settled=(1, 1))
+def settled_back(c: sa.Connection) -> object:
+    settled.back(c, THYAO, OLD)
+    settled.back(c, AAPL, NOW)
+    settled.back(c, 14, OLD)
+    return settled.until(c, [AAPL, THYAO, 14])
+
+
 @case(settled.extend, holes=(1, 2))
 def settled_extend(c: sa.Connection) -> object:
     stretches = [(THYAO, LIVE - 5 * M, LIVE + 3 * M), (14, OLD, EDGE)]
