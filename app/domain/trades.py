@@ -74,7 +74,7 @@ class TradeBatch:
     taker_buy: NDArray[np.bool_]
     mark: Mark | None = None
     size_scale: int = SCALE
-    sent_us: int = 0  # wall clock at hand-over, for lag only
+    sent_us: int = 0  # wall clock at hand-over, for lag, and for what is too old (app.services.ingest)
     id: str = field(default="", compare=False)
     updates: NDArray[np.int8] | None = None
 
