@@ -27,21 +27,20 @@ class Run:
     since_us: int
     n: int = 0
     upto_us: int = 0  # claimed by what was handed over
-    news: Subscribed | None = ()  # the subscription, until it is handed over
+    news: Subscribed | None = ()  # the subscription, until the next chunk takes it along
     told: Subscribed = ()  # the subscription as it was handed over last
     told_n: int = 0
     lost: bool = False  # something was dropped: leave a number out, so that a hole is recorded
 
-    def mark(self, upto_us: int, *, over: bool) -> Mark:
-        """The mark of the next batch."""
+    def mark(self, upto_us: int, *, over: bool, news: Subscribed | None = None) -> Mark:
+        """The mark of the next batch; `news` is the subscription where it tells of a new one."""
         self.n += 2 if self.lost else 1
         self.lost = False
         self.upto_us = max(self.upto_us, upto_us)
-        if self.news is None and self.n - self.told_n >= TELL_AGAIN:
-            self.news = self.told
-        subscribed, self.news = self.news, None
-        if subscribed is not None:
-            self.told, self.told_n = subscribed, self.n
+        if news is None and self.n - self.told_n >= TELL_AGAIN:
+            news = self.told
+        if news is not None:
+            self.told, self.told_n = news, self.n
         return Mark(
             self.id,
             self.n,
@@ -49,19 +48,24 @@ class Run:
             self.exchange,
             shard=self.shard,
             since_us=self.since_us,
-            subscribed=subscribed,
+            subscribed=news,
             over=over,
         )
 
 
 @dataclass(slots=True)
 class Chunk:
-    """Trades of one run, and the exchange time up to which everything of it was received with them."""
+    """Trades of one run, and the exchange time up to which everything of it was received with them.
+
+    It takes the run's news along: told with an older chunk that still waits, a symbol would be left before its last
+    trades, and the minutes of these would be in nobody's care.
+    """
 
     run: Run
     trades: list[Trade] = field(default_factory=list)
     upto_us: int = 0
     over: bool = False
+    news: Subscribed | None = None
 
 
 class Buffer:
@@ -77,15 +81,18 @@ class Buffer:
     def put(self, chunk: Chunk) -> None:
         """Append the chunk; over the limit the oldest trades go, counted as `buffer_full`, their ids stay a hole."""
         last = self._chunks[-1] if self._chunks else None
+        chunk.news, chunk.run.news = chunk.run.news, None
         self.trades += len(chunk.trades)
         if (
             last is not None
             and last.run is chunk.run
             and not last.over
+            and (last.news is None or chunk.news is None)  # what was added and left meanwhile is told as both
             and len(last.trades) + len(chunk.trades) <= self._most
         ):
             last.trades += chunk.trades
             last.upto_us, last.over = max(last.upto_us, chunk.upto_us), chunk.over
+            last.news = last.news if chunk.news is None else chunk.news
         else:
             self._chunks.append(chunk)
         if self.trades > self._limit:
@@ -117,6 +124,6 @@ class Buffer:
                 self._stats.count("buffer_full", len(chunk.trades))
                 chunk.run.lost = True
                 chunk.trades = []
-            if chunk.over:
-                kept.append(chunk)  # the end of a run is told in any case
+            if chunk.over or chunk.news is not None:
+                kept.append(chunk)  # the end of a run and what it receives are told in any case
         self._chunks.extendleft(reversed(kept))

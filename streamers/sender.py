@@ -50,12 +50,14 @@ class Sender:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _messages(self, chunk: Chunk) -> Iterator[tuple[TradeBatch, int]]:
-        """The chunk as batches by symbol shard, numbered; only the last one claims the chunk's time."""
+        """The chunk as batches by symbol shard, numbered; the last claims the chunk's time, and has its news."""
         parts = [(batch, shard) for shard in range(self._shards) for batch in self._batches(chunk.trades, shard)]
         parts = parts or [(TradeBatch.of(()), 0)]
+        telling = len(parts) if chunk.run.n else 1  # a run begins with what it receives
         for place, (batch, shard) in enumerate(parts, 1):
             last = place == len(parts)
-            mark = chunk.run.mark(chunk.upto_us if last else 0, over=chunk.over and last)
+            news = chunk.news if place == telling else None
+            mark = chunk.run.mark(chunk.upto_us if last else 0, over=chunk.over and last, news=news)
             yield _numbered(batch, mark), shard
 
     def _batches(self, trades: list[Trade], shard: int) -> list[TradeBatch]:

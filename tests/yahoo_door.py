@@ -35,10 +35,15 @@ class Door:
     asked: list[web.Request] = field(default_factory=list)
     instead: Callable[[web.Request], web.StreamResponse | None] | None = None
     halved: bool = False
+    stands_ms: int | None = None  # Yahoo lists nothing newer than it had then
 
     def now_us(self) -> int:
         """The exchange's clock."""
         return self.now_ms * 1000
+
+    def listed_us(self) -> int:
+        """The clock of what the door lists."""
+        return min(self.now_ms, self.now_ms if self.stands_ms is None else self.stands_ms) * 1000
 
     @property
     def speed(self) -> float:
@@ -92,7 +97,7 @@ def _serve(
 
     async def serve() -> None:
         app = web.Application(middlewares=[watch])
-        yahoo = YahooDoor(door.market, now_us=door.now_us, delay_s=delay_s, revise=lambda: door.halved)
+        yahoo = YahooDoor(door.market, now_us=door.listed_us, delay_s=delay_s, revise=lambda: door.halved)
         app.add_routes(yahoo.routes())
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()

@@ -6,6 +6,7 @@ COUNTED = {
     "trades": "rows of trades applied",
     "known": "rows delivered again, left out",
     "partial": "aggregates of which some ids were in already; their ids stay a hole",
+    "too_late": "prints of Alpaca that came 20 hours after they were sent; bars come from history",
     "late_on_verified": "minutes left alone since the exchange's own bar stands there; they are checked again",
     "verified": "bars that were equal to the exchange's",
     "holes_out_of_reach": "holes given up since their source has nothing so old any more",

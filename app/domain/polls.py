@@ -36,18 +36,44 @@ def plan(
     return Plan(True, rest_ms) if missing[-1].hi_ms <= source_ms else Plan(False, until_ms)
 
 
+def believed(until_ms: int, now_ms: int, expected: Sequence[Window], *, lag_ms: int, slack_ms: int) -> int:
+    """`until_ms`, or the newest window's opening where it lies further ahead than any poll until now could bring it.
+
+    A clock that was ahead wrote it, and is put right since. At its word nothing would be asked for until that time has
+    come, and what is traded meanwhile never. What lies within `slack_ms`, which is asked for again anyway, is let be:
+    the clocks of two workers differ a little.
+    """
+    begun = [window for window in expected if window.lo_ms <= now_ms]
+    if not begun:
+        return until_ms
+    newest, after = begun[-1], following(now_ms, expected)
+    if now_ms < newest.hi_ms:
+        most_ms = max(newest.lo_ms, now_ms - lag_ms)
+    else:
+        most_ms = after.lo_ms if after is not None else now_ms
+    return newest.lo_ms if until_ms > most_ms + slack_ms else until_ms
+
+
 def behind(until_ms: int, now_ms: int, expected: Sequence[Window], *, lag_ms: int) -> list[Window]:
     """The stretches the source must have by now and we have not asked for."""
     return clipped(until_ms, (now_ms - lag_ms) // MINUTE_MS * MINUTE_MS, expected)
 
 
-def again_from(until_ms: int, expected: Sequence[Window], *, overlap_ms: int) -> int:
-    """Where to ask from so that the last `overlap_ms` of the open market before `until_ms` come once more."""
+def again_from(
+    until_ms: int, source_ms: int, expected: Sequence[Window], *, overlap_ms: int, last_ms: int | None = None
+) -> int:
+    """Where to ask from so that what a source revised, or listed late, comes once more.
+
+    That is the last `overlap_ms` of the open market before `until_ms`; everything since the newest bar we have, at
+    `last_ms`, since a source that stood still lists the minutes behind it in retrospect; and a window that is over, of
+    which the source is at `source_ms` to have everything, from its opening.
+    """
     open_before = [window for window in expected if window.lo_ms < until_ms]
-    if not open_before:
-        return until_ms - overlap_ms
-    last = open_before[-1]
-    return max(last.lo_ms, min(last.hi_ms, until_ms) - overlap_ms)
+    again_ms = until_ms - overlap_ms
+    if open_before:
+        again_ms = max(open_before[-1].lo_ms, min(open_before[-1].hi_ms, until_ms) - overlap_ms)
+    ended = (window.lo_ms for window in expected if until_ms < window.hi_ms <= source_ms)
+    return min(again_ms, next(ended, again_ms), again_ms if last_ms is None else last_ms)
 
 
 def length_ms(stretches: Sequence[Window]) -> int:

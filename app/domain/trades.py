@@ -41,8 +41,9 @@ class Trade(NamedTuple):
 class Mark:
     """Where a batch stands in its feed: batch `n` of `run` holds everything up to exchange time `upto_us`.
 
-    `run` is one connection of a streamer, or one import. `subscribed` lists (instrument id, since_us), and is sent
-    with the first batch of a run and whenever it changes, else None. `over` says that nothing follows in this run.
+    `run` is one connection of a streamer, or one import. `subscribed` lists (instrument id, since_us); it is sent when
+    a run begins and whenever it changes, with the batch that ends what was received until then, else None. `over` says
+    that nothing follows in this run.
     """
 
     run: int
@@ -73,7 +74,7 @@ class TradeBatch:
     taker_buy: NDArray[np.bool_]
     mark: Mark | None = None
     size_scale: int = SCALE
-    sent_us: int = 0  # wall clock at hand-over, for lag only
+    sent_us: int = 0  # wall clock at hand-over, for lag, and for what is too old (app.services.ingest)
     id: str = field(default="", compare=False)
     updates: NDArray[np.int8] | None = None
 

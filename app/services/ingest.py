@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,17 @@ from app.domain.history import LATE
 from app.domain.instruments import RULES, Exchange
 from app.domain.outbox import Span, joined
 from app.domain.trades import Mark, TradeBatch
+from app.services.clock import wall_us
 from app.services.runs import RunOpener
 from app.services.stores import Candles, Feeds, Holes, Ledger, Outbox
 from app.services.updates import Announcer
 
 HOUR_MS = 3_600_000
+# The ledger of a run without the exchange's numbers is kept for a day after its last batch (app.storage.ledger.forget).
+# Whether an older batch was applied is not known for sure then: the exchange's own bars take its place. Four hours are
+# left for clocks that differ.
+OLDEST_S = 20 * 3600
+LOST = "batch lost"
 MOST_TRACED = 50  # instruments that a batch's trail names
 
 
@@ -46,6 +52,7 @@ class Ingest:
     holes: Holes
     runs: RunOpener
     announcer: Announcer
+    wall_us: Callable[[], int] = wall_us
 
     def apply(self, batch: TradeBatch) -> Outcome:
         """Applies the batch exactly once, whatever was delivered before; safe beside itself.
@@ -55,18 +62,30 @@ class Ingest:
         """
         distinct = dedupe.distinct(batch)
         mark = batch.mark
+        too_late = len(distinct.batch) if self._too_late(batch) else 0
         with self.engine.begin() as connection:
             if mark is not None:
                 self.runs.open(connection, mark)
-            fresh, known, partial = self._take(connection, distinct.batch, mark)
+            if too_late:
+                self.holes.record_all(connection, [(i, lo, hi + 60_000) for i, lo, hi in _spans(batch)], LOST)
+            wanted = distinct.batch.take(np.arange(0)) if too_late else distinct.batch
+            fresh, known, partial = self._take(connection, wanted, mark)
             parts = partial_bars(fresh)
             merged = self.candles.merge(connection, parts)
             self._follow(connection, merged.bars, merged.verified)
             refused = distinct.partial + partial
             if mark is not None:
-                self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused)
-        self._tell(batch, merged, len(fresh), distinct.repeated + known, refused=refused)
+                self._note(connection, mark, batch, len(fresh), distinct.repeated + known, refused + too_late)
+        self._tell(batch, merged, len(fresh), distinct.repeated + known, refused=refused, too_late=too_late)
+        refused += too_late
         return Outcome(len(fresh), distinct.repeated + known, refused, len(merged.bars), len(merged.verified))
+
+    def _too_late(self, batch: TradeBatch) -> bool:
+        """Whether nothing says any more if the batch was applied before."""
+        mark = batch.mark
+        if mark is None or not batch.sent_us or RULES[Exchange(mark.exchange)].contiguous_ids:
+            return False
+        return self.wall_us() - batch.sent_us > OLDEST_S * 1_000_000
 
     def _take(self, connection: sa.Connection, batch: TradeBatch, mark: Mark | None) -> tuple[TradeBatch, int, int]:
         run = 0 if mark is None or RULES[Exchange(mark.exchange)].contiguous_ids else mark.run
@@ -113,16 +132,19 @@ class Ingest:
             for instrument_id, lo, hi in _spans(batch):
                 self.holes.cover(connection, instrument_id, lo, hi + 60_000)
 
-    def _tell(self, batch: TradeBatch, merged: Merged, accepted: int, known: int, *, refused: int) -> None:
+    def _tell(
+        self, batch: TradeBatch, merged: Merged, accepted: int, known: int, *, refused: int, too_late: int
+    ) -> None:
         """Tells charts, counts, and leaves a trail of the batch; one without trades does none of it."""
         if not len(batch):
             return
         bars = [bar for bar in merged.bars if bar.open_time < UNPRICED]
         counts = {"trades": accepted, "known": known, "partial": refused, "late_on_verified": len(merged.verified)}
+        counts["too_late"] = too_late
         ids = {bar.instrument_id for bar in merged.bars} | {instrument_id for instrument_id, _ in merged.verified}
         facts = {
             "sent_us": batch.sent_us, "last_us": int(batch.time_us.max()), "trades": len(batch), "accepted": accepted,
-            "known": known, "refused": refused, "instruments": list(ids)[:MOST_TRACED],
+            "known": known, "refused": refused + too_late, "instruments": list(ids)[:MOST_TRACED],
         }  # fmt: skip
         told = {name: n for name, n in counts.items() if n}
         upto_us = max(int(batch.time_us.max()), batch.mark.upto_us if batch.mark is not None else 0)

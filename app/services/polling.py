@@ -17,7 +17,7 @@ from app.domain.bars import Bar
 from app.domain.instruments import RULES, Exchange, Instrument
 from app.domain.outbox import Span
 from app.domain.pace import Pace
-from app.domain.polls import again_from, behind, length_ms, plan
+from app.domain.polls import again_from, behind, believed, length_ms, plan
 from app.domain.sessions import Window, clipped, current, following, windows
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import RateLimited, SourceError, UnknownInstrument
@@ -51,6 +51,7 @@ class Settled(Protocol):
 
     def until(self, connection: sa.Connection, instruments: Iterable[int], /) -> dict[int, int]: ...
     def forward(self, connection: sa.Connection, instrument_id: int, until_ms: int, /) -> None: ...
+    def back(self, connection: sa.Connection, instrument_id: int, until_ms: int, /) -> None: ...
     def extend(
         self, connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str, /, *, error: str | None
     ) -> int: ...
@@ -125,13 +126,14 @@ class Polling:
             until |= self._welcome(connection, [item for item in mine if item.id not in until], now_ms)
             kept_ms = self.cutoffs(connection).get(Timeframe.M1, 0)
             until = {i: max(known_ms, kept_ms) for i, known_ms in until.items()}
-            expected = self._windows(connection, mine, min(until.values()), now_ms)
+            expected = self._windows(connection, mine, min(now_ms, *until.values()), now_ms)
         paces = self.paces.read(until)
         due: list[_Due] = []
         for item in mine:
             if not expected[item.calendar]:
                 continue  # its sessions are not stored yet
-            one = self._plan(item, until[item.id], expected[item.calendar], paces[item.id], now_ms)
+            known_ms = self._believed(item, until[item.id], expected[item.calendar], now_ms)
+            one = self._plan(item, known_ms, expected[item.calendar], paces[item.id], now_ms)
             due += [one._replace(kept_ms=kept_ms)] if one is not None else []
         self._note_outages(due, now_ms)
         try:
@@ -159,6 +161,15 @@ class Polling:
         names = {item.calendar for item in mine}
         found = {name: self.sessions.read(connection, name, lo_ms - BACK_MS, now_ms + AHEAD_MS) for name in names}
         return {name: windows(name, sessions) for name, sessions in found.items()}
+
+    def _believed(self, item: Instrument, until_ms: int, expected: list[Window], now_ms: int) -> int:
+        known_ms = believed(until_ms, now_ms, expected, lag_ms=self._lag_ms, slack_ms=OVERLAP_MS)
+        if known_ms < until_ms:
+            ahead_min = (until_ms - now_ms) // MINUTE_MS
+            logger.warning("{} was known {} min ahead of time: its last window is asked for again", item.key, ahead_min)
+            with self.engine.begin() as connection:
+                self.settled.back(connection, item.id, known_ms)
+        return known_ms
 
     def _plan(self, item: Instrument, until_ms: int, expected: list[Window], pace: Pace, now_ms: int) -> _Due | None:
         due = plan(
@@ -239,7 +250,7 @@ class Polling:
         if one.until_ms < reach_ms:
             lost = clipped(one.until_ms, reach_ms, one.expected)
             self._not_polled([(item.id, *window) for window in lost], REACH_ERROR)
-        lo_ms = max(again_from(one.until_ms, one.expected, overlap_ms=OVERLAP_MS), reach_ms, one.kept_ms)
+        lo_ms = max(self._again_from(one, now_ms), reach_ms, one.kept_ms)
         known_ms = one.until_ms
         while lo_ms < now_ms:
             hi_ms = min(lo_ms + STEP_MS, now_ms)
@@ -247,6 +258,13 @@ class Polling:
             next_ms = one.next_ms if hi_ms == now_ms else max(known_ms, min(hi_ms, one.next_ms))
             self._store(item, bars, (known_ms, next_ms), lo_ms)
             lo_ms, known_ms = hi_ms, next_ms
+
+    def _again_from(self, one: _Due, now_ms: int) -> int:
+        span = {"start_ms": now_ms - STEP_MS, "end_ms": now_ms}  # no further back: still one request
+        with self.engine.begin() as connection:
+            last = self.candles.read(connection, one.instrument.id, Timeframe.M1, **span, limit=1)
+        last_ms = last[0].time_ms if last else None
+        return again_from(one.until_ms, now_ms - self._lag_ms, one.expected, overlap_ms=OVERLAP_MS, last_ms=last_ms)
 
     def _store(self, item: Instrument, bars: Sequence[Bar], known: tuple[int, int], lo_ms: int) -> None:
         """Bars asked for from `lo_ms` on enter as verified; afterwards everything in `known` [from, until) is there."""

@@ -37,6 +37,9 @@ class Ledger(Protocol):
 class Candles(Protocol):
     """app.storage.candles."""
 
+    def read(
+        self, connection: sa.Connection, instrument_id: int, tf: Timeframe, /, *, start_ms: int, end_ms: int, limit: int
+    ) -> list[Bar]: ...
     def merge(self, connection: sa.Connection, parts: Sequence[PartialBar], /) -> Merged: ...
     def replace(
         self, connection: sa.Connection, bars: Sequence[Bar], /, *, tf: Timeframe = ..., flats: bool = ...

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.domain.feeds import Stream
+from app.storage.arrays import literal
 from app.storage.sql import sql
 
 Ranges = Sequence[tuple[int, int]]  # [first, end) of ids, ascending, disjoint
@@ -63,6 +64,19 @@ def gaps(
 def fragments(connection: sa.Connection) -> list[tuple[int, int, int]]:
     """(instrument id, run, pieces) of the streams that are in very many pieces."""
     return [(row[0], row[1], row[2]) for row in connection.execute(sql("ledger", "fragments"))]
+
+
+def forget(connection: sa.Connection, *, limit: int) -> int:
+    """Deletes at most `limit` ledgers of runs that are forgotten (app.storage.feeds.forget); returns how many it found.
+
+    None of their batches was applied for a day, and one sent longer ago than app.services.ingest.OLDEST_S is applied no
+    more: nothing comes again that they would have to know. No worker is waited for.
+    """
+    rows = connection.execute(sql("ledger", "over"), {"limit": limit}).all()
+    if rows:
+        instruments, runs = (literal(column) for column in zip(*rows, strict=True))
+        connection.execute(sql("ledger", "forget"), {"instruments": instruments, "runs": runs})
+    return len(rows)
 
 
 def _arrays(streams: Mapping[Stream, Ranges]) -> dict[str, Any]:

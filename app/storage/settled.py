@@ -26,6 +26,11 @@ def forward(connection: sa.Connection, instrument_id: int, until_ms: int) -> Non
     connection.execute(sql("settled", "forward"), {"instrument_id": instrument_id, "until": until_ms})
 
 
+def back(connection: sa.Connection, instrument_id: int, until_ms: int) -> None:
+    """Moves that time back to `until_ms`: what a clock that was ahead wrote there was not true."""
+    connection.execute(sql("settled", "back"), {"instrument_id": instrument_id, "until": until_ms})
+
+
 def extend(
     connection: sa.Connection, stretches: Sequence[tuple[int, int, int]], cause: str, *, error: str | None = None
 ) -> int:

@@ -137,7 +137,7 @@ def rig(
     door: Door, settings: Settings, engine: sa.Engine, redis_client: redis.Redis, calendar_days: None, tmp_path: Path
 ) -> Iterator[Rig]:
     with engine.begin() as connection:
-        for table in ("candles_1m", "candles_1d", "holes", "settled", "coverage", "backfills", "touched"):
+        for table in ("candles_1m", "candles_5m", "candles_1d", "holes", "settled", "coverage", "backfills", "touched"):
             connection.execute(sa.text(f"TRUNCATE {table}"))
         for item in catalog.instruments(connection):
             catalog.set_active(connection, item.id, item.symbol in SYMBOLS)
@@ -292,6 +292,58 @@ def test_a_revised_bar_is_replaced_with_the_next_poll(rig: Rig) -> None:
         spans = outbox.take(connection, "rollup")
     # Only what is new or changed asks for its roll-ups.
     assert all(span.lo_ms >= at("2026-10-27T07:49") for span in spans)
+
+
+def test_bars_that_yahoo_lists_late_come_and_reach_the_longer_bars(rig: Rig, settings: Settings) -> None:
+    """Yahoo stands still for longer than a poll reaches back, and has the minutes in retrospect."""
+    own = platform(settings, process="tests")
+
+    def five_minutes() -> list[Decimal]:
+        while own.settle.run():
+            continue
+        span = {"start_ms": at("2026-10-27T07:30"), "end_ms": at("2026-10-27T08:30")}
+        with rig.engine.begin() as connection:
+            found = candles.read_many(connection, [rig.instruments["THYAO.IS"].id], Timeframe.M5, **span)
+        return [bar.volume for bar in found]
+
+    rig.tick("2026-10-27T06:00")
+    rig.tick("2026-10-27T07:50")
+    rig.door.stands_ms = at("2026-10-27T07:50")
+    for now in ("08:10", "08:30", "08:50", "09:10"):
+        rig.tick(f"2026-10-27T{now}")
+    assert rig.until("THYAO.IS") == at("2026-10-27T08:54")
+    assert len(five_minutes()) == 1
+    rig.door.stands_ms = None
+    assert rig.tick("2026-10-27T09:15") == sorted(SYMBOLS)  # one request each
+    assert all(rig.true(symbol, "2026-10-27T06:40", "2026-10-27T08:59") for symbol in SYMBOLS)
+    span = at("2026-10-27T07:30"), at("2026-10-27T08:30")
+    wanted = [bar.volume / Decimal(10**8) for bar in rig.door.truth("THYAO.IS", *span, 5 * MINUTE_MS)]
+    assert five_minutes() == wanted
+    own.engine.dispose()
+
+
+def test_the_poll_after_the_close_asks_for_the_whole_day(rig: Rig) -> None:
+    rig.tick("2026-10-27T06:00")
+    rig.tick("2026-10-27T12:00")
+    rig.tick("2026-10-27T15:05")
+    with rig.engine.begin() as connection:  # Yahoo had listed newer ones before them
+        gone = "DELETE FROM candles_1m WHERE time >= '2026-10-27T08:00Z' AND time < '2026-10-27T08:20Z'"
+        assert connection.execute(sa.text(gone)).rowcount
+    assert rig.tick("2026-10-27T15:26") == sorted(SYMBOLS)  # one request each
+    assert all(rig.true(symbol, "2026-10-27T06:40", "2026-10-27T15:10") for symbol in SYMBOLS)
+
+
+def test_a_clock_that_was_ahead_for_one_poll_loses_nothing(rig: Rig) -> None:
+    rig.tick("2026-10-27T06:00")
+    rig.tick("2026-10-27T08:00")
+    rig.door.stands_ms = at("2026-10-27T08:00")  # which is the time
+    rig.tick("2026-10-27T11:00")
+    assert rig.until("THYAO.IS") == at("2026-10-27T10:44")
+    rig.door.stands_ms = None
+    assert rig.tick("2026-10-27T08:05") == sorted(SYMBOLS)
+    assert rig.until("THYAO.IS") == at("2026-10-27T07:49")
+    assert rig.holes() == []
+    assert all(rig.true(symbol, "2026-10-27T06:40", "2026-10-27T07:49") for symbol in SYMBOLS)
 
 
 def test_what_yahoo_does_not_reach_stays_a_hole_and_says_why(rig: Rig) -> None:

@@ -219,6 +219,7 @@ def test_a_symbol_that_fails_with_a_defect_does_not_stop_the_other_polls() -> No
     given |= {
         "engine": SimpleNamespace(begin=_begin),
         "settled": SimpleNamespace(extend=lambda *_, **__: 0),
+        "candles": SimpleNamespace(read=lambda *_, **__: []),
         "publisher": SimpleNamespace(count=lambda _: None),
         "paces": SimpleNamespace(rest_s=lambda: 0, put=lambda _: None),
         "history": lambda _: Source(),

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.polls import Plan, again_from, behind, length_ms, plan
+from app.domain.polls import Plan, again_from, behind, believed, length_ms, plan
 from app.domain.sessions import Session, Window, windows
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 
-LAG_MS, EVERY_MS = 16 * MINUTE_MS, 5 * MINUTE_MS
+LAG_MS, EVERY_MS, HALF_MS = 16 * MINUTE_MS, 5 * MINUTE_MS, 30 * MINUTE_MS
 
 
 def ms(text: str) -> int:
@@ -104,9 +104,8 @@ def test_a_clock_that_begins_anew_asks_at_once() -> None:
 
 
 def test_the_last_half_hour_of_the_open_market_is_asked_for_again() -> None:
-    half = 30 * MINUTE_MS
     asked = {
-        text: again_from(ms(text), WEEK, overlap_ms=half)
+        text: again_from(ms(text), ms(text), WEEK, overlap_ms=HALF_MS)
         for text in ("2026-10-27T10:00", "2026-10-27T06:50", "2026-10-27T06:40", "2026-10-30T06:40", "2026-10-20T06:00")
     }
     assert asked == {
@@ -116,3 +115,69 @@ def test_the_last_half_hour_of_the_open_market_is_asked_for_again() -> None:
         "2026-10-30T06:40": ms("2026-10-28T09:10"),  # of the half day before the holiday
         "2026-10-20T06:00": ms("2026-10-20T05:30"),  # nothing is known of before
     }
+
+
+def test_everything_behind_the_newest_bar_is_asked_for_again() -> None:
+    """A source that stands still and lists the minutes in retrospect: what counts as known goes on meanwhile."""
+    until_ms, source_ms = ms("2026-10-27T11:44"), ms("2026-10-27T11:49")
+    asked = {
+        text: again_from(until_ms, source_ms, WEEK, overlap_ms=HALF_MS, last_ms=ms(text))
+        for text in ("2026-10-27T10:45", "2026-10-27T11:40", "2026-10-26T15:00")
+    }
+    assert asked == {
+        "2026-10-27T10:45": ms("2026-10-27T10:45"),
+        "2026-10-27T11:40": ms("2026-10-27T11:14"),
+        "2026-10-26T15:00": ms("2026-10-26T15:00"),  # nothing came all morning
+    }
+
+
+def test_a_window_that_is_over_is_asked_for_from_its_opening() -> None:
+    until_ms = ms("2026-10-27T14:49")
+    asked = {
+        text: again_from(until_ms, ms(text), WEEK, overlap_ms=HALF_MS)
+        for text in ("2026-10-27T15:09", "2026-10-27T15:10", "2026-10-28T08:00")
+    }
+    assert asked == {
+        "2026-10-27T15:09": ms("2026-10-27T14:19"),
+        "2026-10-27T15:10": ms("2026-10-27T06:40"),
+        "2026-10-28T08:00": ms("2026-10-27T06:40"),  # the poller was away at the end
+    }
+    # Once that is answered, the next opening begins with the half hour before it, as every day.
+    opening = ms("2026-10-28T06:40")
+    assert again_from(opening, opening, WEEK, overlap_ms=HALF_MS) == ms("2026-10-27T14:40")
+
+
+def test_what_a_clock_that_was_ahead_wrote_is_not_believed() -> None:
+    def believes(now: str, until: str) -> int:
+        return believed(ms(f"2026-{until}"), ms(f"2026-{now}"), WEEK, lag_ms=LAG_MS, slack_ms=HALF_MS)
+
+    opening = ms("2026-10-27T06:40")
+    assert believes("10-27T10:00", "10-27T12:44") == opening
+    assert believes("10-27T10:00", "10-30T08:00") == opening
+    assert believes("10-27T20:00", "10-28T09:00") == opening  # in the night
+    for now, until in (
+        ("10-27T10:00", "10-27T09:44"),
+        ("10-27T10:00", "10-27T09:45"),  # a worker whose clock is a little ahead of this one's
+        ("10-27T10:00", "10-27T07:00"),
+        ("10-27T06:40", "10-27T06:40"),  # the source is in the night still
+        ("10-27T20:00", "10-28T06:40"),
+        ("10-29T10:00", "10-30T06:40"),
+        ("10-20T10:00", "10-23T06:40"),  # no window is known of then
+    ):
+        assert believes(now, until) == ms(f"2026-{until}")
+
+
+def test_a_clock_that_was_ahead_for_one_poll_leaves_nothing_unasked() -> None:
+    until_ms, asked_ms, had_ms = ms("2026-10-27T09:44"), None, ms("2026-10-27T09:44")
+    for minute in range(301):
+        true_ms = ms("2026-10-27T10:00") + minute * MINUTE_MS
+        now_ms = true_ms + (180 * MINUTE_MS if minute == 60 else 0)
+        until_ms = believed(until_ms, now_ms, WEEK, lag_ms=LAG_MS, slack_ms=HALF_MS)
+        due = plan(now_ms, until_ms, asked_ms, WEEK, lag_ms=LAG_MS, every_ms=EVERY_MS)
+        if due.ask:
+            from_ms = again_from(until_ms, now_ms - LAG_MS, WEEK, overlap_ms=HALF_MS)
+            if from_ms < true_ms:
+                assert from_ms <= had_ms, "a stretch that nobody asks for"
+                had_ms = true_ms - LAG_MS
+            asked_ms, until_ms = now_ms, due.until_ms
+        assert true_ms - had_ms <= LAG_MS + EVERY_MS

@@ -70,6 +70,37 @@ async def test_neighbours_are_joined_up_to_the_batch_size() -> None:
     assert [mark.subscribed for mark in marks] == [(), None, None]
 
 
+async def test_a_symbol_is_left_with_the_last_of_its_trades() -> None:
+    """With the broker away older chunks wait: told with the first of them, its last minutes would be nobody's."""
+    buffer, one = Buffer(Stats(), limit=1000, most=5), run()
+    one.news = ((1, 1_000_000), (2, 1_000_000))
+    for number in range(10):
+        buffer.put(Chunk(one, [trade(number, instrument_id=1 + number % 2)], 2_000_000 + number))
+    one.news = ((1, 1_000_000),)  # the other one is left
+    buffer.put(Chunk(one, [trade(10), trade(11, instrument_id=2)], 2_000_011))
+    one.news = ((1, 1_000_000), (3, 2_000_012))
+    buffer.put(Chunk(one, [trade(12, instrument_id=3)], 2_000_012))
+    queue = await sent(buffer, shards=2, most=5)
+    told = [(m.upto_us, m.subscribed) for _, batch in queue.kept if (m := batch.mark) and m.subscribed is not None]
+    assert told == [
+        (0, ((1, 1_000_000), (2, 1_000_000))),  # a run begins with what it receives
+        (2_000_011, ((1, 1_000_000),)),
+        (2_000_012, ((1, 1_000_000), (3, 2_000_012))),
+    ]
+
+
+async def test_what_a_run_receives_is_told_even_when_its_trades_went() -> None:
+    stats, one = Stats(), run()
+    buffer = Buffer(stats, limit=10, most=5)
+    for number in range(0, 30, 5):
+        one.news = ((number, 1_000_000),) if number < 10 else None
+        buffer.put(Chunk(one, [trade(n) for n in range(number, number + 5)], 2_000_000 + number))
+    queue = await sent(buffer)
+    marks = [(len(batch), batch.mark.subscribed) for _, batch in queue.kept if batch.mark]
+    assert marks == [(0, ((0, 1_000_000),)), (0, ((5, 1_000_000),)), (5, None), (5, None)]
+    assert stats.dropped == {"buffer_full": 20}
+
+
 async def test_the_oldest_go_first_and_leave_a_number_out() -> None:
     stats, one = Stats(), run()
     buffer = Buffer(stats, limit=20, most=10)

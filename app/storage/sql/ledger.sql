@@ -29,6 +29,19 @@ WHERE l.run = 0 AND NOT isempty(l.applied) AND l.instrument_id >= :instrument_id
     AND (l.instrument_id, lower(g)) > (CAST(:instrument_id AS int), CAST(:first AS bigint))
 ORDER BY 1, 2 LIMIT :limit
 
+-- name: over
+-- Locks ledgers of runs that are forgotten; a row that a worker holds is left to the next time.
+SELECT l.instrument_id, l.run FROM ledger l
+WHERE l.run <> 0 AND NOT EXISTS (SELECT 1 FROM feeds f WHERE f.run = l.run)
+    AND NOT EXISTS (SELECT 1 FROM feed_batches b WHERE b.run = l.run)
+LIMIT :limit FOR UPDATE OF l SKIP LOCKED
+
+-- name: forget
+-- A new statement, so that it sees what a worker committed before its row was locked.
+DELETE FROM ledger l USING unnest(CAST(:instruments AS int[]), CAST(:runs AS bigint[])) AS u (i, r)
+WHERE l.instrument_id = u.i AND l.run = u.r AND NOT EXISTS (SELECT 1 FROM feeds f WHERE f.run = l.run)
+    AND NOT EXISTS (SELECT 1 FROM feed_batches b WHERE b.run = l.run)
+
 -- name: fragments
 SELECT instrument_id, run, (SELECT count(*) FROM unnest(applied)) AS pieces FROM ledger
 WHERE pg_column_size(applied) > 4000

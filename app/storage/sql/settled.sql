@@ -6,6 +6,10 @@ INSERT INTO settled AS s (instrument_id, until)
 VALUES (:instrument_id, CAST(:until AS timestamptz))
 ON CONFLICT (instrument_id) DO UPDATE SET until = excluded.until WHERE s.until < excluded.until
 
+-- name: back
+UPDATE settled SET until = CAST(:until AS timestamptz)
+WHERE instrument_id = :instrument_id AND until > CAST(:until AS timestamptz)
+
 -- name: extend
 -- An open hole of the cause that touches the stretch grows; only where there is none, one is made.
 WITH w AS (

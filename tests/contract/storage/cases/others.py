@@ -59,6 +59,14 @@ def ledger_fragments(c: sa.Connection) -> object:
     return found
 
 
+@case(ledger.forget, ledger=(3, 1))
+def ledger_forget(c: sa.Connection) -> object:
+    ledger.take(c, {Stream(AAPL, 11): [(1, 5)]})  # a run that goes on
+    found = [ledger.forget(c, limit=2) for _ in range(3)]
+    assert found == [2, 1, 0]
+    return found
+
+
 @case(sessions.put, sessions=(1, 2))
 def sessions_put(c: sa.Connection) -> int:
     day, later = at("2019-10-28"), at("2019-12-02")
@@ -100,6 +108,14 @@ def settled_forward(c: sa.Connection) -> None:
     settled.forward(c, THYAO, NOW)
     settled.forward(c, AAPL, OLD)
     settled.forward(c, 14, NOW)
+
+
+@case(settled.back, settled=(1, 1))
+def settled_back(c: sa.Connection) -> object:
+    settled.back(c, THYAO, OLD)
+    settled.back(c, AAPL, NOW)
+    settled.back(c, 14, OLD)
+    return settled.until(c, [AAPL, THYAO, 14])
 
 
 @case(settled.extend, holes=(1, 2))
