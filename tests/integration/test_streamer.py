@@ -193,8 +193,11 @@ async def test_the_exchange_s_own_bars_come_with_their_ids() -> None:
 
 
 async def test_klines_say_that_a_connection_lives_and_let_the_clock_go_on() -> None:
-    """Where nobody trades the exchange's klines are its word: no connection is replaced, the claim keeps its second."""
-    with start_sandbox(symbols="BTC/USDT", rate=0.0001, history_hours=1) as market:
+    """Where nobody trades the exchange's klines are its word: no connection is replaced, the claim keeps its second.
+
+    Two days of history, for there are klines only where somebody has traded before.
+    """
+    with start_sandbox(symbols="BTC/USDT", rate=0.0001, history_hours=48) as market:
         async with streaming(market, "BTC/USDT", stream_silence_s=4.0) as live:
             await live.until(lambda: live.streamer.stats.klines > 24)
             before_us = live.queue.marks[-1].upto_us
