@@ -28,9 +28,10 @@ def plan(
     if current(now_ms, expected) is not None:
         due = asked_ms is None or not 0 <= now_ms - asked_ms < every_ms  # the simulated clock may begin anew
         return Plan(due, max(until_ms, source_ms) if due else until_ms)
-    after = following(now_ms, expected)
-    rest_ms = max(until_ms, after.lo_ms if after is not None else now_ms // MINUTE_MS * MINUTE_MS)
-    missing = clipped(until_ms, now_ms, expected)
+    after, missing = following(now_ms, expected), clipped(until_ms, now_ms, expected)
+    # Where no window is known to follow, the calendar may have ended: nothing is claimed that was not asked for.
+    over_ms = after.lo_ms if after is not None else missing[-1].hi_ms if missing else until_ms
+    rest_ms = max(until_ms, over_ms)
     if not missing:
         return Plan(False, rest_ms)
     return Plan(True, rest_ms) if missing[-1].hi_ms <= source_ms else Plan(False, until_ms)

@@ -81,6 +81,14 @@ def test_in_the_dead_time_everything_is_known_without_asking() -> None:
     assert plan(friday, ms("2026-10-30T15:10"), None, WEEK, lag_ms=LAG_MS, every_ms=EVERY_MS) == Plan(False, monday)
 
 
+def test_where_the_calendar_ends_nothing_is_known_but_what_was_asked_for() -> None:
+    """A library's calendar may end with the year, and its market trades on."""
+    closed, week_after = ms("2026-11-02T15:10"), ms("2026-11-09T10:00")
+    last = plan(ms("2026-11-02T15:26"), ms("2026-11-02T14:50"), None, WEEK, lag_ms=LAG_MS, every_ms=EVERY_MS)
+    assert last == Plan(True, closed)
+    assert plan(week_after, closed, None, WEEK, lag_ms=LAG_MS, every_ms=EVERY_MS) == Plan(False, closed)
+
+
 _minutes = st.integers(WEEK[0].lo_ms // MINUTE_MS - 600, WEEK[-1].hi_ms // MINUTE_MS + 600)
 
 
