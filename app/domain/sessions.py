@@ -39,7 +39,8 @@ class Window(NamedTuple):
 
 def windows(calendar: str, sessions: Iterable[Session], *, extended: bool = False) -> list[Window]:
     """The sessions widened by what the calendar's source has around them, oldest first."""
-    before, after = EXTENDED.get(calendar, (0, 0)) if extended else MARGINS.get(calendar, (0, 0))
+    margin = MARGINS.get(calendar, (0, 0))
+    before, after = EXTENDED.get(calendar, margin) if extended else margin
     return [Window(session.open_ms - before * MINUTE_MS, session.close_ms + after * MINUTE_MS) for session in sessions]
 
 

@@ -92,7 +92,7 @@ class Facts:
     counters: dict[str, int] = field(default_factory=dict)
     last_trades: list[dict[str, Any]] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
-    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar, as its first exchange has it
     clocks: dict[str, int] = field(default_factory=dict)  # exchange → ms up to which its feed is stored
     prices: dict[str, int] = field(default_factory=dict)  # exchange → ms of the newest price that charts were told
     open_holes: int = 0  # of symbols that are collected, of exchanges that can be asked
@@ -215,7 +215,7 @@ class Status:
         missing = missing_keys(self.settings)
         for name, state in states.items():
             rules, feed = RULES[Exchange(name)], state["feed"]
-            row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}}
+            row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}, "hours": {}}
             row |= {"delay_s": rules.delay_s, "error": state["error"], "since": state["since"], "at": state["at"]}
             row["missing"] = missing.get(name)
             if name in missing and feed in UNHEARD:
@@ -233,14 +233,14 @@ class Status:
         connect: Callable[[], Any] = lambda: nullcontext(connection)  # noqa: E731
         markets = Markets(connect, self.sessions, now_ms=lambda: now_ms, extended=self.settings.extended_hours)
         sources = {row["exchange"]: row for row in facts.sources}
-        used = {(item.exchange.value, item.calendar) for item in self.instruments(connection)}
-        for exchange, calendar in sorted(used):
-            state = markets.state(calendar)
-            facts.sessions[calendar] = {
-                **state.json(), "words": state.words(), "last": self.sessions.last(connection, calendar),
-            }  # fmt: skip
+        states = markets.states({(item.exchange.value, item.calendar) for item in self.instruments(connection)})
+        for exchange, calendar in sorted(states):
+            state = states[exchange, calendar]
+            hours = {**state.json(), "words": state.words(), "last": self.sessions.last(connection, calendar)}
+            facts.sessions.setdefault(calendar, hours)
             if exchange in sources:
                 sources[exchange]["markets"][calendar] = state.words()
+                sources[exchange]["hours"][calendar] = hours
         for calendar, said in facts.sessions.items():
             if said["state"] == "unknown":
                 facts.notes.append(f"the sessions of {calendar} are not known yet")
