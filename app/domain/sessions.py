@@ -18,8 +18,6 @@ EXTENDED: dict[str, tuple[int, int]] = {"XNYS": (330, 240)}
 # from all trading, so that daylight saving moves nothing across, and where 4h bars begin, of which 1d is made.
 OWN_HOURS: dict[str, tuple[int, int]] = {"XNYS": (4, 24), "XASX": (0, 12), "XNZE": (0, 12)}
 HOUR_MS = 60 * MINUTE_MS
-# Where each calendar's clocks hang.
-ZONES: dict[str, str] = {ALWAYS: "Etc/UTC", "XNYS": "America/New_York", "XIST": "Europe/Istanbul"}
 
 
 class Session(NamedTuple):
