@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from app.services.stores import Sessions
 
 HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
 BACKLOG = 1000  # messages waiting in a queue: more is worth a warning
+CALENDAR_MS = 28 * DAY_MS  # a calendar that ends sooner needs somebody: it is stored for over a year where it goes on
 HOLES_SHOWN = BACKFILLS_SHOWN = 20
 BROKEN = {"refused", "down", "reconnecting"}
 Level = Literal["ok", "degraded"]
@@ -244,6 +246,15 @@ class Status:
         for calendar, said in facts.sessions.items():
             if said["state"] == "unknown":
                 facts.notes.append(f"the sessions of {calendar} are not known yet")
+            if said["last"] is not None and said["last"] < now_ms + CALENDAR_MS:
+                facts.troubles.append(_ending(calendar, said["last"], now_ms))
+
+
+def _ending(calendar: str, last_ms: int, now_ms: int) -> Trouble:
+    ends = "ends" if last_ms + DAY_MS > now_ms else "ended"
+    day = f"{datetime.fromtimestamp(last_ms / 1000, UTC):%Y-%m-%d}"
+    what = f"the calendar {calendar} {ends} on {day}: update exchange_calendars or the platform, and restart"
+    return Trouble(what, "its holidays are announced year by year; without hours its symbols are not collected")
 
 
 def _parked(count: int) -> str:
