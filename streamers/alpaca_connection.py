@@ -14,13 +14,14 @@ from loguru import logger
 
 from app.domain.instruments import Instrument
 from app.errors import SourceError, WireError
-from app.wire.alpaca import RawMessage, parse_message
+from app.wire.alpaca import SYMBOL_LIMIT, RawMessage, parse_message
 from app.wire.alpaca_values import Refusal, Subscription
 from streamers.alpaca_intake import Intake, Parts
-from streamers.alpaca_socket import Socket, refusal
+from streamers.alpaca_socket import Refused, Socket, refusal
 from streamers.buffer import Chunk, Run
 
 CHUNK = 400  # symbols a request
+NAMED = 10  # symbols an error names
 ANSWER_S = 10.0
 EMPTY_S = 1.0  # without trades an empty batch goes out so often: the feed's clock goes on
 
@@ -67,7 +68,8 @@ class Connection:
     async def follow(self, wanted: Mapping[str, Instrument]) -> None:
         """Subscribes to what is wanted and not yet followed, and leaves what is not wanted any more.
 
-        What stays goes on without a break. Raises Refused or SourceError; what was left or added before that is told.
+        What stays goes on without a break, and at the limit of symbols the oldest of the watchlist come in. Raises
+        Refused or SourceError; what was left or added before that is told.
         """
         async with self._speaking:
             before = dict(self._since)
@@ -75,9 +77,16 @@ class Connection:
                 gone = [symbol for symbol, item in self.followed.items() if wanted.get(symbol) != item]
                 for start in range(0, len(gone), CHUNK):
                     await self._drop(gone[start : start + CHUNK])
-                fresh = [symbol for symbol in wanted if symbol not in self.followed]
+                fresh = sorted(wanted.keys() - self.followed.keys(), key=lambda symbol: wanted[symbol].id)
                 for start in range(0, len(fresh), CHUNK):
-                    await self._add({symbol: wanted[symbol] for symbol in fresh[start : start + CHUNK]})
+                    await self._add_fitting({symbol: wanted[symbol] for symbol in fresh[start : start + CHUNK]})
+            except Refused as error:
+                if error.code != SYMBOL_LIMIT:
+                    raise
+                self._ready = self._ready or bool(self.followed)
+                left = [symbol for symbol in fresh if symbol not in self.followed]
+                more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+                raise Refused(error.code, f"{error}; not followed: {', '.join(left[:NAMED])}{more}") from error
             finally:
                 if self._since != before or not self._ready:
                     self.run.news = tuple(sorted(self._since.items()))
@@ -112,6 +121,26 @@ class Connection:
         await self._ask("unsubscribe", symbols)
         for symbol in symbols:
             self._since.pop(self.followed.pop(symbol).id, None)
+
+    async def _add_fitting(self, fresh: Mapping[str, Instrument]) -> None:
+        """Subscribes to all of them, or to the first ones that the limit of symbols allows, and then raises Refused.
+
+        A request over the limit changes nothing at Alpaca, and nobody tells the limit: halving finds it.
+        """
+        symbols = list(fresh)
+        fits, upto, too_many = 0, len(symbols), len(symbols) + 1
+        refused: Refused | None = None
+        while fits + 1 < too_many:
+            try:
+                await self._add({symbol: fresh[symbol] for symbol in symbols[fits:upto]})
+                fits = upto
+            except Refused as error:
+                if error.code != SYMBOL_LIMIT:
+                    raise
+                refused, too_many = error, upto
+            upto = (fits + too_many) // 2
+        if refused:
+            raise refused
 
     async def _add(self, fresh: Mapping[str, Instrument]) -> None:
         self.followed.update(fresh)  # trades may come before the answer

@@ -2,13 +2,15 @@
 
 Lost connections come back after a growing, jittered delay. What asking again does not cure (a wrong key, a feed
 without subscription) ends it with one error and the state `refused`. A connection limit used up by others, and a key
-refused that worked before, are refused too, but tried again now and then. Outside the sessions the connection stays:
-the first print of the day is not missed, and silence is what one expects.
+refused that worked before, are refused too, but tried again now and then. Of more symbols than the subscription allows
+those that fit are followed, and the rest is asked for again as often. Outside the sessions the connection stays: the
+first print of the day is not missed, and silence is what one expects.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -66,6 +68,7 @@ class AlpacaFeed:
         self._silence_s = limits.silence_s
         self._held_s = -RELEASE_S  # when we last had a connection
         self._limit_s = LIMIT_FIRST_S  # the next wait at a connection limit
+        self._rest_s = math.inf  # when what the limit of symbols left out is asked for again
 
     def follow(self, wanted: Mapping[str, Instrument]) -> None:
         """Sets the instruments to follow, by wire symbol."""
@@ -110,11 +113,10 @@ class AlpacaFeed:
         run = Run(secrets.randbits(RUN_BITS) + 1, Exchange.ALPACA.value, self._limits.shard, since_us)
         self.live = Connection(socket, run, self._parts)
         self._changed.clear()
-        await self.live.follow(self.wanted)
+        await self._refollow(self.live)
         self._stats.runs += 1
         self._stats.delay_s = 0.0
         self._limit_s = LIMIT_FIRST_S
-        self.error = ""
         self._state("connected")
         logger.info("connected to {} on run {:x}", self._limits.url, run.id)
 
@@ -125,7 +127,7 @@ class AlpacaFeed:
             await self._look(self.live)
             if self.live.lost:
                 raise self.live.why_lost()
-            if self._changed.is_set():
+            if self._changed.is_set() or time.monotonic() > self._rest_s:
                 self._changed.clear()
                 await self._refollow(self.live)
             self._watch(self.live)
@@ -133,12 +135,13 @@ class AlpacaFeed:
     async def _refollow(self, connection: Connection) -> None:
         try:
             await connection.follow(self.wanted)
-            self.error = ""
+            self.error, self._rest_s = "", math.inf
         except Refused as error:
-            if error.code != SYMBOL_LIMIT:
+            if error.code != SYMBOL_LIMIT or not connection.followed:
                 raise
-            self.error = str(error)  # what is followed goes on
-            logger.error("{}", error)
+            if self.error != str(error):
+                logger.error("{}", error)
+            self.error, self._rest_s = str(error), time.monotonic() + self._limits.refused_s  # what is followed goes on
 
     async def _look(self, connection: Connection) -> None:
         """Waits a moment, or until something happened."""

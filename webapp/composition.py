@@ -179,12 +179,12 @@ def hours_reader(reads: Reads, markets: Markets) -> Callable[[], MarketStates]:
                         (item.exchange.value, item.calendar) for item in catalog.instruments(conn, active_only=True)
                     }
                 read_at = time.monotonic()
-            states = markets.states({calendar for _, calendar in used})
+            states = markets.states(used)
         except (*AWAY, sa.exc.DBAPIError):
             return known
         found: dict[str, dict[str, Any]] = {}
         for exchange, calendar in sorted(used):
-            found.setdefault(exchange, {})[calendar] = states[calendar].json()
+            found.setdefault(exchange, {})[calendar] = states[exchange, calendar].json()
         known = found
         return known
 

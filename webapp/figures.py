@@ -121,8 +121,8 @@ class Figures(Collector):
             holes = figures.open_holes(connection)
             at_work, connections = backfills.at_work(connection), inventory.connections(connection)
             shares, size = self._slowly(connection, now_ms)
-        states = self._markets.states({calendar for _, calendar in used})
-        opened = frozenset(exchange for exchange, calendar in used if states[calendar].state == "open")
+        states = self._markets.states(used)
+        opened = frozenset(market[0] for market in used if states[market].state == "open")
         late = {name: max(0.0, (now_ms - ms - MINUTE_MS) / 1000 - grace_s) / speed for name, ms in oldest.items()}
         exchanges = frozenset(exchange for exchange, _ in used)
         return Read(exchanges, opened, late, holes, shares, at_work, size, connections)

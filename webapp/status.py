@@ -10,7 +10,6 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, Field
 
 from app.domain.counted import meaning
-from app.services.status import Facts
 from webapp.backfills import BackfillRow
 from webapp.composition import Web
 from webapp.gather import Found
@@ -212,7 +211,7 @@ def status_json(found: Found) -> dict[str, Any]:
         "troubles": [trouble._asdict() for trouble in facts.troubles],
         "notes": facts.notes,
         "processes": facts.process_rows,
-        "feeds": [_feed(row, facts) for row in facts.sources],
+        "feeds": [_feed(row) for row in facts.sources],
         "queues": [{"queue": name, "waiting": n} for name, n in facts.queues.items() if name not in COUNTED_APART],
         "taken": facts.queues.get("taken, not done"),
         "parked": facts.queues.get("parked"),
@@ -229,12 +228,11 @@ def status_json(found: Found) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _feed(row: dict[str, Any], facts: Facts) -> dict[str, Any]:
+def _feed(row: dict[str, Any]) -> dict[str, Any]:
     told = {name: row[name] for name in ("exchange", "title", "feed", "since", "at", "error", "missing", "delay_s")}
-    markets = {calendar: {**facts.sessions[calendar]} for calendar in row["markets"]}
     if told["feed"] != "no_key":
         told["missing"] = None
-    return {**told, "markets": markets}
+    return {**told, "markets": row["hours"]}
 
 
 def _host(host: str) -> str:

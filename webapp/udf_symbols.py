@@ -53,11 +53,11 @@ class Symbols:
 
     def __init__(self, web: Web) -> None:
         self._web = web
-        self._hours: dict[str, tuple[float, Hours]] = {}
+        self._hours: dict[tuple[str, bool], tuple[float, Hours]] = {}
 
     def describe(self, item: Instrument) -> dict[str, Any]:
         """The symbol as /udf/symbols tells it."""
-        hours, delay_s = self.hours(item.calendar), RULES[item.exchange].delay_s
+        hours, delay_s = self.hours(item), RULES[item.exchange].delay_s
         title = RULES[item.exchange].title
         return {
             "name": item.symbol,
@@ -96,15 +96,16 @@ class Symbols:
         rows = [self.describe(item) for item in items]
         return {column: [row[name] for row in rows] for column, name in _COLUMNS.items()}
 
-    def hours(self, calendar: str) -> Hours:
-        """The trading hours of a calendar, from its stored sessions."""
-        read_at, known = self._hours.get(calendar, (0.0, None))
+    def hours(self, item: Instrument) -> Hours:
+        """The trading hours of an instrument, from its calendar's stored sessions."""
+        extended = self._web.settings.extended_hours and RULES[item.exchange].extended_hours
+        read_at, known = self._hours.get((item.calendar, extended), (0.0, None))
         if known is None or time.monotonic() - read_at > KEEP_S:
             now_ms = self._web.now_ms()
             with self._web.reads.connect() as conn:
-                stored = sessions.read(conn, calendar, now_ms - BACK_MS, now_ms + AHEAD_MS)
-            known = trading_hours(calendar, stored, extended=self._web.settings.extended_hours)
-            self._hours[calendar] = (time.monotonic(), known)
+                stored = sessions.read(conn, item.calendar, now_ms - BACK_MS, now_ms + AHEAD_MS)
+            known = trading_hours(item.calendar, stored, extended=extended)
+            self._hours[item.calendar, extended] = (time.monotonic(), known)
         return known
 
 

@@ -27,6 +27,7 @@ class ExchangeRules:
     compared: tuple[str, ...]  # the fields in which our bar and the exchange's own must be equal
     delay_s: int  # how far behind the market the source's bars are, by its own word
     history_lag_s: int  # a minute that ended so long ago and is not in the source's history is not there
+    extended_hours: bool = False  # it has the hours around a session, which EXTENDED_HOURS keeps
 
 
 _PRICES = ("open", "high", "low", "close")
@@ -37,7 +38,7 @@ RULES: dict[Exchange, ExchangeRules] = {
         (*_PRICES, "volume", "quote_volume", "taker_buy_volume", "trade_count"), 0, 600,
     ),
     Exchange.ALPACA: ExchangeRules(
-        "Alpaca", False, False, True, "XNYS", True, (*_PRICES, "volume", "trade_count"), 0, 30,
+        "Alpaca", False, False, True, "XNYS", True, (*_PRICES, "volume", "trade_count"), 0, 30, True,
     ),
     Exchange.YAHOO: ExchangeRules(
         "Borsa Istanbul", False, False, True, "XIST", False, (*_PRICES, "volume"), 900, 60,

@@ -18,8 +18,6 @@ EXTENDED: dict[str, tuple[int, int]] = {"XNYS": (330, 240)}
 # from all trading, so that daylight saving moves nothing across, and where 4h bars begin, of which 1d is made.
 OWN_HOURS: dict[str, tuple[int, int]] = {"XNYS": (4, 24), "XASX": (0, 12), "XNZE": (0, 12)}
 HOUR_MS = 60 * MINUTE_MS
-# Where each calendar's clocks hang.
-ZONES: dict[str, str] = {ALWAYS: "Etc/UTC", "XNYS": "America/New_York", "XIST": "Europe/Istanbul"}
 
 
 class Session(NamedTuple):
@@ -39,7 +37,8 @@ class Window(NamedTuple):
 
 def windows(calendar: str, sessions: Iterable[Session], *, extended: bool = False) -> list[Window]:
     """The sessions widened by what the calendar's source has around them, oldest first."""
-    before, after = EXTENDED.get(calendar, (0, 0)) if extended else MARGINS.get(calendar, (0, 0))
+    margin = MARGINS.get(calendar, (0, 0))
+    before, after = EXTENDED.get(calendar, margin) if extended else margin
     return [Window(session.open_ms - before * MINUTE_MS, session.close_ms + after * MINUTE_MS) for session in sessions]
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from app.domain.instruments import Instrument
+from app.domain.instruments import RULES, Instrument
 from app.domain.sessions import ALWAYS, Window, clipped, windows
 from app.services.stores import Sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Asks the stored sessions; `extended` keeps the extended hours of US stocks."""
+    """Asks the stored sessions; `extended` keeps the extended hours of a source that has them."""
 
     sessions: Sessions
     extended: bool
@@ -25,4 +25,5 @@ class Expected:
         found = self.sessions.read(connection, instrument.calendar, lo_ms, hi_ms)
         if not found and self.sessions.last(connection, instrument.calendar) is None:
             return [Window(lo_ms, hi_ms)] if lo_ms < hi_ms else []
-        return clipped(lo_ms, hi_ms, windows(instrument.calendar, found, extended=self.extended))
+        extended = self.extended and RULES[instrument.exchange].extended_hours
+        return clipped(lo_ms, hi_ms, windows(instrument.calendar, found, extended=extended))

@@ -61,8 +61,9 @@ class Gaps:
         if found and instrument.calendar != ALWAYS:
             span = min(gap.start_ms for gap in found), max(gap.end_ms for gap in found)
             sessions = self._sessions.read(conn, instrument.calendar, *span)
+            extended = self._extended and RULES[instrument.exchange].extended_hours
             # Without sessions nobody knows the hours: then the hole is shown as it is.
-            expected = windows(instrument.calendar, sessions, extended=self._extended) if sessions else None
+            expected = windows(instrument.calendar, sessions, extended=extended) if sessions else None
         return [gap.json() for gap in disjoint(found, expected)]
 
 

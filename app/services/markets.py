@@ -1,4 +1,4 @@
-"""Market hours: whether each calendar's market is open by the exchange's clock, until when, or from when on."""
+"""Market hours: whether a calendar's market is open by the exchange's clock, until when, or from when on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any, Literal, Protocol
 
 import sqlalchemy as sa
 
+from app.domain.instruments import RULES, Exchange
 from app.domain.sessions import ALWAYS, Session, Window, current, following, windows
 from app.domain.timeframes import DAY_MS
 
 BACK_MS, AHEAD_MS = 2 * DAY_MS, 21 * DAY_MS  # what is read at a time: longer than any holiday
 KEEP_S, KEEP_NONE_S = 60.0, 3.0  # wall time sessions are kept, and the lack of any
+
+type Market = tuple[str, str]
+"""An exchange and a calendar: of one calendar, a source may have the extended hours, and another not."""
 
 
 class SessionStore(Protocol):
@@ -61,27 +65,25 @@ class Markets:
         extended: bool = False,
     ) -> None:
         self._connect, self._sessions, self._now_ms, self._extended = connect, sessions, now_ms, extended
-        self._read: dict[str, tuple[float, int, list[Window]]] = {}
+        self._read: dict[Market, tuple[float, int, list[Window]]] = {}
 
-    def states(self, calendars: Iterable[str]) -> dict[str, MarketState]:
-        """Each calendar's state; raises what the database driver raises when it is away."""
+    def states(self, markets: Iterable[Market]) -> dict[Market, MarketState]:
+        """Each market's state; raises what the database driver raises when it is away."""
         now_ms = self._now_ms()
-        return {calendar: state_at(now_ms, calendar, self._windows(calendar, now_ms)) for calendar in calendars}
+        return {market: state_at(now_ms, market[1], self._windows(market, now_ms)) for market in markets}
 
-    def state(self, calendar: str) -> MarketState:
-        """One calendar's state."""
-        return self.states([calendar])[calendar]
-
-    def _windows(self, calendar: str, now_ms: int) -> list[Window]:
+    def _windows(self, market: Market, now_ms: int) -> list[Window]:
+        exchange, calendar = market
         if calendar == ALWAYS:
             return []
-        at, read_ms, found = self._read.get(calendar, (0.0, 0, []))
+        at, read_ms, found = self._read.get(market, (0.0, 0, []))
         fresh = time.monotonic() - at < (KEEP_S if found else KEEP_NONE_S)
         if not (fresh and 0 <= now_ms - read_ms < DAY_MS):  # a simulated clock may run days in a minute
             with self._connect() as conn:
                 stored = self._sessions.read(conn, calendar, now_ms - BACK_MS, now_ms + AHEAD_MS)
-            found = windows(calendar, stored, extended=self._extended)
-            self._read[calendar] = (time.monotonic(), now_ms, found)
+            extended = self._extended and RULES[Exchange(exchange)].extended_hours
+            found = windows(calendar, stored, extended=extended)
+            self._read[market] = (time.monotonic(), now_ms, found)
         return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from app.services.stores import Sessions
 
 HOLE_S = 300  # a hole is repaired within seconds of its minute's end; one this old is stuck
 BACKLOG = 1000  # messages waiting in a queue: more is worth a warning
+CALENDAR_MS = 28 * DAY_MS  # a calendar that ends sooner needs somebody: it is stored for over a year where it goes on
 HOLES_SHOWN = BACKFILLS_SHOWN = 20
 BROKEN = {"refused", "down", "reconnecting"}
 Level = Literal["ok", "degraded"]
@@ -92,7 +94,7 @@ class Facts:
     counters: dict[str, int] = field(default_factory=dict)
     last_trades: list[dict[str, Any]] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
-    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)  # by calendar, as its first exchange has it
     clocks: dict[str, int] = field(default_factory=dict)  # exchange → ms up to which its feed is stored
     prices: dict[str, int] = field(default_factory=dict)  # exchange → ms of the newest price that charts were told
     open_holes: int = 0  # of symbols that are collected, of exchanges that can be asked
@@ -215,7 +217,7 @@ class Status:
         missing = missing_keys(self.settings)
         for name, state in states.items():
             rules, feed = RULES[Exchange(name)], state["feed"]
-            row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}}
+            row: dict[str, Any] = {"exchange": name, "title": rules.title, "feed": feed, "markets": {}, "hours": {}}
             row |= {"delay_s": rules.delay_s, "error": state["error"], "since": state["since"], "at": state["at"]}
             row["missing"] = missing.get(name)
             if name in missing and feed in UNHEARD:
@@ -233,17 +235,26 @@ class Status:
         connect: Callable[[], Any] = lambda: nullcontext(connection)  # noqa: E731
         markets = Markets(connect, self.sessions, now_ms=lambda: now_ms, extended=self.settings.extended_hours)
         sources = {row["exchange"]: row for row in facts.sources}
-        used = {(item.exchange.value, item.calendar) for item in self.instruments(connection)}
-        for exchange, calendar in sorted(used):
-            state = markets.state(calendar)
-            facts.sessions[calendar] = {
-                **state.json(), "words": state.words(), "last": self.sessions.last(connection, calendar),
-            }  # fmt: skip
+        states = markets.states({(item.exchange.value, item.calendar) for item in self.instruments(connection)})
+        for exchange, calendar in sorted(states):
+            state = states[exchange, calendar]
+            hours = {**state.json(), "words": state.words(), "last": self.sessions.last(connection, calendar)}
+            facts.sessions.setdefault(calendar, hours)
             if exchange in sources:
                 sources[exchange]["markets"][calendar] = state.words()
+                sources[exchange]["hours"][calendar] = hours
         for calendar, said in facts.sessions.items():
             if said["state"] == "unknown":
                 facts.notes.append(f"the sessions of {calendar} are not known yet")
+            if said["last"] is not None and said["last"] < now_ms + CALENDAR_MS:
+                facts.troubles.append(_ending(calendar, said["last"], now_ms))
+
+
+def _ending(calendar: str, last_ms: int, now_ms: int) -> Trouble:
+    ends = "ends" if last_ms + DAY_MS > now_ms else "ended"
+    day = f"{datetime.fromtimestamp(last_ms / 1000, UTC):%Y-%m-%d}"
+    what = f"the calendar {calendar} {ends} on {day}: update exchange_calendars or the platform, and restart"
+    return Trouble(what, "its holidays are announced year by year; without hours its symbols are not collected")
 
 
 def _parked(count: int) -> str:

@@ -284,6 +284,31 @@ async def test_too_many_symbols_leave_those_that_are_followed() -> None:
         await live.until(lambda: not live.streamer.feed.error)
 
 
+async def test_too_many_symbols_leave_those_that_fit_after_a_reconnect() -> None:
+    names = ("AAPL", "MSFT", "NVDA", "TSLA", "META")
+    async with door(most_symbols=3) as market, streaming(market.url, *names, refused_s=0.5) as live:
+        for attempt in (1, 2):
+            await live.until(lambda: live.streamer.feed.state == "connected" and market.sockets)
+            assert market.attempts == attempt and live.streamer.facts()["feed"] == "connected"
+            assert live.streamer.facts()["error"].endswith("; not followed: TSLA, META")
+            await market.send(*(trade(name, attempt, 1.0) for name in names))
+            await live.until(lambda: len(live.queue.trades) == 3 * attempt)  # noqa: B023
+            if attempt == 1:
+                await market.drop()
+        assert [live.queue.ids(i) for i in (1, 2, 3, 4, 5)] == [{1}, {1}, {1}, set(), set()]
+        market.most_symbols = 4  # a larger plan, found without a restart
+        await live.until(lambda: (live.streamer.facts()["error"] or "").endswith("; not followed: META"))
+        market.most_symbols = 5
+        await live.until(lambda: live.streamer.facts()["error"] is None)
+        assert market.attempts == 2
+
+
+async def test_a_limit_that_lets_nothing_in_is_a_refusal() -> None:
+    async with door(most_symbols=0) as market, streaming(market.url, "AAPL", "MSFT", refused_s=0.5) as live:
+        await live.until(lambda: market.attempts == 2)
+        assert live.streamer.facts()["feed"] == "refused" and "405" in live.streamer.facts()["error"]
+
+
 async def test_what_was_followed_before_a_refusal_of_the_same_change_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamers.alpaca_connection.CHUNK", 1)
     async with door(most_symbols=2) as market, streaming(market.url, "AAPL", "MSFT") as live:

@@ -58,7 +58,8 @@ def test_a_closed_market_and_a_missing_key_are_no_trouble(
     opens_ms = now_ms - now_ms % DAY_MS + 2 * DAY_MS
     with engine.begin() as conn:
         for calendar in ("XNYS", "XIST"):
-            sessions.put(conn, calendar, [Session(opens_ms, opens_ms, opens_ms + 8 * HOUR_MS)])
+            days = [opens_ms, opens_ms + 60 * DAY_MS]  # the calendar goes on
+            sessions.put(conn, calendar, [Session(day_ms, day_ms, day_ms + 8 * HOUR_MS) for day_ms in days])
     health.beat(
         redis_client, "streamer-binance", {"exchange": "binance", "feed": "connected", "since": 1, "at": now_ms}
     )
