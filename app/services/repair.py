@@ -72,14 +72,21 @@ class Repair:
         known = self.catalogue({hole.instrument_id for hole in due})
         closed = self._needless(due, known) + self._out_of_reach(due, known, now_ms)
         spent, end = 0, monotonic() + RUN_S
+        unknown: set[int] = set()
         for group in _merged([hole for hole in due if hole.instrument_id in known]):
             instrument = known[group[0].instrument_id]
             if spent >= self.budget or monotonic() > end:
                 break
             if self.rest_until.get(instrument.exchange, 0.0) > monotonic():
                 continue  # one exchange's rest is no other's
-            closed += self._repair(instrument, group, now_ms)
+            if instrument.id in unknown:
+                continue  # a thousand holes of it would spend all that the exchange may be asked
             spent += 1
+            try:
+                closed += self._repair(instrument, group, now_ms)
+            except UnknownInstrument as error:
+                unknown.add(instrument.id)
+                self._put_off(instrument, group, error)
         return closed
 
     def _needless(self, due: list[Hole], known: Mapping[int, Instrument]) -> int:
@@ -124,14 +131,17 @@ class Repair:
                 raise SourceError(f"{instrument.exchange.value} has no history source yet")
             before = self.verify.revisions(instrument, lo_ms, end_ms)
             bars = source.klines(instrument, Timeframe.M1, lo_ms, end_ms, CHUNK)
-        except (SourceError, UnknownInstrument) as error:  # one instrument's trouble must not stop the others
-            logger.warning("repair of {} waits: {}", instrument.key, error)
+        except SourceError as error:  # one instrument's trouble must not stop the others
             if isinstance(error, RateLimited):
                 self.rest_until[instrument.exchange] = monotonic() + error.retry_after_s
-            with self.engine.begin() as connection:
-                self.holes.failed(connection, [hole.id for hole in group], str(error))
+            self._put_off(instrument, group, error)
             return 0
         return self._store(instrument, group, bars, before, lo_ms=lo_ms, end_ms=end_ms, now_ms=now_ms)
+
+    def _put_off(self, instrument: Instrument, group: list[Hole], error: Exception) -> None:
+        logger.warning("repair of {} waits: {}", instrument.key, error)
+        with self.engine.begin() as connection:
+            self.holes.failed(connection, [hole.id for hole in group], str(error))
 
     def _store(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from loguru import logger
@@ -29,6 +30,15 @@ REST_S, REST_MOST_S = 30.0, 3600.0  # an instrument whose history fails is left 
 NUMBERLESS = [exchange.value for exchange, rules in RULES.items() if rules.streamed and not rules.contiguous_ids]
 
 
+class Stretch(NamedTuple):
+    """Minutes [lo, end) of an instrument that history is asked about at once."""
+
+    instrument: Instrument
+    lo_ms: int
+    end_ms: int
+    more: bool = False  # closed bars beyond it wait, too
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Asks history within a budget of requests; `official` is app.storage.official."""
@@ -47,6 +57,8 @@ class Sweep:
     cutoffs: Cutoffs = keeps_all
     budget: int = 8  # requests one turn may spend
     resting: dict[int, tuple[float, float]] = field(default_factory=dict)  # instrument → (until, next pause)
+    # Instrument → where its round goes on, and how many minutes of the round history did not list.
+    rounds: dict[int, tuple[int, int]] = field(default_factory=dict)
     rest_until: dict[Exchange, float] = field(default_factory=dict)  # an exchange asked us to wait until then
 
     def run(self) -> int:
@@ -69,12 +81,17 @@ class Sweep:
                 limit=self.budget,
             )
         known = self.catalogue({i for i, _, _ in found})
-        stretches = [
-            (known[i], first_ms, min(last_ms + MINUTE_MS, first_ms + CHUNK * MINUTE_MS))
-            for i, first_ms, last_ms in found
-            if i in known
-        ]
+        stretches = [self._from(known[i], first_ms, last_ms) for i, first_ms, last_ms in found if i in known]
         return self._ask_all(stretches, now_ms, end)
+
+    def _from(self, instrument: Instrument, first_ms: int, last_ms: int) -> Stretch:
+        """The stretch to ask for next of [first, last]: its start, or where a round goes on."""
+        lo_ms, _ = self.rounds.get(instrument.id, (first_ms, 0))
+        if not first_ms < lo_ms <= last_ms:
+            self.rounds.pop(instrument.id, None)
+            lo_ms = first_ms
+        end_ms = min(last_ms + MINUTE_MS, lo_ms + CHUNK * MINUTE_MS)
+        return Stretch(instrument, lo_ms, end_ms, more=end_ms <= last_ms)
 
     def _quiet(self, now_ms: int, budget: int, end: float) -> int:
         """Where ids have gaps, a message lost inside a connection leaves no trace but in the exchange's own bars."""
@@ -84,7 +101,7 @@ class Sweep:
             )
             known = self.catalogue({i for i, _, _ in found})
             kept_ms = self.cutoffs(connection).get(Timeframe.M1, 0)
-            stretches: list[tuple[Instrument, int, int]] = []
+            stretches: list[Stretch] = []
             for instrument_id, lo_ms, until_ms in found:
                 if instrument_id in known and len(stretches) < budget:
                     stretches += self._next(connection, known[instrument_id], max(lo_ms, kept_ms), until_ms, now_ms)
@@ -92,7 +109,7 @@ class Sweep:
 
     def _next(
         self, connection: sa.Connection, instrument: Instrument, lo_ms: int, until_ms: int, now_ms: int
-    ) -> list[tuple[Instrument, int, int]]:
+    ) -> list[Stretch]:
         """The stretch to ask for next; where no bar is expected there is nothing to ask."""
         hi_ms = min(until_ms, settled_ms(instrument.exchange, now_ms) // MINUTE_MS * MINUTE_MS)
         windows = self.expected.windows(connection, instrument, lo_ms, hi_ms) if lo_ms < hi_ms else []
@@ -100,14 +117,15 @@ class Sweep:
             self.official.checked(connection, instrument.id, max(lo_ms, hi_ms))
             return []
         first: Window = windows[0]
-        return [(instrument, first.lo_ms, min(first.hi_ms, first.lo_ms + CHUNK * MINUTE_MS))]
+        return [Stretch(instrument, first.lo_ms, min(first.hi_ms, first.lo_ms + CHUNK * MINUTE_MS))]
 
     def _ask_all(
-        self, stretches: Sequence[tuple[Instrument, int, int]], now_ms: int, end: float, *, quiet: bool = False
+        self, stretches: Sequence[Stretch], now_ms: int, end: float, *, quiet: bool = False
     ) -> tuple[int, int]:
         """Minutes checked and requests made; an exchange that asks us to wait holds up no other."""
         checked = spent = 0
-        for instrument, lo_ms, end_ms in stretches:
+        for stretch in stretches:
+            instrument = stretch.instrument
             if monotonic() > end:
                 break
             if (until := self.rest_until.get(instrument.exchange, 0.0)) > monotonic():
@@ -115,8 +133,9 @@ class Sweep:
                 continue
             spent += 1
             try:
-                checked += self._ask(instrument, lo_ms, end_ms, now_ms, quiet=quiet)
-                self.resting.pop(instrument.id, None)
+                left = self._ask(stretch, now_ms, quiet=quiet)
+                self._go_on(stretch, left)
+                checked += 0 if left else (stretch.end_ms - stretch.lo_ms) // MINUTE_MS
             except RateLimited as error:
                 logger.warning("verification waits: {}", error)
                 self.rest_until[instrument.exchange] = until = monotonic() + error.retry_after_s
@@ -125,7 +144,9 @@ class Sweep:
                 self._rest(instrument, error)
         return checked, spent
 
-    def _ask(self, instrument: Instrument, lo_ms: int, end_ms: int, now_ms: int, *, quiet: bool) -> int:
+    def _ask(self, stretch: Stretch, now_ms: int, *, quiet: bool) -> int:
+        """Takes history's word on the stretch; returns how many of our closed bars it does not list."""
+        instrument, lo_ms, end_ms, _ = stretch
         source = self.history(instrument)
         if source is None:
             raise SourceError(f"{instrument.exchange.value} has no history source")
@@ -137,9 +158,27 @@ class Sweep:
                 self.official.checked(connection, instrument.id, end_ms)
         listed = {bar.time_ms for bar in bars}
         unlisted = [bar for bar in self._stored(instrument, lo_ms, end_ms) if bar.time_ms not in listed]
-        if left := sum(bar.state is State.CLOSED for bar in unlisted):
-            raise SourceError(f"its history does not list {left} of the minutes that are stored")
-        return (end_ms - lo_ms) // MINUTE_MS
+        return sum(bar.state is State.CLOSED for bar in unlisted)
+
+    def _go_on(self, stretch: Stretch, left: int) -> None:
+        """Where the instrument's next turn begins: minutes that history does not list keep no later one from its turn.
+
+        They are asked about again with the next round, after a pause that grows from round to round.
+        """
+        instrument_id = stretch.instrument.id
+        _, before = self.rounds.get(instrument_id, (0, 0))
+        unlisted = before + left
+        if not unlisted:
+            self.resting.pop(instrument_id, None)
+        elif stretch.more:
+            self.rounds[instrument_id] = (stretch.end_ms, unlisted)
+            if left:  # the next turns are the others'; the pause that follows the round stays what it is
+                _, pause_s = self.resting.get(instrument_id, (0.0, REST_S))
+                self.resting[instrument_id] = (monotonic() + REST_S, pause_s)
+        else:
+            self.rounds.pop(instrument_id, None)
+            said = f"its history does not list {unlisted} of the minutes that are stored"
+            self._rest(stretch.instrument, SourceError(said))
 
     def _stored(self, instrument: Instrument, lo_ms: int, end_ms: int) -> list[Bar]:
         with self.engine.begin() as connection:

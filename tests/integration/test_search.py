@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -11,10 +12,12 @@ import sqlalchemy as sa
 
 from app.bootstrap import Platform
 from app.config import Settings
-from app.domain.bars import State
+from app.domain.bars import Bar, State
+from app.domain.instruments import Instrument
 from app.domain.sessions import Session
 from app.domain.timeframes import DAY_MS, MINUTE_MS
 from app.domain.trades import Mark, TradeBatch
+from app.errors import UnknownInstrument
 from app.storage import catalog, figures, holes, quality, sessions
 from tests.integration.test_verification import T0, Core, _core, official
 
@@ -157,6 +160,32 @@ def test_holes_that_nobody_can_fill_do_not_count_until_somebody_can(alpaca: Core
         catalog.add(connection, "yahoo", "GONE.IS")
         assert len(quality.holes(connection, open_only=True)) == 2, "none of them is forgotten"
     assert counted() == (2, ["GONE.IS", "YYY"], {"alpaca", "yahoo"})
+
+
+def test_the_holes_of_a_symbol_its_exchange_does_not_know_cost_one_request_a_turn(binance: Core) -> None:
+    with binance.platform.engine.begin() as connection:
+        gone = catalog.add(connection, "binance", "GONE/USDT", active=False).id
+        for minute in (0, 2, 4):
+            lo_ms = T0 + minute * MINUTE_MS
+            holes.record(connection, gone, lo_ms, lo_ms + MINUTE_MS, "missing trades")
+        holes.record(connection, binance.instrument, T0, T0 + MINUTE_MS, "connected")
+    listed = binance.shelf.klines
+
+    def klines(instrument: Instrument, *given: Any) -> list[Bar]:
+        found = listed(instrument, *given)
+        if instrument.id == gone:
+            raise UnknownInstrument("Binance does not know GONEUSDT: Invalid symbol.")
+        return found
+
+    binance.shelf.klines = klines  # type: ignore[method-assign]
+    binance.shelf.bars = [official(binance, 0, 1.0, 1).bar()]
+    attempts = f"SELECT attempts FROM holes WHERE instrument_id = {gone} ORDER BY lo"
+    assert binance.platform.repair.run() == 1
+    assert (len(binance.shelf.asked), binance.sql(attempts)) == (2, [(1,), (0,), (0,)])
+    for _ in range(2):
+        binance.platform.repair.run()
+    assert binance.sql(attempts) == [(1,), (1,), (1,)], "each has its turn, and none is given up"
+    assert binance.sql("SELECT count(*) FROM holes WHERE repaired IS NULL") == [(3,)]
 
 
 def test_a_doubt_about_closed_hours_goes_without_asking(alpaca: Core) -> None:
