@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,9 +63,11 @@ def write(folder: Path, lines: list[str], name: str = "XRPETH-1m-2019-10.csv") -
     return path
 
 
-def importing(parts: Platform, instrument: int, *paths: tuple[Path, Timeframe], now_ms: int = 2 * T0) -> KlineCounts:
+def importing(
+    parts: Platform, instrument: int, *paths: tuple[Path, Timeframe], now_ms: int = 2 * T0, skip_bad: bool = False
+) -> KlineCounts:
     importer = KlineImporter(parts.engine, bulk, holes, outbox, Progress(parts), read_klines, now_ms)
-    return importer.run(check_klines(paths, read_klines), instrument)
+    return importer.run(check_klines(paths, read_klines, skip_bad=skip_bad), instrument)
 
 
 def covered(parts: Platform, instrument: int, tf: Timeframe = M1) -> list[tuple[int, int | None]]:
@@ -118,6 +121,16 @@ def test_native_bars_of_longer_timeframes(parts: Platform, tmp_path: Path) -> No
     with parts.engine.begin() as connection:
         found = candles.read(connection, one, M5)
     assert len(found) == 288 and {(bar.state, bar.origin) for bar in found} == {(State.VERIFIED, Origin.EXCHANGE)}
+
+
+def test_nothing_of_a_file_that_ends_damaged_is_stored(parts: Platform, shared_data: Path, tmp_path: Path) -> None:
+    lines, one = recorded_klines(shared_data), add_instrument(parts.engine, "CRC/ETH")
+    path = tmp_path / "CRCETH-1m-2019-10.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("CRCETH-1m-2019-10.csv", "\n".join(lines[9:]))
+    path.write_bytes(path.read_bytes().replace(b",0.0", b",9.0", 4))
+    assert importing(parts, one, (path, M1), (write(tmp_path, lines[:9]), M1), skip_bad=True) == (9, 0, 0)
+    assert len(bars(parts.engine, one)) == 9 and covered(parts, one) == [(T0, T0 + 9 * MINUTE_MS)]
 
 
 def test_nobody_derives(parts: Platform, tmp_path: Path, shared_data: Path) -> None:
