@@ -15,7 +15,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from app.domain.bar_columns import BarColumns
-from app.domain.outbox import Span
+from app.domain.outbox import following
 from app.domain.timeframes import Timeframe
 from app.errors import BadFile, BadInput
 from app.services.importing import POLL_S, SHOWN, STALL_S, Advance, ImportStalled, Progress
@@ -139,8 +139,7 @@ class KlineImporter:
             self.holes.cover(connection, bars.instrument_id, lo_ms, end_ms, tf=tf)
             if changed:
                 times = [time_ms for _, time_ms in changed]
-                stage = "rollup" if tf is Timeframe.M1 else "indicators"
-                self.outbox.mark(connection, stage, [Span(bars.instrument_id, min(times), max(times))])
+                self.outbox.mark(connection, *following(bars.instrument_id, tf, times, flats=True))
         return len(changed)
 
     def _await(self, instrument_id: int, lo_ms: int, hi_ms: int) -> None:
