@@ -66,20 +66,26 @@ class BadRange(BadInput):
 
 
 class NotKept(BadInput):
-    """Raised for a stretch that begins before what is kept of its timeframe, and would soon be deleted again."""
+    """Raised for a stretch that begins before what is kept of its timeframe, and would soon be deleted again.
 
-    def __init__(self, what: str, timeframe: str, *, start_ms: int, kept_ms: int, option: str = "--keep") -> None:
-        self.what, self.timeframe, self.start_ms, self.kept_ms = what, timeframe, start_ms, kept_ms
+    `timeframe` is the one that is not kept: the one `asked` for, or one that is made of it.
+    """
+
+    def __init__(
+        self, what: str, timeframe: str, *, asked: str, start_ms: int, kept_ms: int, option: str = "--keep"
+    ) -> None:
+        self.what, self.timeframe, self.asked, self.start_ms, self.kept_ms = what, timeframe, asked, start_ms, kept_ms
         start, kept = (f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d}" for ms in (start_ms, kept_ms))
-        longer = " and longer" if timeframe == "1m" else ""
+        longer = " and longer" if asked == "1m" else ""
         super().__init__(
             f"{what} begins on {start}, and {timeframe} bars before {kept} are not kept: begin later, or have them "
-            f"kept ({option}): all {timeframe}{longer} bars from {start} on then stay, of every symbol"
+            f"kept ({option}): all {asked}{longer} bars from {start} on then stay, of every symbol"
         )
 
     def with_option(self, option: str) -> NotKept:
         """The same, said to somebody who has the bars kept in another way than by the command's option."""
-        return NotKept(self.what, self.timeframe, start_ms=self.start_ms, kept_ms=self.kept_ms, option=option)
+        times = {"start_ms": self.start_ms, "kept_ms": self.kept_ms}
+        return NotKept(self.what, self.timeframe, asked=self.asked, option=option, **times)
 
 
 class UnknownInstrument(BadInput):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +16,10 @@ if TYPE_CHECKING:
     from app.cli.keeping import Arrival
     from app.config import Settings
     from app.domain.instruments import Instrument
-    from app.services.importing import Checked, Counts
+    from app.services.importing import Checked, Counts, Reader
 
 RUN_BITS = 62
+AHEAD_US = 60_000_000  # a trade may be so much later than this machine's clock
 SYMBOL = re.compile(r"[A-Z0-9]{1,20}/[A-Z0-9]{2,20}")
 
 
@@ -40,16 +43,20 @@ def import_command(
     from app.cli import importing_klines
     from app.cli.keeping import admit_all
     from app.cli.platform import attached_settings, database
+    from app.wire.binance_files import read_batches
 
     name = _binance_symbol(exchange, symbol)
     klines = importing_klines.check(files, name, skip_bad=skip_bad)
     rest = [path for path in files if path not in {file.path for file in klines}]
-    checked = _check(rest, skip_bad=skip_bad) if rest else None
+    _check_names(rest, name)
+    # The files are of the real exchange, whatever market runs here; both readings have the same bound.
+    reader = partial(read_batches, until_us=time.time_ns() // 1000 + AHEAD_US)
+    checked = _check(rest, reader, skip_bad=skip_bad) if rest else None
     settings = attached_settings()
     with database(settings) as connection:
         admit_all(connection, [*_arrivals(checked), *importing_klines.arrivals(klines)], keep=keep)
     if checked is not None:
-        instrument, counts = _send(settings, checked, name)
+        instrument, counts = _send(settings, checked, name, reader=reader)
         _report(checked, instrument, counts)
     if klines:
         importing_klines.store(settings, klines, name)
@@ -68,20 +75,32 @@ def _binance_symbol(exchange: str, symbol: str) -> str:
     return name
 
 
-def _check(files: list[Path], *, skip_bad: bool) -> Checked:
+def _check_names(files: list[Path], symbol: str) -> None:
+    """Raises BadInput where the name of a file of trades, or of one in its zip, says another symbol."""
+    from app.domain.instruments import Exchange, describe
+    from app.errors import BadInput
+    from app.wire.binance_bulk import trades_names
+
+    wire_symbol, *_ = describe(Exchange.BINANCE, symbol)
+    for path in files:
+        for shown, named in trades_names(path):
+            if named != wire_symbol:
+                raise BadInput(f"{shown} holds {named} by its name, not {symbol}; nothing was imported")
+
+
+def _check(files: list[Path], reader: Reader, *, skip_bad: bool) -> Checked:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from app.errors import BadFile, BadInput
     from app.services.importing import check
-    from app.wire.binance_files import read_batches
 
     columns = (SpinnerColumn(), TextColumn("checking the files: {task.completed:,.0f} trades"))
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
         try:
-            return check(files, read_batches, skip_bad=skip_bad, advance=lambda n: progress.advance(task, n))
+            return check(files, reader, skip_bad=skip_bad, advance=lambda n: progress.advance(task, n))
         except BadFile as error:
             raise BadInput(f"{error}; nothing was imported (--skip-bad lists what is bad, imports the rest)") from error
 
@@ -96,7 +115,7 @@ def _arrivals(checked: Checked | None) -> list[Arrival]:
     return [Arrival(str(first.path), Timeframe.M1, checked.span_ms[0])]
 
 
-def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument, Counts]:
+def _send(settings: Settings, checked: Checked, symbol: str, *, reader: Reader) -> tuple[Instrument, Counts]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -109,7 +128,6 @@ def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument
     from app.storage import catalog
     from app.storage.engine import make_engine
     from app.storage.imports import ImportProgress
-    from app.wire.binance_files import read_batches
 
     exchange = Exchange.BINANCE.value
     with database(settings) as connection:
@@ -131,7 +149,7 @@ def _send(settings: Settings, checked: Checked, symbol: str) -> tuple[Instrument
             importer = Importer(
                 TradeQueue(make_publisher(settings)),
                 ImportProgress(engine),
-                read_batches,
+                reader,
                 settings.flush_trades,
                 settings.trade_shards,
                 settings.visibility_timeout_s + 15.0,

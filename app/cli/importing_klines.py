@@ -53,7 +53,8 @@ def arrivals(files: Sequence[KlineFile]) -> list[Arrival]:
     """What comes in with the files, the earliest of each timeframe."""
     first: dict[Timeframe, KlineFile] = {}
     for file in sorted(files, key=lambda item: item.first_ms):
-        first.setdefault(file.timeframe, file)
+        if file.rows:
+            first.setdefault(file.timeframe, file)
     return [Arrival(str(file.path), tf, file.first_ms) for tf, file in first.items()]
 
 
@@ -90,6 +91,7 @@ def _report(files: Sequence[KlineFile], instrument: Instrument, counts: KlineCou
         lines = [line for file in files for line in file.shown][:SHOWN]
         more = f"\n  … and {rejected - len(lines):,} more" if rejected > len(lines) else ""
         print(f"rejected {rejected:,}:", *lines, sep="\n  ", end=f"{more}\n", file=sys.stderr)
+    files = [file for file in files if file.rows]
     kinds = ", ".join(dict.fromkeys(file.timeframe.value for file in files))
     early = f"  not over yet {counts.early:,}" if counts.early else ""
     bad = f"  rejected {rejected:,}" if rejected else ""

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from app.domain.timeframes import MINUTE_MS
+from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
+
+PIECE_MS = 2 * DAY_MS  # of minutes, all of which one transaction settles: about as many as come in a page
 
 
 class Span(NamedTuple):
@@ -45,6 +47,21 @@ def joined(spans: Iterable[Span], *, within_ms: int) -> list[Span]:
         else:
             found.append(span)
     return found
+
+
+def following(instrument_id: int, tf: Timeframe, times_ms: Sequence[int], *, flats: bool) -> tuple[str, list[Span]]:
+    """The stage that changed bars of `tf` ask for, and over which spans.
+
+    Of an exchange's own longer bars still longer ones are made, but where quiet minutes have no bar: there only its
+    minutes tell what is complete (`flats`: they have one).
+    """
+    if tf is Timeframe.D1 or not (tf is Timeframe.M1 or flats):
+        return "indicators", [Span(instrument_id, min(times_ms), max(times_ms))]
+    pieces: dict[int, Span] = {}
+    for time_ms in sorted(times_ms):
+        first = pieces.setdefault(time_ms // PIECE_MS, Span(instrument_id, time_ms, time_ms))
+        pieces[time_ms // PIECE_MS] = first._replace(hi_ms=time_ms)
+    return "rollup", list(pieces.values())
 
 
 class Amounts(NamedTuple):

@@ -14,7 +14,7 @@ from redis import RedisError
 from app.domain.bar_columns import BarColumns
 from app.domain.history import Backfill as Request
 from app.domain.instruments import RULES, Instrument
-from app.domain.outbox import Span
+from app.domain.outbox import following
 from app.domain.stretches import Stretch, answered, joined, missing, request, whole
 from app.domain.timeframes import Timeframe
 from app.errors import BadRange, RateLimited, SourceAway, SourceError, UnknownInstrument
@@ -234,8 +234,7 @@ class Backfill:
             if part.claim_ms < part.hi_ms:
                 self.holes.cover(connection, instrument.id, part.claim_ms, part.hi_ms, tf=tf)
             if changed:
-                span = Span(instrument.id, min(t for _, t in changed), max(t for _, t in changed))
-                self.outbox.mark(connection, "rollup" if tf is Timeframe.M1 else "indicators", [span])
+                self.outbox.mark(connection, *following(instrument.id, tf, [t for _, t in changed], flats=flats))
         return now
 
     def _move(self, item: Request, cursor_ms: int, *, empty: bool = False) -> Request | None:

@@ -63,7 +63,7 @@ class Progress(Protocol):
         """(accepted, known, refused) rows of the run."""
 
 
-Reader = Callable[..., Iterator[TradeBatch]]  # app.wire.binance_files.read_batches
+Reader = Callable[..., Iterator[TradeBatch]]  # app.wire.binance_files.read_batches, up to now
 Advance = Callable[[int], None]
 
 

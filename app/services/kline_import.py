@@ -15,7 +15,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from app.domain.bar_columns import BarColumns
-from app.domain.outbox import Span
+from app.domain.outbox import following
 from app.domain.timeframes import Timeframe
 from app.errors import BadFile, BadInput
 from app.services.importing import POLL_S, SHOWN, STALL_S, Advance, ImportStalled, Progress
@@ -28,7 +28,7 @@ KlineReader = Callable[..., Iterator[BarColumns]]  # app.wire.binance_kline_file
 
 @dataclass(slots=True)
 class KlineFile:
-    """A klines file and what the first reading of it found."""
+    """A klines file and what the first reading of it found; without a row nothing of it is imported."""
 
     path: Path
     timeframe: Timeframe
@@ -49,6 +49,11 @@ class KlineFile:
         self.rejected += 1
         if len(self.shown) < SHOWN:
             self.shown.append(str(error))
+
+    def leave_out(self, error: BadFile) -> None:
+        """Nothing of it counts: a zip tells only at its end that what came before was damaged."""
+        self.rows, self.first_ms, self.end_ms = 0, 2**63, 0
+        self.reject(error)
 
 
 class KlineCounts(NamedTuple):
@@ -82,7 +87,7 @@ def check_klines(
         except BadFile as error:
             if not skip_bad:
                 raise
-            file.reject(error)
+            file.leave_out(error)
     if not any(file.rows for file in found):
         raise BadInput("nothing to import: " + "; ".join(line for file in found for line in file.shown[:1])[:500])
     return sorted(found, key=lambda file: (file.timeframe.ms, file.first_ms))
@@ -104,6 +109,7 @@ class KlineImporter:
 
     def run(self, files: Sequence[KlineFile], instrument_id: int, *, advance: Advance | None = None) -> KlineCounts:
         """Imports the files; returns when all is rolled up and indicated. Raises ImportStalled, BadFile."""
+        files = [file for file in files if file.rows]
         changed = stored = early = 0
         for file in files:
             claimed_ms: int | None = None
@@ -122,11 +128,7 @@ class KlineImporter:
     def _read(self, file: KlineFile, instrument_id: int) -> Iterator[BarColumns]:
         """The bars again; what was bad was listed in the first reading."""
         on_bad: Callable[[BadFile], None] | None = (lambda _: None) if file.rejected else None
-        try:
-            yield from self.reader(file.path, instrument_id, file.timeframe, most=MOST, on_bad=on_bad)
-        except BadFile:
-            if not file.rejected:
-                raise
+        yield from self.reader(file.path, instrument_id, file.timeframe, most=MOST, on_bad=on_bad)
 
     def _store(self, bars: BarColumns, tf: Timeframe, *, since_ms: int | None) -> int:
         """Stores and claims the bars, and what the file does not list between them and those before; counts changes."""
@@ -137,8 +139,7 @@ class KlineImporter:
             self.holes.cover(connection, bars.instrument_id, lo_ms, end_ms, tf=tf)
             if changed:
                 times = [time_ms for _, time_ms in changed]
-                stage = "rollup" if tf is Timeframe.M1 else "indicators"
-                self.outbox.mark(connection, stage, [Span(bars.instrument_id, min(times), max(times))])
+                self.outbox.mark(connection, *following(bars.instrument_id, tf, times, flats=True))
         return len(changed)
 
     def _await(self, instrument_id: int, lo_ms: int, hi_ms: int) -> None:

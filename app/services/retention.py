@@ -87,16 +87,18 @@ def admit(
 ) -> list[Timeframe]:
     """Lets bars of `tf` from `start_ms` on come in, to stay; raises NotKept where they would be deleted again.
 
-    With `keep` everything from that day on is kept instead, and what 1m bars are rolled up into as well: returns the
-    timeframes of which that is new. `what` begins the message: a backfill, a file.
+    What 1m bars are rolled up into has to stay as well: nothing is made of bars that are let go. With `keep` all of it
+    is kept from that day on instead: returns the timeframes of which that is new. `what` begins the message: a
+    backfill, a file.
     """
     cutoffs = store.cutoffs(connection)
-    if start_ms >= cutoffs.get(tf, start_ms):
+    made = tuple(Timeframe) if tf is Timeframe.M1 else (tf,)
+    last = max(made, key=lambda item: cutoffs.get(item, 0))  # of several the first
+    if start_ms >= cutoffs.get(last, start_ms):
         return []
     if not keep:
-        raise NotKept(what, tf.value, start_ms=start_ms, kept_ms=cutoffs[tf])
+        raise NotKept(what, last.value, asked=tf.value, start_ms=start_ms, kept_ms=cutoffs[last])
     since_ms = start_ms // DAY_MS * DAY_MS
-    made = Timeframe if tf is Timeframe.M1 else (tf,)
     moved = [item for item in made if cutoffs.get(item, 0) > since_ms]
     store.keep_from(connection, moved, since_ms)
     return moved

@@ -1,4 +1,7 @@
-"""Settling: what follows from bars that changed: flat bars that ids prove, flats behind a revised close, roll-ups."""
+"""Settling: what follows from bars that changed: flat bars that ids prove, flats behind a revised close, roll-ups.
+
+Bars of 1m changed, or longer ones of the exchange's own, which no roll-up that is less than verified replaces.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +62,11 @@ class Settle:
         cutoffs = self.cutoffs(connection)
         for tf in ROLLUPS:
             # A bar whose children were let go stays as it is: a late word on a minute of it is not the whole of it.
-            kept_ms = max((cutoffs.get(child, 0) for child in Timeframe if child.ms < tf.ms), default=0)
+            # Where quiet minutes have no bar, it is the minutes that tell whether the children are complete.
+            shorter = [cutoffs.get(child, 0) for child in Timeframe if child.ms < tf.ms]
             buckets: dict[int, set[int]] = {}
             for span in wide:
+                kept_ms = max(shorter) if span.instrument_id in sparse else shorter[-1]
                 starts = range(max(tf.floor(span.lo_ms), kept_ms), span.hi_ms + 1, tf.ms)
                 if starts:
                     buckets.setdefault(span.instrument_id, set()).update(starts)

@@ -13,14 +13,9 @@ the bad line and its reason.
 from __future__ import annotations
 
 import re
-import stat
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +23,10 @@ from numpy.typing import NDArray
 from app.domain.batching import batches_of
 from app.domain.trades import LIMIT, Trade, TradeBatch, e8
 from app.errors import BadFile, WireError
+from app.wire.binance_bulk import Lines, OnBad, members
 
-BLOCK_BYTES = 1 << 18
 MS_RANGE = (1_230_768_000_000, 4_102_444_800_000)  # 2009 to 2100: in ms and in µs they never meet
 FLAGS = {text: text.lower() in ("true", "1") for text in ("True", "true", "TRUE", "1", "False", "false", "FALSE", "0")}
-
-OnBad = Callable[[BadFile], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,91 +55,21 @@ _HEADERS = {"agg_trade_id": AGG_TRADES, "aggregate_trade_id": AGG_TRADES, "id": 
 _FIXED = re.compile(r"(?:[0-9]+\.[0-9]{8},)+")  # the exchange's own way to write a price or size
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """Some lines of a file; `start` is the number of the first."""
-
-    start: int
-    texts: list[str]
-
-
-def read_batches(path: Path, instrument_id: int, *, most: int, on_bad: OnBad | None = None) -> Iterator[TradeBatch]:
+def read_batches(
+    path: Path, instrument_id: int, *, most: int, on_bad: OnBad | None = None, until_us: int = MS_RANGE[1] * 1000
+) -> Iterator[TradeBatch]:
     """The file's trades in batches of at most `most`, each sorted by first id, without a mark.
 
-    Raises BadFile at the first bad row; with `on_bad` a bad row is handed to it and left out. A file that cannot be
-    read, is damaged, empty or of another kind raises BadFile in any case.
+    Raises BadFile at the first bad row; with `on_bad` a bad row is handed to it and left out. A trade at `until_us` or
+    later is a bad row: it cannot have been. A file that cannot be read, is damaged, empty or of another kind raises
+    BadFile in any case.
     """
     for name, lines in members(path):
-        yield from _read_lines(name, lines, instrument_id, most=most, on_bad=on_bad)
-
-
-def members(path: Path) -> Iterator[tuple[str, Iterator[Lines]]]:
-    """(name to show, blocks of lines) of the file, or of each csv in the zip."""
-    with _readable(str(path)):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise BadFile(str(path), "not a regular file")
-        with path.open("rb") as file:
-            magic = file.read(4)
-            file.seek(0)
-            if magic.startswith(b"PK"):
-                yield from _zip_members(path, file)
-            else:
-                yield str(path), _blocks(str(path), file)
-
-
-def _zip_members(path: Path, file: IO[bytes]) -> Iterator[tuple[str, Iterator[Lines]]]:
-    with zipfile.ZipFile(file) as archive:
-        csvs = (name for name in archive.namelist() if name.lower().endswith(".csv"))
-        names = [name for name in csvs if not name.startswith("__MACOSX/")]
-        if not names:
-            raise BadFile(str(path), "the zip holds no csv file")
-        for name in names:
-            with archive.open(name) as member:
-                shown = str(path) if len(names) == 1 else f"{path}:{name}"
-                yield shown, _blocks(shown, member)
-
-
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Turns what goes wrong in reading bytes into BadFile."""
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadFile(path, f"truncated or damaged zip ({error}): download it again") from error
-    except (RuntimeError, NotImplementedError) as error:
-        raise BadFile(path, f"this zip cannot be read ({error})") from error
-    except OSError as error:
-        raise BadFile(path, error.strerror or str(error)) from error
-
-
-def _blocks(path: str, file: IO[bytes]) -> Iterator[Lines]:
-    """Whole lines, numbered from 1, a block at a time."""
-    number, rest = 1, b""
-    while True:
-        with _readable(path):
-            chunk = file.read(BLOCK_BYTES)
-        body, newline, tail = (rest + chunk).rpartition(b"\n") if chunk else (rest, b"", b"")
-        if len(tail) > BLOCK_BYTES:
-            raise BadFile(path, "not a Binance bulk file (a line without end)", line=number)
-        rest = tail
-        if body or newline:
-            texts = _decoded(path, body, number).replace("\r\n", "\n").removesuffix("\r").split("\n")
-            yield Lines(number, texts)
-            number += len(texts)
-        if not chunk:
-            return
-
-
-def _decoded(path: str, body: bytes, number: int) -> str:
-    try:
-        return body.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        line = number + body.count(b"\n", 0, error.start)
-        raise BadFile(path, "not a Binance bulk file (not text)", line=line) from error
+        yield from _read_lines(name, lines, instrument_id, most=most, on_bad=on_bad, until_us=until_us)
 
 
 def _read_lines(
-    path: str, blocks: Iterator[Lines], instrument_id: int, *, most: int, on_bad: OnBad | None
+    path: str, blocks: Iterator[Lines], instrument_id: int, *, most: int, on_bad: OnBad | None, until_us: int
 ) -> Iterator[TradeBatch]:
     layout: Layout | None = None
     for lines in blocks:
@@ -159,7 +82,8 @@ def _read_lines(
             texts, number = texts[1:], number + 1
         for start in range(0, len(texts), most):
             assert layout is not None
-            yield from _parse(path, layout, Lines(number + start, texts[start : start + most]), instrument_id, on_bad)
+            part = Lines(number + start, texts[start : start + most])
+            yield from _parse(path, layout, part, instrument_id, on_bad=on_bad, until_us=until_us)
     if layout is None:
         raise BadFile(path, "the file is empty")
 
@@ -183,8 +107,10 @@ def _recognise(path: str, number: int, text: str) -> tuple[Layout, bool]:
     )
 
 
-def _parse(path: str, layout: Layout, lines: Lines, instrument_id: int, on_bad: OnBad | None) -> Iterator[TradeBatch]:
-    batch = _by_columns(layout, lines.texts, instrument_id)
+def _parse(
+    path: str, layout: Layout, lines: Lines, instrument_id: int, *, on_bad: OnBad | None, until_us: int
+) -> Iterator[TradeBatch]:
+    batch = _by_columns(layout, lines.texts, instrument_id, until_us=until_us)
     if batch is not None:
         yield _sorted(batch)
         return
@@ -193,7 +119,7 @@ def _parse(path: str, layout: Layout, lines: Lines, instrument_id: int, on_bad: 
         if not text.strip():
             continue
         try:
-            trades.append(_parse_row(layout, text, instrument_id))
+            trades.append(_parse_row(layout, text, instrument_id, until_us=until_us))
         except ValueError as error:
             bad = BadFile(path, str(error), line=number)
             if on_bad is None:
@@ -207,7 +133,7 @@ def _sorted(batch: TradeBatch) -> TradeBatch:
     return batch if (steps >= 0).all() else batch.take(np.argsort(batch.first, kind="stable"))
 
 
-def _by_columns(layout: Layout, texts: list[str], instrument_id: int) -> TradeBatch | None:
+def _by_columns(layout: Layout, texts: list[str], instrument_id: int, *, until_us: int) -> TradeBatch | None:
     """The lines as one batch, or None where any of them needs a closer look."""
     body = "\n".join([*texts, ""])
     if not layout.lines.fullmatch(body):
@@ -223,7 +149,7 @@ def _by_columns(layout: Layout, texts: list[str], instrument_id: int) -> TradeBa
     in_ms = time < MS_RANGE[1]
     time_us = np.where(in_ms, time * in_ms * 1000, time)
     fits = (price > 0) & (price <= LIMIT) & (size > 0) & (size <= LIMIT) & (last >= first)
-    fits &= (time_us >= MS_RANGE[0] * 1000) & (time_us < MS_RANGE[1] * 1000)
+    fits &= (time_us >= MS_RANGE[0] * 1000) & (time_us < min(until_us, MS_RANGE[1] * 1000))
     if not fits.all():
         return None
     ids = np.full(len(texts), instrument_id, np.int64)
@@ -241,7 +167,7 @@ def _units(texts: list[str]) -> list[int]:
     return [e8(text) for text in texts]
 
 
-def _parse_row(layout: Layout, text: str, instrument_id: int) -> Trade:
+def _parse_row(layout: Layout, text: str, instrument_id: int, *, until_us: int) -> Trade:
     """The trade of one line; raises ValueError saying what is wrong with it."""
     fields = [field.strip() for field in text.split(",")]
     if len(fields) != layout.columns:
@@ -261,6 +187,8 @@ def _parse_row(layout: Layout, text: str, instrument_id: int) -> Trade:
     if price > LIMIT:
         raise ValueError(f"price {fields[1]} is too big")
     size, time_us = _amount(fields[2], "quantity"), _time_us(fields[layout.time])
+    if time_us >= until_us:
+        raise ValueError(f"time {fields[layout.time]} is in the future")
     trade = Trade(instrument_id, time_us, first, last, price, size, not FLAGS[maker])
     try:
         TradeBatch.of([trade])

@@ -17,7 +17,8 @@ import numpy as np
 from app.domain.bar_columns import BarColumns
 from app.domain.timeframes import Timeframe
 from app.errors import BadFile, WireError
-from app.wire.binance_files import MS_RANGE, Lines, OnBad, members
+from app.wire.binance_bulk import Lines, OnBad, members
+from app.wire.binance_files import MS_RANGE
 from app.wire.binance_klines import COLUMNS, parse_columns
 
 _NAME = re.compile(r"([A-Z0-9]{2,40})-([0-9]{1,2}(?:s|m|h|d|w|mo|M))-[0-9]{4}-[0-9]{2}.*\.(?:csv|zip)", re.IGNORECASE)

@@ -373,6 +373,16 @@ def test_daily_bars_of_stocks_are_the_sources_own(work: Backfill, parts: Platfor
     assert sorted(marks) == ["indicators", "rollup"]
 
 
+def test_longer_bars_are_made_of_longer_ones(work: Backfill, parts: Platform, bitcoin: Instrument) -> None:
+    """Of a stock's they are not: without its minutes nobody knows whether such a bar is complete."""
+    assert fetch(work, bitcoin, 0, 30 * 60, H1).bars == 30
+    assert fetch(work, named(parts, "AAPL"), 0, 30 * 60, H1).bars == 30
+    with work.engine.begin() as connection:
+        query = "SELECT DISTINCT symbol, stage FROM touched JOIN instruments i ON i.id = instrument_id ORDER BY 1"
+        marks = [tuple(row) for row in connection.execute(sa.text(query))]
+    assert marks == [("AAPL", "indicators"), ("BTC/USDT", "rollup")]
+
+
 def test_the_day_of_a_session_that_is_over_is_there_before_midnight(
     work: Backfill, parts: Platform, source: Source, clock: Clock
 ) -> None:

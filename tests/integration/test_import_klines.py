@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from app.bootstrap import Platform, platform
 from app.config import Settings
 from app.domain.bars import Bar, Origin, State
+from app.domain.outbox import Span
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 from app.errors import BadInput
 from app.services.importing import ImportStalled
@@ -18,11 +20,12 @@ from app.services.kline_import import KlineCounts, KlineImporter, check_klines
 from app.storage import bulk, candles, holes, outbox
 from app.storage.imports import ImportProgress
 from app.wire.binance_kline_files import read_klines
-from tests.factories import FILES, add_instrument, as_recorded, bars, numbers, recorded_minutes
+from tests.factories import FILES, add_instrument, as_recorded, bars, numbers, recorded_minutes, settle
+from tests.keeping import fill, retain
 from tests.processes import processes
 
 T0 = 1_570_752_000_000
-M1, M5 = Timeframe.M1, Timeframe.M5
+M1, M5, H1 = Timeframe.M1, Timeframe.M5, Timeframe.H1
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +65,11 @@ def write(folder: Path, lines: list[str], name: str = "XRPETH-1m-2019-10.csv") -
     return path
 
 
-def importing(parts: Platform, instrument: int, *paths: tuple[Path, Timeframe], now_ms: int = 2 * T0) -> KlineCounts:
+def importing(
+    parts: Platform, instrument: int, *paths: tuple[Path, Timeframe], now_ms: int = 2 * T0, skip_bad: bool = False
+) -> KlineCounts:
     importer = KlineImporter(parts.engine, bulk, holes, outbox, Progress(parts), read_klines, now_ms)
-    return importer.run(check_klines(paths, read_klines), instrument)
+    return importer.run(check_klines(paths, read_klines, skip_bad=skip_bad), instrument)
 
 
 def covered(parts: Platform, instrument: int, tf: Timeframe = M1) -> list[tuple[int, int | None]]:
@@ -118,6 +123,64 @@ def test_native_bars_of_longer_timeframes(parts: Platform, tmp_path: Path) -> No
     with parts.engine.begin() as connection:
         found = candles.read(connection, one, M5)
     assert len(found) == 288 and {(bar.state, bar.origin) for bar in found} == {(State.VERIFIED, Origin.EXCHANGE)}
+
+
+def as_line(bar: Bar, tf: Timeframe, **changed: float) -> str:
+    """A stored bar as a line of a klines file."""
+    prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close} | changed
+    sums = (bar.quote_volume, bar.trade_count, bar.taker_buy_volume, 0, 0)
+    return ",".join(map(str, (bar.time_ms, *prices.values(), bar.volume, bar.time_ms + tf.ms - 1, *sums)))
+
+
+def test_longer_bars_follow_the_exchanges_own_ones(parts: Platform, tmp_path: Path) -> None:
+    """Minutes that nobody could verify, then the hours of the exchange: one differs, the rest agree."""
+    one = add_instrument(parts.engine, "FOLLOW/ETH")
+    fill(parts.engine, one, M1, T0, T0 + 2 * DAY_MS, state=1)
+    with parts.engine.begin() as connection:
+        above = "open = open + 1, high = high + 1, low = low + 1, close = close + 1"
+        connection.execute(sa.text(f"UPDATE candles_1m SET {above} WHERE instrument_id = :i"), {"i": one})
+        outbox.mark(connection, "rollup", [Span(one, T0, T0 + 2 * DAY_MS - MINUTE_MS)])
+    settle(parts)
+    before = {tf: bars(parts.engine, one, tf) for tf in ("15m", "1h", "4h", "1d")}
+    assert {bar.state for found in before.values() for bar in found} == {State.CLOSED}
+    hours = before["1h"]
+    lines = [as_line(bar, H1) for bar in hours]
+    lines[5] = as_line(hours[5], H1, high=(top := max(bar.high for bar in hours) + 9.0))
+    assert importing(parts, one, (write(tmp_path, lines, "FOLLOWETH-1h-2019-10.csv"), H1)) == (48, 0, 0)
+    after = {tf: bars(parts.engine, one, tf) for tf in ("15m", "1h", "4h", "1d")}
+    assert after["15m"] == before["15m"]
+    for tf, place in (("1h", 5), ("4h", 1), ("1d", 0)):
+        assert {bar.state for bar in after[tf]} == {State.VERIFIED}, tf
+        assert [k for k, bar in enumerate(after[tf]) if bar.revision] == [place], tf
+        assert after[tf][place].high == top != before[tf][place].high
+    assert {bar.origin for bar in after["1h"]} == {Origin.ROLLUP, Origin.EXCHANGE}
+
+
+def test_longer_bars_are_made_of_the_exchanges_own_ones(parts: Platform, tmp_path: Path) -> None:
+    """Of an hour's bars alone come those of 4h and 1d, complete ones closed; minutes are not kept so long."""
+    one = add_instrument(parts.engine, "FRESH/ETH")
+    lines = [f"{T0 + k * H1.ms},1,{2 + k},1,1.5,9,{T0 + (k + 1) * H1.ms - 1},12,4,3,4,0" for k in range(50)]
+    retain(parts.engine, {"1m": 10, "5m": 10, "15m": 10})
+    assert importing(parts, one, (write(tmp_path, lines, "FRESHETH-1h-2019-10.csv"), H1)) == (50, 0, 0)
+    retain(parts.engine, {})
+    fours, days = bars(parts.engine, one, "4h"), bars(parts.engine, one, "1d")
+    assert [(bar.time_ms, bar.high, bar.trade_count) for bar in fours[:-1]] == [
+        (T0 + k * 4 * H1.ms, 5.0 + 4 * k, 16) for k in range(12)
+    ]  # fmt: skip
+    assert [(bar.high, bar.volume) for bar in days[:-1]] == [(25.0, 24 * 9), (49.0, 24 * 9)]
+    for found in (fours, days):
+        assert [bar.state for bar in found] == [State.VERIFIED] * (len(found) - 1) + [State.OPEN]
+    assert bars(parts.engine, one, "15m") == []
+
+
+def test_nothing_of_a_file_that_ends_damaged_is_stored(parts: Platform, shared_data: Path, tmp_path: Path) -> None:
+    lines, one = recorded_klines(shared_data), add_instrument(parts.engine, "CRC/ETH")
+    path = tmp_path / "CRCETH-1m-2019-10.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("CRCETH-1m-2019-10.csv", "\n".join(lines[9:]))
+    path.write_bytes(path.read_bytes().replace(b",0.0", b",9.0", 4))
+    assert importing(parts, one, (path, M1), (write(tmp_path, lines[:9]), M1), skip_bad=True) == (9, 0, 0)
+    assert len(bars(parts.engine, one)) == 9 and covered(parts, one) == [(T0, T0 + 9 * MINUTE_MS)]
 
 
 def test_nobody_derives(parts: Platform, tmp_path: Path, shared_data: Path) -> None:

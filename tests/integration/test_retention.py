@@ -210,3 +210,23 @@ def test_older_bars_are_refused_or_kept_with_all_that_follows_from_them(platform
     fill(platform.engine, one := add_instrument(platform.engine), M1, today - 32 * DAY_MS, today)
     platform.retention.run()
     assert extent(platform.engine, one, M1)[:2] == (30 * 1440, today - 30 * DAY_MS)
+
+
+def test_minutes_are_refused_where_what_is_made_of_them_would_go(platform: Platform, today: int) -> None:
+    """1m is kept for ever, and the rest is not: of such minutes no 15m to 1d would be made either."""
+    retain(platform.engine, {"5m": 10, "15m": 20, "1h": 10})
+    start = today - 15 * DAY_MS
+    with platform.engine.begin() as connection:
+        assert admit(retention, connection, M1, today - 10 * DAY_MS, keep=False, what="x") == []
+        assert admit(retention, connection, M15, start, keep=False, what="x") == [], "nothing is asked of the others"
+        with pytest.raises(NotKept) as refused:
+            admit(retention, connection, M1, start, keep=False, what="trades.csv")
+        assert admit(retention, connection, M1, start, keep=True, what="x") == [M5, H1]
+        assert admit(retention, connection, M1, start, keep=False, what="x") == []
+    day, kept_day = (f"{utc(ms):%Y-%m-%d}" for ms in (start, today - 10 * DAY_MS))
+    said = (
+        f"trades.csv begins on {day}, and 5m bars before {kept_day} are not kept: begin later, or have them kept "
+        "({}): all 1m and longer bars from " + f"{day} on then stay, of every symbol"
+    )
+    assert str(refused.value) == said.format("--keep")
+    assert str(refused.value.with_option("`keep`")) == said.format("`keep`")

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from app.cli.importing import import_command
 from app.domain.trades import e8
 from app.errors import BadFile, BadInput
 from app.services.importing import check
+from app.wire.binance_bulk import trades_names
 from app.wire.binance_files import read_batches
 
 AGG = "13519807,0.00141342,23.00000000,15373518,15373519,1570752011620,True,True"
@@ -227,6 +230,54 @@ def test_check_lists_what_it_skips(tmp_path: Path) -> None:
     assert (checked.rows, checked.rejected, len(checked.shown)) == (1, 51, 20)
     with pytest.raises(BadInput, match="nothing to import"):
         check([foreign], read_batches, skip_bad=True)
+
+
+def test_a_trade_of_the_future_is_a_bad_row(tmp_path: Path) -> None:
+    """A damaged digit must not make the newest bar of the chart."""
+    micro = AGG.replace("1570752011620", "3570752011620000")
+    until_us = 1570752011620_001
+    for bad, when in ((AGG.replace("1570752011620", "3570752011620"), 3570752011620), (micro, 3570752011620000)):
+        path = write(tmp_path, AGG, bad, AGG)
+        skipped: list[BadFile] = []
+        assert len(rows(path)) == 3
+        assert len(rows(path, until_us=until_us, on_bad=skipped.append)) == 2
+        assert [str(error) for error in skipped] == [f"{path}, line 2: time {when} is in the future"]
+    assert rows(write(tmp_path, AGG), until_us=until_us)
+    with pytest.raises(BadFile, match="in the future"):
+        rows(write(tmp_path, AGG), until_us=until_us - 1)
+
+
+def importing(*paths: Path, skip_bad: bool = False) -> None:
+    import_command(list(paths), symbol="XRP/ETH", exchange="binance", skip_bad=skip_bad, keep=False)
+
+
+def test_the_command_refuses_a_trade_of_the_future(tmp_path: Path) -> None:
+    soon = str(time.time_ns() // 1_000_000 + 3_600_000)
+    with pytest.raises(BadInput, match=r"file\.csv, line 2: time \d+ is in the future; nothing was imported"):
+        importing(write(tmp_path, AGG, AGG.replace("1570752011620", soon)))
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+@pytest.mark.parametrize("kind", ["aggTrades", "trades"])
+def test_the_command_refuses_trades_of_another_symbol(tmp_path: Path, kind: str, skip_bad: bool) -> None:
+    other, own = f"BTCUSDT-{kind}-2019-10-11", f"XRPETH-{kind}-2019-10-11"
+    good = write(tmp_path, AGG, name=f"{own}.csv")
+    said = r"{} holds BTCUSDT by its name, not XRP/ETH; nothing was imported"
+    with pytest.raises(BadInput, match=said.format(rf"{other}\.csv")):
+        importing(good, write(tmp_path, AGG, name=f"{other}.csv"), skip_bad=skip_bad)
+    with pytest.raises(BadInput, match=said.format(rf"renamed\.zip:in/{other}\.csv")):
+        importing(good, zipped(tmp_path, {f"in/{other}.csv": AGG}, name="renamed.zip"), skip_bad=skip_bad)
+
+
+def test_names_that_say_a_symbol(tmp_path: Path) -> None:
+    name = "XRPETH-aggTrades-2019-10.csv"
+    both = zipped(tmp_path, {name: AGG, f"__MACOSX/{name}": "x", "readme.txt": ""}, name="xrpeth-trades-2019-10-11.zip")
+    assert list(trades_names(both)) == [(str(both), "XRPETH"), (f"{both}:{name}", "XRPETH")]
+    broken = tmp_path / "BTCUSDT-aggTrades-2019-10.zip"
+    broken.write_bytes(both.read_bytes()[:-30])
+    assert list(trades_names(broken)) == [(str(broken), "BTCUSDT")]
+    for other in (write(tmp_path, AGG, name="late.csv"), tmp_path, tmp_path / "none.csv"):
+        assert list(trades_names(other)) == []
 
 
 def test_e8_is_the_unit() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.importing_klines import arrivals
 from app.domain.bars import Bar, Origin, State
 from app.domain.timeframes import Timeframe
 from app.errors import BadFile, BadInput, WireError
@@ -159,6 +160,26 @@ def test_check_lists_what_it_skips(tmp_path: Path) -> None:
     assert (found[0].first_ms, found[0].end_ms) == (T0 + 300_000, T0 + 360_000)
     with pytest.raises(BadInput, match="nothing to import"):
         check_klines([(write(tmp_path, "x", name="a.csv"), Timeframe.M1)], read_klines, skip_bad=True)
+
+
+def test_a_file_that_ends_damaged_is_left_out_wholly(tmp_path: Path) -> None:
+    """A zip tells by its checksum, at its end: what came before is damaged as well."""
+    good = write(tmp_path, line(9000), name="XRPETH-1m-2019-11.csv")
+    damaged = tmp_path / "XRPETH-1m-2019-10.zip"
+    lines = [line(place) for place in range(8000)]
+    with zipfile.ZipFile(damaged, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("XRPETH-1m-2019-10.csv", "\n".join(lines))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole.replace(b",0.00150000,", b",0.00950000,", 1))
+    both = [(damaged, Timeframe.M1), (good, Timeframe.M1)]
+    with pytest.raises(BadFile, match=r"XRPETH-1m-2019-10\.zip: truncated or damaged zip"):
+        check_klines(both, read_klines)
+    found = check_klines(both, read_klines, skip_bad=True)
+    assert [(file.path, file.rows, file.rejected) for file in found] == [(good, 1, 0), (damaged, 0, 1)]
+    assert "damaged zip" in found[1].shown[0]
+    assert [(item.what, item.start_ms) for item in arrivals(found)] == [(str(good), T0 + 9000 * 60_000)]
+    with pytest.raises(BadInput, match=r"nothing to import: .*damaged zip"):
+        check_klines(both[:1], read_klines, skip_bad=True)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,9 @@ ON CONFLICT (instrument_id, time) DO UPDATE SET
 WHERE (excluded.state > 0 OR (r.state = 0 AND r.origin <> 1))
     -- The exchange's own bar gives way to verified ones only, and where a day is the exchange's to say, to none.
     AND NOT (r.origin = 1 AND (r.state = 2 AND excluded.state < 2 OR r.instrument_id = ANY(CAST(:natives AS int[]))))
+    -- A roll-up that the exchange's own bar agreed with stays verified while its children are closed and say the same.
+    AND NOT (r.state = 2 AND excluded.state < 2 AND (r.open, r.high, r.low, r.close, round(r.volume, 8), r.trade_count)
+        = (excluded.open, excluded.high, excluded.low, excluded.close, round(excluded.volume, 8), excluded.trade_count))
     AND (r.open, r.high, r.low, r.close, r.volume, r.quote_volume, r.taker_buy_volume, r.trade_count, r.open_time, r.open_seq,
         r.close_time, r.close_seq, r.state, r.origin)
     IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.quote_volume,
