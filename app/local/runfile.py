@@ -70,10 +70,14 @@ def attach(settings: Settings) -> Settings:
         if settings.database_url and settings.redis_url:
             return settings
         raise NotRunning(f"nothing runs on {settings.data_dir}: {START_HINT}")
+    own = settings.database_url, settings.redis_url
+    if all(own) and own != (run.database_url, run.redis_url):
+        return settings  # another platform's, of which the one that runs here has nothing to say
     found: dict[str, Any] = {"market": run.market}
-    for name in ("database_url", "redis_url", "celery_broker_url"):
-        if not getattr(settings, name):
-            found[name] = getattr(run, name)
+    for name in ("database_url", "redis_url"):
+        found[name] = getattr(settings, name) or getattr(run, name)
+    if not settings.celery_broker_url and found["redis_url"] == run.redis_url:
+        found["celery_broker_url"] = run.celery_broker_url
     ours = not settings.database_url or settings.database_url == run.database_url
     if run.sandbox_url and ours:
         found |= sandbox_urls(run.sandbox_url)
@@ -81,7 +85,13 @@ def attach(settings: Settings) -> Settings:
 
 
 def attach_celery(settings: Settings) -> Settings:
-    """The same for Celery's processes: a broker that is set will do, since Flower and beat ask no database."""
+    """The same for Celery's processes: a broker that is set will do, since Flower and beat ask no database.
+
+    Where it is another's than that of the platform here, its messages must not come into this one's database.
+    """
+    run = read_run(settings.data_dir)
+    if run is not None and settings.celery_broker_url not in ("", run.celery_broker_url):
+        return settings
     try:
         return attach(settings)
     except NotRunning:

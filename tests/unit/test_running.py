@@ -111,6 +111,20 @@ def test_celery_by_hand_finds_the_platform_that_runs(tmp_path: Path) -> None:
     assert out.stdout == "redis://:secret@here/0 postgresql://here/market redis://here/0\n", out.stderr
 
 
+def test_the_platform_here_has_nothing_to_say_of_another_s_servers(tmp_path: Path) -> None:
+    """A demo on the default DATA_DIR, say, and a worker that is started for a platform elsewhere."""
+    write_run(tmp_path, a_run(celery_broker_url="redis://here/0"))
+    there: dict[str, Any] = {"database_url": "postgresql://there/market", "redis_url": "redis://there/0"}
+    there = {**there, "market": "live", "data_dir": tmp_path, "_env_file": None}
+    alone = load_settings(**there)
+    assert attach(alone) == attach_celery(alone) == alone
+    assert attach(load_settings(**{**there, "database_url": ""})).broker_url == "redis://there/0"
+    flower = load_settings(celery_broker_url="amqp://there//", data_dir=tmp_path, _env_file=None)
+    assert attach_celery(flower) == flower
+    here = load_settings(data_dir=tmp_path, _env_file=None)
+    assert attach(here).database_url == "postgresql://here/market" and attach(here).broker_url == "redis://here/0"
+
+
 def test_celery_by_hand_needs_a_broker_or_a_platform(tmp_path: Path) -> None:
     with pytest.raises(NotRunning, match="nothing runs on"):
         attach_celery(load_settings(data_dir=tmp_path, _env_file=None))
