@@ -157,6 +157,7 @@ export class ChartFeed {
     const from = bars[0]?.time ?? this.#since ?? Infinity;
     const fresh = this.#since === null;
     this.#since = null;
+    this.#complete = false; // what changed meanwhile may lie before all that is at hand
     const gone = this.series.retain(timesOf(bars), { from });
     const changed = this.#gapsChanged(holes, from);
     this.#take(bars, indicators);

@@ -196,6 +196,15 @@ const SCENARIOS = {
     assert.deepEqual(shown(feed), range(0, 600));
   },
 
+  async bars_that_came_before_all_there_was_are_scrolled_to() {
+    add(...range(3_000, 3_050));
+    const feed = await opened();
+    add(...range(0, 3_000));
+    sockets[0].say("initial", chart(0, { limit: 1000 }));
+    for (let pages = 0; pages < 5; pages += 1) await feed.older();
+    assert.deepEqual(shown(feed), range(0, 3_050));
+  },
+
   async bars_that_were_taken_back() {
     add(...range(0, 10));
     const feed = await opened();
