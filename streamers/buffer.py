@@ -66,6 +66,7 @@ class Chunk:
     upto_us: int = 0
     over: bool = False
     news: Subscribed | None = None
+    lost: bool = False  # something of the run was dropped just before it, or out of it
 
 
 class Buffer:
@@ -117,13 +118,23 @@ class Buffer:
 
     def _drop(self) -> None:
         kept: deque[Chunk] = deque()
+        lost: set[Run] = set()  # of which nothing that is kept came since
         while self._chunks and self.trades > self._limit:
             chunk = self._chunks.popleft()
+            if chunk.trades or chunk.lost:
+                lost.add(chunk.run)
             if chunk.trades:
                 self.trades -= len(chunk.trades)
                 self._stats.count("buffer_full", len(chunk.trades))
-                chunk.run.lost = True
                 chunk.trades = []
-            if chunk.over or chunk.news is not None:
-                kept.append(chunk)  # the end of a run and what it receives are told in any case
+            if chunk.over or chunk.news is not None:  # the end of a run and what it receives are told in any case
+                chunk.lost = chunk.run in lost
+                lost.discard(chunk.run)
+                kept.append(chunk)
+        for chunk in self._chunks:
+            if chunk.run in lost:
+                chunk.lost = True
+                lost.discard(chunk.run)
+        for run in lost:
+            run.lost = True
         self._chunks.extendleft(reversed(kept))

@@ -54,6 +54,7 @@ class Sender:
         parts = [(batch, shard) for shard in range(self._shards) for batch in self._batches(chunk.trades, shard)]
         parts = parts or [(TradeBatch.of(()), 0)]
         telling = len(parts) if chunk.run.n else 1  # a run begins with what it receives
+        chunk.run.lost |= chunk.lost
         for place, (batch, shard) in enumerate(parts, 1):
             last = place == len(parts)
             news = chunk.news if place == telling else None

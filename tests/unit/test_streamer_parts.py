@@ -98,6 +98,8 @@ async def test_what_a_run_receives_is_told_even_when_its_trades_went() -> None:
     queue = await sent(buffer)
     marks = [(len(batch), batch.mark.subscribed) for _, batch in queue.kept if batch.mark]
     assert marks == [(0, ((0, 1_000_000),)), (0, ((5, 1_000_000),)), (5, None), (5, None)]
+    numbers = [batch.mark.n for _, batch in queue.kept if batch.mark]
+    assert numbers == [2, 4, 6, 7], "before each of those that were emptied, and where what followed them went"
     assert stats.dropped == {"buffer_full": 20}
 
 
