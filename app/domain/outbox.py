@@ -9,6 +9,7 @@ from typing import NamedTuple
 from app.domain.timeframes import DAY_MS, MINUTE_MS, Timeframe
 
 PIECE_MS = 2 * DAY_MS  # of minutes, all of which one transaction settles: about as many as come in a page
+LONG_PIECE_MS = 13 * DAY_MS  # of longer bars: about as much as a transaction settles at once
 
 
 class Span(NamedTuple):
@@ -57,10 +58,11 @@ def following(instrument_id: int, tf: Timeframe, times_ms: Sequence[int], *, fla
     """
     if tf is Timeframe.D1 or not (tf is Timeframe.M1 or flats):
         return "indicators", [Span(instrument_id, min(times_ms), max(times_ms))]
+    length_ms = PIECE_MS if tf is Timeframe.M1 else LONG_PIECE_MS
     pieces: dict[int, Span] = {}
     for time_ms in sorted(times_ms):
-        first = pieces.setdefault(time_ms // PIECE_MS, Span(instrument_id, time_ms, time_ms))
-        pieces[time_ms // PIECE_MS] = first._replace(hi_ms=time_ms)
+        first = pieces.setdefault(time_ms // length_ms, Span(instrument_id, time_ms, time_ms))
+        pieces[time_ms // length_ms] = first._replace(hi_ms=time_ms)
     return "rollup", list(pieces.values())
 
 

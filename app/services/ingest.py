@@ -107,7 +107,8 @@ class Ingest:
     def _follow(self, connection: sa.Connection, bars: Sequence[Bar], verified: Sequence[tuple[int, int]]) -> None:
         """Late trades: a closed bar that changed is derived again; a verified one is checked again.
 
-        Those near each other are one hole: history is asked about them at once, and an import has thousands.
+        Those near each other are one hole: history is asked about them at once, and an import has thousands. One that
+        is open already does not do: history may be asked about it at this moment, before it has these trades.
         """
         late: dict[tuple[int, int], list[int]] = {}
         for bar in bars:
@@ -115,7 +116,7 @@ class Ingest:
                 late.setdefault((bar.instrument_id, bar.time_ms // HOUR_MS), []).append(bar.time_ms)
         self.outbox.mark(connection, "rollup", [Span(key[0], min(times), max(times)) for key, times in late.items()])
         again = joined((Span(i, time_ms, time_ms) for i, time_ms in verified), within_ms=HOUR_MS)
-        self.holes.record_all(connection, [(i, lo, hi + 60_000) for i, lo, hi in again], LATE)
+        self.holes.record_all(connection, [(i, lo, hi + 60_000) for i, lo, hi in again], LATE, again=True)
 
     def _note(
         self,

@@ -247,6 +247,26 @@ class TestRepair:
         core.ingest.apply(batch(None, *(trade(instrument, 60 * m + 1, m + 1) for m in minutes)))
         assert open_holes(core) == [(instrument, 0, 41, "late trade"), (instrument, 140, 141, "late trade")]
 
+    def test_a_late_trade_while_history_is_asked_about_its_minute_has_it_asked_again(
+        self, core: Platform, add: Callable[[str], int]
+    ) -> None:
+        """The answer that is on its way may be from before it, and the hole that is open already closes with that."""
+        instrument = add("BUSY/USDT")
+        with core.engine.begin() as connection:
+            candles.replace(connection, [kline(instrument, minute) for minute in range(41)])
+
+        class Slow(Source):
+            def klines(self, *args: Any, **kwargs: Any) -> list[Bar]:
+                if not self.asked:
+                    core.ingest.apply(batch(None, trade(instrument, 60 * 20 + 1, 21)))
+                return super().klines(*args, **kwargs)
+
+        core.ingest.apply(batch(None, *(trade(instrument, 60 * m + 1, m + 1) for m in (0, 40))))
+        repair = repairing(core, source := Slow())
+        assert repair.run() == 1 and open_holes(core) == [(instrument, 20, 21, "late trade")]
+        assert repair.run() == 1 and source.asked == [(instrument, 0, 41), (instrument, 20, 21)]
+        assert open_holes(core) == []
+
     def test_a_small_hole_beside_a_long_one_is_closed_not_turned_round(
         self, core: Platform, add: Callable[[str], int]
     ) -> None:
