@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,7 +17,6 @@ from app.domain.rollup import live_bar
 from app.domain.sessions import OWN_HOURS, of_its_date
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.domain.versions import Versions
-from app.services.beside import beside
 from app.services.chart_parts import encoded, encoded_bars, encoded_indicators, joined, pick
 from app.services.chart_ports import BarStore, ChartCache, GapReader, IndicatorStore
 from app.services.encoded import ChartBytes, Elements, EncodedChart, chart_json, tag_of
@@ -51,19 +49,6 @@ class Tail(NamedTuple):
 
     bars: Elements
     end_ms: int
-
-
-class Settled(NamedTuple):
-    """The bars that change only together with their instrument's generation; `chart` has their indicators too."""
-
-    last_ms: int
-    bars: Elements
-    chart: Callable[[], EncodedChart]  # waits for what is still encoded
-
-    @classmethod
-    def of(cls, chart: EncodedChart) -> Self:
-        """One that is there already."""
-        return cls(chart.last_ms, chart.bars, lambda: chart)
 
 
 class Charts:
@@ -183,14 +168,14 @@ class Charts:
             answer = None
             if chart is not None:
                 tail = self._tail(conn, instrument, tf, since_ms=chart.last_ms + tf.ms)
-                answer = self._spliced(conn, head, instrument, request=request, settled=Settled.of(chart), tail=tail)
+                answer = self._spliced(conn, head, instrument, request=request, chart=chart, tail=tail)
             if answer is None:
                 built, tail = self._read_settled(conn, instrument, tf)
-                answer = self._spliced(conn, head, instrument, request=request, settled=built, tail=tail)
+                answer = self._spliced(conn, head, instrument, request=request, chart=built, tail=tail)
             if answer is None:
                 answer = self._plain(conn, head, instrument, request=request)
         if built is not None and built.bars.count:
-            self._settled.keep(instrument, tf, chart=built.chart(), generation=generation)
+            self._settled.keep(instrument, tf, chart=built, generation=generation)
         return answer
 
     def _spliced(
@@ -200,36 +185,35 @@ class Charts:
         instrument: Instrument,
         *,
         request: ChartRequest,
-        settled: Settled,
+        chart: EncodedChart,
         tail: Tail,
     ) -> ChartBytes | None:
         """The settled chart with what came after it; None where more came than can be cut off at the other end."""
-        tf, names, bars = request.timeframe, request.indicators, settled.bars
-        surplus = max(bars.count + tail.bars.count - self._chart_bars, 0)
-        if surplus and surplus >= len(bars.times):
+        tf, names = request.timeframe, request.indicators
+        surplus = max(chart.bars.count + tail.bars.count - self._chart_bars, 0)
+        if surplus and surplus >= len(chart.bars.times):
             return None
-        tail_ms = settled.last_ms + tf.ms
-        first_ms = bars.times[surplus] if bars.count else tail_ms
+        tail_ms = chart.last_ms + tf.ms
+        first_ms = chart.bars.times[surplus] if chart.bars.count else tail_ms
         whole = tuple(names) == INDICATORS
         start_ms = tail_ms if whole else first_ms  # some of them: cheaper read than picked out of the encoded ones
         new = Elements.none()
         if names and start_ms < tail.end_ms:
             rows = self._indicators.columns(conn, instrument.id, tf, start_ms=start_ms, end_ms=tail.end_ms)
             new = encoded_indicators(rows, names)
-        shown = (bars if bars.count else tail.bars).times[surplus:]
+        shown = (chart.bars if chart.bars.count else tail.bars).times[surplus:]
         head["holes"] = self._gaps.of(conn, instrument, tf, lo_ms=shown[0] if len(shown) else None, hi_ms=None)
-        return joined(head, settled.chart(), surplus=surplus, tail=tail.bars, new=new, whole=whole)
+        return joined(head, chart, surplus=surplus, tail=tail.bars, new=new, whole=whole)
 
     def _tail(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe, *, since_ms: int) -> Tail:
         bars = self.series(conn, instrument, ChartRequest(tf, self._chart_bars, start_ms=since_ms))
         return Tail(encoded(instrument, bars), bars[-1].time_ms + tf.ms if bars else since_ms)
 
-    def _read_settled(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe) -> tuple[Settled, Tail]:
+    def _read_settled(self, conn: sa.Connection, instrument: Instrument, tf: Timeframe) -> tuple[EncodedChart, Tail]:
         """The bars that change only together with the generation and their indicators, and what comes after.
 
         An open minute changes with each trade. A roll-up changes by a new roll-up alone, which bumps the generation,
-        but for the newest one: minutes complete it, and begin the next. What was read is encoded while the database
-        is asked for the next.
+        but for the newest one: minutes complete it, and begin the next.
         """
         bars = self._bars.columns(conn, instrument.id, tf, limit=self._chart_bars)
         (still_open,) = np.nonzero(bars["state"] == State.OPEN)
@@ -237,23 +221,16 @@ class Charts:
         if tf is Timeframe.M1:
             settled = int(still_open[0]) if len(still_open) else len(bars)
         if not settled:
-            nothing = EncodedChart(-tf.ms, Elements.none(), Elements.none())
-            return Settled.of(nothing), self._tail(conn, instrument, tf, since_ms=0)
+            chart = EncodedChart(-tf.ms, Elements.none(), Elements.none())
+            return chart, self._tail(conn, instrument, tf, since_ms=0)
         old, last_ms = bars[:settled], int(bars["time"][settled - 1])
         span = {"start_ms": int(bars["time"][0]), "end_ms": last_ms + tf.ms}
-        bars_told = beside(partial(encoded_bars, instrument, old))
         rows = self._indicators.columns(conn, instrument.id, tf, **span)
-        rows_told = beside(lambda: (encoded_indicators(rows, INDICATORS), tag_of(old.tobytes(), rows.tobytes())))
-        if tf is Timeframe.M1:
-            tail = Tail(encoded_bars(instrument, bars[settled:]), int(bars["time"][-1]) + tf.ms)
-        else:
-            tail = self._tail(conn, instrument, tf, since_ms=span["end_ms"])
-        shown = bars_told()
-
-        def chart() -> EncodedChart:
-            return EncodedChart(last_ms, shown, *rows_told())
-
-        return Settled(last_ms, shown, chart), tail
+        tag = tag_of(old.tobytes(), rows.tobytes())
+        chart = EncodedChart(last_ms, encoded_bars(instrument, old), encoded_indicators(rows, INDICATORS), tag)
+        if tf is not Timeframe.M1:
+            return chart, self._tail(conn, instrument, tf, since_ms=span["end_ms"])
+        return chart, Tail(encoded_bars(instrument, bars[settled:]), int(bars["time"][-1]) + tf.ms)
 
 
 def complete(rows: Sequence[Bar], minutes: Sequence[Bar], tf: Timeframe) -> list[Bar]:
