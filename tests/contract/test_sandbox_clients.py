@@ -27,7 +27,7 @@ SUMS = ("volume", "quote_volume", "taker_buy_volume")
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[RunningSandbox]:
     """A lively generated market, one minute a second."""
-    with start_sandbox(speed=60, rate=20, history_hours=2) as sandbox:
+    with start_sandbox(speed=60, rate=20, history_hours=12) as sandbox:
         yield sandbox
 
 

@@ -168,7 +168,7 @@ async def test_a_shutdown_is_announced_before_the_connections_of_then_end(sandbo
         old = await session.ws_connect(sandbox.stream_url + f"/ws/{BTC}")
         await old.receive(30)
         started = time.monotonic()
-        await asyncio.to_thread(sandbox.fault, "shutdown", duration_s=0.6)
+        await asyncio.to_thread(sandbox.fault, "shutdown", duration_s=2.0)
         new = await session.ws_connect(sandbox.stream_url + f"/ws/{BTC}")
         events = []
         while (message := await old.receive(30)).type is aiohttp.WSMsgType.TEXT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis
@@ -36,15 +37,14 @@ STRETCHES = ((0, 50), (3 * 1440, 120), (7 * 1440 + 5, 61))  # first minute and h
 @pytest.fixture(scope="module")
 def http(settings: Settings, engine: sa.Engine) -> Iterator[FlaskClient]:
     with engine.begin() as conn:
-        sessions.put(conn, "XNYS", _week((14, 30), (21, 0), half=2))
-        sessions.put(conn, "XIST", _week((7, 0), (15, 0), half=None))
+        sessions.put(conn, "XNYS", week := _week("America/New_York", (9, 30), (16, 0), half=2))
+        sessions.put(conn, "XIST", _week("Europe/Istanbul", (10, 0), (18, 0), half=None))
         btc, aapl = catalog.find(conn, "BTC/USDT"), catalog.find(conn, "AAPL")
     minutes = [START_MS + (first + i) * MINUTE_MS for first, count in STRETCHES for i in range(count)]
     store(engine, [bar(btc.id, time_ms, price=100 + i / 100) for i, time_ms in enumerate(minutes)])
     hours = sorted({time_ms - time_ms % HOUR_MS for time_ms in minutes})
     store(engine, [bar(btc.id, time_ms, minutes=60) for time_ms in hours[:-1]], tf=Timeframe.H1)
-    opening = MONDAY_MS + 14 * HOUR_MS + 30 * MINUTE_MS
-    store(engine, [bar(aapl.id, opening + i * MINUTE_MS, state=State.VERIFIED) for i in range(390)])
+    store(engine, [bar(aapl.id, week[0].open_ms + i * MINUTE_MS, state=State.VERIFIED) for i in range(390)])
     store(engine, [bar(aapl.id, MONDAY_MS + i * DAY_MS, minutes=1440) for i in (0, 1, 2, 4)], tf=Timeframe.D1)
     app = create_app(settings)
     yield app.test_client()
@@ -52,14 +52,18 @@ def http(settings: Settings, engine: sa.Engine) -> Iterator[FlaskClient]:
     app.extensions["web"].redis.close()
 
 
-def _week(opens: tuple[int, int], closes: tuple[int, int], *, half: int | None) -> list[Session]:
-    """Three weeks of sessions in UTC: Thursday of the first is a holiday; `half` has an early close."""
+def _week(zone: str, opens: tuple[int, int], closes: tuple[int, int], *, half: int | None) -> list[Session]:
+    """Three weeks of sessions, by the zone's clocks: Thursday of the first is a holiday; `half` has an early close."""
     found = []
     for day in range(19):
         date_ms = MONDAY_MS + day * DAY_MS
         if day % 7 > 4 or day == 3:
             continue
-        open_ms, close_ms = (date_ms + h * HOUR_MS + m * MINUTE_MS for h, m in (opens, closes))
+        date = datetime.fromtimestamp(date_ms / 1000, UTC)
+        open_ms, close_ms = (
+            int(datetime(date.year, date.month, date.day, *at, tzinfo=ZoneInfo(zone)).timestamp() * 1000)
+            for at in (opens, closes)
+        )
         found.append(Session(date_ms, open_ms, close_ms - (3 * HOUR_MS if day == half else 0)))
     return found
 
@@ -131,7 +135,10 @@ def test_daily_bars_of_a_stock_stand_at_midnight_utc(client: UdfClient) -> None:
         assert [(day * 1000 - MONDAY_MS) // DAY_MS for day in days][:4] == [0, 1, 2, 4]
     saturday = (MONDAY_MS + 5 * DAY_MS) // 1000
     closed = client.history(info, "1", start_s=saturday, end_s=saturday + 86_400)
-    assert (closed.no_data, closed.next_time) == (True, (MONDAY_MS + 21 * HOUR_MS) // 1000 - 60)
+    assert (closed.no_data, closed.next_time) == (
+        True,
+        _week("America/New_York", (9, 30), (16, 0), half=2)[0].close_ms // 1000 - 60,
+    )
 
 
 def test_symbols_are_found(client: UdfClient) -> None:
