@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from app.cache import keys
 from app.domain.bars import Bar, State
 from app.domain.history import CANCELLED, CORRECTED
-from app.domain.official import Doubt
+from app.domain.official import Doubt, OfficialBar
 from app.domain.timeframes import MINUTE_MS, Timeframe
 from app.storage import catalog, holes, ledger
 from app.storage import official as official_store
@@ -43,12 +43,18 @@ def quiet(core: Core) -> None:
     core.sql("UPDATE holes SET repaired = now() RETURNING 1")
 
 
+def first_word(core: Core) -> OfficialBar:
+    """What the exchange says of a minute of which a print came, said once and not compared yet."""
+    core.feed(*prints(core, 1), upto_s=130, n=1, exchange="alpaca")
+    quiet(core)
+    first = official(core, 1, 1.0, 1)
+    core.say(first, exchange="alpaca")
+    return first
+
+
 class TestWordsOutOfOrder:
     def test_a_first_word_delivered_again_does_not_undo_a_newer_one(self, alpaca: Core) -> None:
-        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
-        quiet(alpaca)
-        first = official(alpaca, 1, 1.0, 1)
-        alpaca.say(first, exchange="alpaca")
+        first = first_word(alpaca)
         alpaca.follow()
         alpaca.say(first._replace(close=1.5, trade_count=2, revised=True), exchange="alpaca")
         alpaca.follow()
@@ -58,10 +64,7 @@ class TestWordsOutOfOrder:
         assert alpaca.stored()[1].close == 1.5
 
     def test_a_newer_word_that_comes_while_the_first_is_compared_is_not_lost(self, alpaca: Core) -> None:
-        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
-        quiet(alpaca)
-        first = official(alpaca, 1, 1.0, 1)
-        alpaca.say(first, exchange="alpaca")
+        first = first_word(alpaca)
         alpaca.platform.closing.run()
         verify = alpaca.platform.verify
         threads: list[threading.Thread] = []
@@ -81,10 +84,7 @@ class TestWordsOutOfOrder:
         assert alpaca.stored()[1].close == 1.5
 
     def test_history_asked_before_a_newer_word_does_not_undo_it(self, alpaca: Core) -> None:
-        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
-        quiet(alpaca)
-        first = official(alpaca, 1, 1.0, 1)
-        alpaca.say(first, exchange="alpaca")
+        first = first_word(alpaca)
         alpaca.follow()
         alpaca.say(doubts=[Doubt(alpaca.instrument, T0 + MINUTE_MS, T0 + 2 * MINUTE_MS, CORRECTED)], exchange="alpaca")
 
@@ -119,10 +119,7 @@ class TestWordsOutOfOrder:
         assert (alpaca.platform.repair.run(), counts) == (0, [])
 
     def test_an_audit_that_asked_before_a_newer_word_does_not_undo_it(self, alpaca: Core) -> None:
-        alpaca.feed(*prints(alpaca, 1), upto_s=130, n=1, exchange="alpaca")
-        quiet(alpaca)
-        first = official(alpaca, 1, 1.0, 1)
-        alpaca.say(first, exchange="alpaca")
+        first = first_word(alpaca)
         alpaca.follow()
 
         def slow(*args: object) -> list[Bar]:

@@ -67,6 +67,15 @@ def stand_still(core: Core) -> None:
     core.sql("UPDATE feeds SET progress = now() - interval '1 minute' RETURNING 1")
 
 
+def end_the_feed(core: Core) -> None:
+    """One print came in the session, its minute is verified, and the connection is over."""
+    core.feed(core.trade(3605, 1), upto_s=3700, n=1, exchange="alpaca")
+    core.clock.second = 4000
+    core.shelf.bars = [official(core, 60, 1.0, 1).bar()]
+    core.repair()
+    core.sql("UPDATE feeds SET ended = true RETURNING 1")
+
+
 def test_a_feed_that_stands_still_is_a_hole_that_grows_and_heals_from_history(binance: Core) -> None:
     binance.feed(binance.trade(5, 1), upto_s=62, n=1)
     binance.shelf.bars = [official(binance, 0, 1.0, 1, ids=(1, 1)).bar()]
@@ -106,21 +115,13 @@ def test_a_closed_market_is_no_outage(alpaca: Core) -> None:
 
 
 def test_the_hole_of_a_connection_is_cut_to_the_sessions(alpaca: Core) -> None:
-    alpaca.feed(alpaca.trade(3605, 1), upto_s=3700, n=1, exchange="alpaca")
-    alpaca.clock.second = 4000
-    alpaca.shelf.bars = [official(alpaca, 60, 1.0, 1).bar()]
-    alpaca.repair()
-    alpaca.sql("UPDATE feeds SET ended = true RETURNING 1")
+    end_the_feed(alpaca)
     connect(alpaca, 86_400 + 3600 + 330)
     assert [hole[:2] for hole in open_holes(alpaca)] == [(61, 120), (1500, 1506)]
 
 
 def test_without_its_key_an_exchange_is_not_searched_and_with_it_all_comes_back(alpaca: Core) -> None:
-    alpaca.feed(alpaca.trade(3605, 1), upto_s=3700, n=1, exchange="alpaca")
-    alpaca.clock.second = 4000
-    alpaca.shelf.bars = [official(alpaca, 60, 1.0, 1).bar()]
-    alpaca.repair()
-    alpaca.sql("UPDATE feeds SET ended = true RETURNING 1")
+    end_the_feed(alpaca)
     stand_still(alpaca)
     keyless = replace(alpaca.platform.search, skip={"alpaca"})
     alpaca.clock.second = 2 * 86_400
